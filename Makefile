@@ -1,0 +1,155 @@
+# The front door: `make` prints what there is. Outputs go below out/ only.
+
+SHELL         := /bin/bash
+.SHELLFLAGS   := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export GOTOOLCHAIN = local
+# One module version has no record in the checksum database (go.sum has it).
+export GONOSUMDB = github.com/gokrazy/rsync
+
+ROLE       ?= base
+VERSION    ?= D12-F.1.0.0
+STORY      ?= install
+IMAGE_SIZE ?= 8192
+FUZZTIME   ?= 60s
+
+# Debian packages for building and testing; deps installs what is missing.
+PACKAGES = qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios \
+	mmdebstrap debian-archive-keyring uidmap arch-test gpg \
+	e2fsprogs dosfstools mtools parted util-linux zstd cpio rsync \
+	dnsmasq-base udhcpc busybox tftp-hpa atftp libarchive-tools acl attr libcap2-bin \
+	iproute2 tcpdump openssh-client ca-certificates
+
+TREE    = out/install/$(VERSION)/$(ROLE)-$(VERSION)
+TOOLS   = out/tools/$(VERSION)/pxe-$(VERSION)
+BASE    = out/install/D12-F.1.0.0/base-D12-F.1.0.0
+RELEASE = $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+##@ Start here
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nVariables: ROLE=%s VERSION=%s STORY=%s IMAGE_SIZE=%s FUZZTIME=%s DEMO_MACHINES=1 DEMO_KEEP=\n' \
+		'$(ROLE)' '$(VERSION)' '$(STORY)' '$(IMAGE_SIZE)' '$(FUZZTIME)'
+
+.PHONY: demo
+demo: deps rack ## boot the appliance and blank machines in QEMU, install them, log in
+	go run ./integration/demo
+
+.PHONY: test
+test: deps lint unit stories ## everything that CI checks
+
+##@ Build
+
+.PHONY: deps
+deps: ## install the Debian packages that building and testing need
+	@missing=$$(for p in $(PACKAGES); do \
+		dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing" $$missing; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq; \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+.PHONY: build
+build: ## the programs, into out/bin
+	@mkdir -p out/bin
+	go build -trimpath -ldflags='-X edeploy/appliance.Version=$(RELEASE)' -o out/bin/ \
+		./appliance/cmd/... ./server/cmd/... ./images/cmd/... ./agent/cmd/edeploy
+
+.PHONY: image
+image: out/appliance.img ## the appliance: out/appliance.img and out/appliance.gaf
+
+.PHONY: initrd
+initrd: out/initrd.pxe ## the agent's initrd and kernel: out/initrd.pxe, out/vmlinuz
+
+.PHONY: role
+role: $(TREE).edeploy ## a role tree: make role ROLE=base VERSION=D12-F.1.0.0
+
+.PHONY: rack
+rack: build image $(BASE).edeploy # what stories and the demo need
+
+.PHONY: clean
+clean: ## remove out/
+	rm -rf out
+
+##@ Check
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck
+	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "gofmt -w" $$files; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: unit
+unit: ## all tests that need no virtual machine, with the race detector
+	go test -race -timeout 15m ./...
+
+.PHONY: stories
+stories: rack ## all stories that need virtual machines
+	EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m ./integration/... ./initrd/...
+
+.PHONY: story
+story: rack ## one of them: make story STORY=install
+	EDEPLOY_VM=1 go test -count=1 -v -timeout 50m ./integration/$(STORY)/...
+
+.PHONY: test-long
+test-long: rack ## long campaigns, and fuzzing for FUZZTIME each
+	EDEPLOY_VM=1 EDEPLOY_LONG=1 go test -count=1 -p 1 -timeout 5h ./integration/...
+	$(MAKE) fuzz
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each
+	@grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$dir/*_test.go | cut -c6-); do \
+			echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir; done; done
+
+.PHONY: bench
+bench: rack ## measured figures, a line each
+	@EDEPLOY_BENCH=1 EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m -run '^TestFigure' -v ./... 2>&1 | \
+		awk '/figure /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
+
+.PHONY: golden
+golden: ## write the golden files in testdata again
+	UPDATE_GOLDEN=1 go test ./...
+
+# Programs that other outputs contain or are made by. A program that comes out
+# with the same bytes keeps its time, so nothing is made again for it.
+.PHONY: FORCE
+FORCE:
+
+PROGRAMS = edeployd=appliance/cmd/edeployd mkappliance=appliance/cmd/mkappliance \
+	edeploy=agent/cmd/edeploy agent=agent/cmd/agent mkinitrd=initrd/cmd/mkinitrd mkrole=images/cmd/mkrole
+
+out/programs/%: FORCE
+	@mkdir -p $(@D)
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $@.new ./$(patsubst $*=%,%,$(filter $*=%,$(PROGRAMS)))
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# A role is made again when its definition, our programs in it, or the code
+# that builds trees changes.
+BUILDER := $(shell find images/internal/build images/internal/role images/manifest -name '*.go' -not -name '*_test.go')
+
+$(TREE).edeploy: out/programs/edeploy $(BUILDER) $(shell find images/roles/$(ROLE) -type f 2>/dev/null) | out/programs/mkrole
+	out/programs/mkrole build $(ROLE) $(VERSION)
+
+ifneq ($(TREE),$(BASE))
+$(BASE).edeploy: out/programs/edeploy $(BUILDER) $(shell find images/roles/base -type f) | out/programs/mkrole
+	out/programs/mkrole build base D12-F.1.0.0
+endif
+
+$(TOOLS).edeploy: $(BUILDER) $(shell find images/roles/pxe -type f) | out/programs/mkrole
+	out/programs/mkrole build --out out/tools pxe $(VERSION)
+
+out/initrd.pxe: out/programs/mkinitrd out/programs/agent $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
+	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz
+
+out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe $(shell find appliance/perm -type f)
+	@rm -rf out/boot && mkdir -p out/boot
+	cp out/vmlinuz out/initrd.pxe /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/snponly.efi out/boot/
+	out/programs/mkappliance -version '$(RELEASE)' -size $(IMAGE_SIZE) -perm appliance/perm -o $@ -update out/appliance.gaf

@@ -1,0 +1,143 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"edeploy/agent"
+	"edeploy/agent/internal/bootloader"
+	"edeploy/agent/internal/command"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+)
+
+// blank is a machine without anything on it.
+type blank struct {
+	root    string
+	console strings.Builder
+	events  []string // what happened to the machine, in order
+	fail    string   // a command that holds this text fails
+	before  func(c command.Command)
+	env     agent.Env
+}
+
+func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
+	t.Helper()
+	m := &blank{root: t.TempDir()}
+	httpHost, httpPort, _ := net.SplitHostPort(strings.TrimPrefix(a.http.URL, "http://"))
+	_, rsyncPort, _ := net.SplitHostPort(a.rsync)
+	mountinfo := filepath.Join(t.TempDir(), "mountinfo")
+	a.must(os.WriteFile(mountinfo, fmt.Appendf(nil, "30 1 254:1 / %s/chroot rw,relatime - ext4 /dev/vda1 rw\n", m.root), 0o600))
+	note := func(event string) { m.events = append(m.events, event) }
+	m.env = agent.Env{
+		Cmdline: fmt.Sprintf("SERV=%s HTTP_PORT=%s RSERV_PORT=%s | console=ttyS0 | %s", httpHost, httpPort, rsyncPort, cmdline),
+		Root:    m.root, Console: io.MultiWriter(&m.console, t.Output()), MountInfo: mountinfo,
+		Devices: func(context.Context, *slog.Logger) error { note("devices"); return nil },
+		Network: func(_ context.Context, _ wire.BootArgs, log *slog.Logger) error {
+			log.Info("eth0 is up", "address", "10.0.3.20")
+			note("network")
+			return nil
+		},
+		Detect: func(context.Context, *slog.Logger) (wire.Hardware, error) {
+			return wire.Hardware{
+				{Category: "disk", ID: "vda", Field: "size", Value: "8"},
+				{Category: "system", ID: "product", Field: "vendor", Value: "Acme Ltd."},
+				{Category: "system", ID: "product", Field: "name", Value: "Rack (R7)"},
+				{Category: "system", ID: "product", Field: "serial", Value: "SN/1"},
+				{Category: "network", ID: "eth0", Field: "serial", Value: "02:00:00:00:00:01"},
+			}, nil
+		},
+		LinkDisks:  func(context.Context, *slog.Logger) error { note("links"); return nil },
+		Reboot:     func() error { note("reboot"); return nil },
+		PowerOff:   func() error { note("power off"); return nil },
+		Shell:      func(context.Context) error { note("shell"); return nil },
+		LoadKernel: func(k bootloader.Kernel) error { note("load " + k.String()); return nil },
+		Kexec:      func() error { note("kexec"); return nil },
+		Run:        func(log io.Writer) command.Runner { return m.runner(log, note) },
+		Bind:       func(string) (func() error, error) { return func() error { return nil }, nil },
+		Unmount:    func(string, string) error { note("unmount"); return nil },
+		Firmware:   bootloader.BIOS,
+		Dmesg:      func() ([]byte, error) { return []byte("Linux version 6.1\n"), nil },
+		FirstPause: time.Millisecond, LongestPause: 10 * time.Millisecond,
+		Patience: 10 * time.Second, GoodbyeTime: 3 * time.Second, LookTime: time.Millisecond,
+	}
+	return m
+}
+
+// runner runs rsync for real and plays the disks.
+func (m *blank) runner(log io.Writer, note func(string)) command.Runner {
+	return func(ctx context.Context, c command.Command) ([]byte, error) {
+		if m.before != nil {
+			m.before(c)
+		}
+		if m.fail != "" && strings.Contains(c.String(), m.fail) {
+			return nil, &command.Failure{Command: c.String(), Cause: errors.New("exit status 1"), Output: []byte("Error: it is broken\n")}
+		}
+		switch {
+		case c.Argv[0] == "rsync":
+			return command.On(log)(ctx, c)
+		case c.Argv[0] == "blkid":
+			return []byte("DEVNAME=/dev/vda1\nUUID=1234-5678\nTYPE=ext4\n"), nil
+		case strings.Contains(c.Argv[0], "grub-mkconfig"):
+			note("grub-mkconfig")
+			return nil, os.WriteFile(filepath.Join(c.Chroot, "boot/grub/grub.cfg"), []byte("linux /boot/vmlinuz-6.1 root=UUID=1234-5678 ro\n"), 0o600)
+		case strings.Contains(c.Argv[0], "grub-install"):
+			note(strings.Join(c.Argv, " "))
+			return nil, os.MkdirAll(filepath.Join(c.Chroot, "boot/grub/i386-pc"), 0o755)
+		}
+		note(c.String())
+		return nil, nil
+	}
+}
+
+func (m *blank) read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(m.root, name))
+	if err != nil {
+		t.Error(err)
+	}
+	return string(text)
+}
+
+// install runs the installation of the machine in the time of a test.
+func (m *blank) install(t *testing.T) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	defer cancel()
+	return agent.Install(ctx, m.env)
+}
+
+// checkDisk proves that only listed paths differ from the manifest.
+func checkDisk(t *testing.T, m *blank) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(m.root, "chroot", wire.ManifestPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want, err := manifest.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := strings.Fields(m.read(t, "chroot"+wire.LocalPath))
+	diffs, err := want.Verify(t.Context(), filepath.Join(m.root, "chroot"), manifest.Options{Extras: true, Exclude: func(p string) bool {
+		for _, l := range local {
+			if "/"+p == strings.TrimSuffix(l, "/") || strings.HasSuffix(l, "/") && strings.HasPrefix("/"+p, l) {
+				return true
+			}
+		}
+		return false
+	}})
+	if err != nil || len(diffs) > 0 {
+		t.Errorf("the disk differs from the manifest outside of the list %v: %v, %v", local, diffs, err)
+	}
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// patience is how long a command works before it shows a bar.
+const patience = 2 * time.Second
+
+// bar shows progress on one line of a terminal.
+type bar struct {
+	out   io.Writer
+	title string
+	on    bool
+	now   func() time.Time
+	start time.Time
+	shown bool
+}
+
+// show draws the bar; manifest.Options.Progress calls it.
+func (b *bar) show(done, total int64) {
+	elapsed := b.now().Sub(b.start)
+	if !b.on || total <= 0 || elapsed < patience {
+		return
+	}
+	b.shown = true
+	const width = 30
+	full := int(width * done / total)
+	left := time.Duration(0)
+	if done > 0 {
+		left = time.Duration(float64(elapsed) * float64(total-done) / float64(done)).Round(time.Second)
+	}
+	fmt.Fprintf(b.out, "\r%s [%s%s] %3d%%  %d of %d MB, %v left \x1b[K", b.title, strings.Repeat("#", full), strings.Repeat(".", width-full),
+		100*done/total, done/1e6, total/1e6, left)
+}
+
+// clear wipes the bar away.
+func (b *bar) clear() {
+	if b.shown {
+		fmt.Fprint(b.out, "\r\x1b[K")
+	}
+}

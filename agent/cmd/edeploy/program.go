@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"edeploy/agent/internal/installed"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+// program is one call of edeploy.
+type program struct {
+	args           []string
+	stdout, stderr io.Writer
+	terminal       bool // stderr is one, progress is shown there
+}
+
+// Exit statuses.
+const (
+	exitDifferent  = 1
+	exitFailed     = 1
+	exitCannotLook = 2
+)
+
+// errDifferent ends verify when it has printed what differs.
+var errDifferent = errors.New("differences found")
+
+// run answers the exit status.
+func (p program) run(ctx context.Context) int {
+	root := p.command()
+	root.SetArgs(p.args)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	ran, err := root.ExecuteContextC(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errDifferent):
+		return exitDifferent
+	}
+	if ran != root {
+		err = fmt.Errorf("%s: %w", ran.Name(), err)
+	}
+	fmt.Fprintf(p.stderr, "edeploy: %v\n", err)
+	if ran.Name() == verifyName {
+		return exitCannotLook
+	}
+	return exitFailed
+}
+
+func (p program) command() *cobra.Command {
+	var machine installed.Machine
+	root := &cobra.Command{
+		Use:   "edeploy",
+		Short: "What this machine was installed as, and whether it still is",
+		Long: `edeploy tells what this machine was installed as by eDeploy, and compares its
+disk with the manifest of that role and version.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q: see edeploy --help", args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.SetOut(p.stderr)
+			c.Usage()
+			return errors.New("say what to do")
+		},
+	}
+	root.PersistentFlags().StringVar(&machine.Root, "root", "/", "directory where the installed system is mounted")
+	root.AddCommand(
+		fact(&machine, "version", "Print the version this machine runs (VERS)", func(c wire.Installed) string { return c.Image.Version }),
+		fact(&machine, "role", "Print the role of this machine (ROLE)", func(c wire.Installed) string { return c.Image.Role }),
+		fact(&machine, "profile", "Print the hardware profile it was installed with (may be empty)", func(c wire.Installed) string { return c.Profile }),
+		p.verifyCommand(&machine),
+	)
+	return root
+}
+
+// fact is a command that prints one value of the machine's conf.
+func fact(machine *installed.Machine, name, short string, of func(wire.Installed) string) *cobra.Command {
+	return &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		conf, err := machine.Conf()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), of(conf))
+		return err
+	}}
+}

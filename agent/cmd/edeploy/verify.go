@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"edeploy/agent/internal/installed"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+const verifyHelp = `Compare the whole disk, across its mounted file systems, with the manifest of the
+installed role: type, mode with setuid bits, owner, time, size, content
+(SHA-256), links, devices and extended attributes of every path, and paths that
+the manifest does not have. Nothing is changed.
+
+Each line is one path: what rsync would do to make it right again, as rsync
+--itemize-changes prints it, then the differences in words, manifest -> disk.
+
+    .f...p..... usr/bin/su  (mode 4755 -> 0755)
+    >fc.t...... etc/issue  (content differs, time ... -> ...)
+    >f+++++++++ usr/bin/less  (missing)
+    *deleting   usr/local/bin/new  (extra file)
+
+    c content  s size  t time  p mode  o owner  g group  a ACL  x attribute
+
+Not compared, but for --all: what the installation itself wrote
+(` + wire.LocalPath + `, one path a line), and what every running system
+changes:
+
+%s
+A directory's time is not compared when one of these lies in it.
+
+Exit status: 0 the disk is equal, 1 it differs, 2 it could not be compared.`
+
+const verifyName = "verify"
+
+type verifyOptions struct {
+	fetch, all, json bool
+	manifest         string
+}
+
+func (p program) verifyCommand(machine *installed.Machine) *cobra.Command {
+	var o verifyOptions
+	c := &cobra.Command{
+		Use:   verifyName,
+		Short: "Compare the disk with the manifest of the installed role",
+		Long:  fmt.Sprintf(verifyHelp, columns(installed.Volatile)),
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return p.verify(c.Context(), *machine, o)
+		},
+	}
+	c.Flags().BoolVar(&o.fetch, "fetch", false, "compare with the server's manifest (RSERV) instead of the one kept on this machine")
+	c.Flags().StringVar(&o.manifest, "manifest", "", "compare with this mtree(5) file instead")
+	c.Flags().BoolVar(&o.all, "all", false, "also compare what is expected to differ")
+	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
+	c.MarkFlagsMutuallyExclusive("fetch", "manifest")
+	return c
+}
+
+// columns writes the rules as an indented block of lines.
+func columns(rules installed.Rules) string {
+	var b strings.Builder
+	line := "   "
+	for _, rule := range rules {
+		if len(line)+1+len(rule) > 78 {
+			b.WriteString(line + "\n")
+			line = "   "
+		}
+		line += " /" + rule
+	}
+	return b.String() + line + "\n"
+}
+
+func (p program) verify(ctx context.Context, machine installed.Machine, o verifyOptions) error {
+	conf, err := machine.Conf()
+	if err != nil && o.manifest == "" {
+		return err
+	}
+	want, err := wantedManifest(ctx, machine, conf, o)
+	if err != nil {
+		return err
+	}
+	var rules installed.Rules
+	if !o.all {
+		local, err := machine.LocalRules()
+		if err != nil {
+			return err
+		}
+		rules = append(slices.Clone(installed.Volatile), local...)
+	}
+	start := time.Now()
+	bar := bar{out: p.stderr, title: "verify", on: p.terminal, now: time.Now, start: start}
+	found, err := machine.Compare(ctx, want, installed.Options{Rules: rules, Progress: bar.show})
+	bar.clear()
+	if err != nil && found.Differences == nil {
+		return err
+	}
+	report := report{Image: conf.Image, Root: machine.Root, Equal: err == nil && len(found.Differences) == 0, Entries: found.Entries,
+		Bytes: found.Bytes, Seconds: time.Since(start).Seconds(), items: installed.Itemize(found.Differences)}
+	write := report.text
+	if o.json {
+		write = report.json
+	}
+	if err := errors.Join(err, write(p.stdout)); err != nil {
+		return err
+	}
+	if !report.Equal {
+		return errDifferent
+	}
+	return nil
+}
+
+func wantedManifest(ctx context.Context, machine installed.Machine, conf wire.Installed, o verifyOptions) (*manifest.Manifest, error) {
+	switch {
+	case o.fetch:
+		return installed.Fetch(ctx, conf)
+	case o.manifest != "":
+		return installed.ReadManifest(o.manifest)
+	}
+	return machine.Manifest()
+}
+
+// report is what verify prints.
+type report struct {
+	Image   wire.ImageRef `json:"image"`
+	Root    string        `json:"root"`
+	Equal   bool          `json:"equal"`
+	Entries int           `json:"entries"` // of the manifest
+	Bytes   int64         `json:"bytes"`   // of its files
+	Seconds float64       `json:"seconds"`
+	Paths   []pathReport  `json:"paths"` // that differ
+	items   []installed.Item
+}
+
+// pathReport is one path in the JSON report. Bytes that are not plain in a
+// path are written as in a manifest, "\040".
+type pathReport struct {
+	Path        string             `json:"path"`
+	Itemized    string             `json:"itemized"`
+	Differences []differenceReport `json:"differences"`
+}
+
+type differenceReport struct {
+	Attribute string `json:"attribute"`
+	Want      string `json:"want,omitempty"`
+	Got       string `json:"got,omitempty"`
+}
+
+func (r report) json(w io.Writer) error {
+	r.Paths = []pathReport{}
+	for _, item := range r.items {
+		path := pathReport{Path: item.Path, Itemized: item.Flags}
+		for _, d := range item.Differences {
+			path.Differences = append(path.Differences, differenceReport{d.Attribute, d.Want, d.Got})
+		}
+		r.Paths = append(r.Paths, path)
+	}
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(r)
+}
+
+func (r report) text(w io.Writer) error {
+	var b strings.Builder
+	var missing, extra int
+	for _, item := range r.items {
+		fmt.Fprintln(&b, item)
+		switch item.Differences[0].Attribute {
+		case manifest.AttrMissing:
+			missing++
+		case manifest.AttrExtra:
+			extra++
+		}
+	}
+	verdict := "equal"
+	if !r.Equal {
+		verdict = fmt.Sprintf("%d changed, %d missing, %d extra", len(r.items)-missing-extra, missing, extra)
+	}
+	fmt.Fprintf(&b, "%s: %d entries, %.0f MB compared in %.1f s: %s\n", r.Image, r.Entries, float64(r.Bytes)/1e6, r.Seconds, verdict)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

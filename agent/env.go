@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"edeploy/agent/internal/bootloader"
+	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/disk"
+	"edeploy/server/wire"
+)
+
+// Env is the machine that an installation runs on: everything that it cannot
+// have on a laptop. cmd/agent fills it with the packages machine, network and
+// detect. The functions are required; the other fields have defaults.
+type Env struct {
+	Cmdline string    // the kernel command line
+	Root    string    // the directory that stands for "/"; default "/"
+	Console io.Writer // what the operator sees; nil is silence
+
+	Devices   func(context.Context, *slog.Logger) error                // once, first
+	Network   func(context.Context, wire.BootArgs, *slog.Logger) error // once, after Devices
+	Detect    func(context.Context, *slog.Logger) (wire.Hardware, error)
+	LinkDisks func(context.Context, *slog.Logger) error // makes /dev/disk/by-uuid; after the disks are ready
+
+	Reboot     func() error
+	PowerOff   func() error
+	Shell      func(context.Context) error // an interactive shell; returns when it ends
+	LoadKernel func(bootloader.Kernel) error
+	Kexec      func() error // starts the loaded kernel
+
+	// Run makes the runner of commands whose output goes to log. Default command.On.
+	Run       func(log io.Writer) command.Runner
+	Bind      func(root string) (undo func() error, err error) // default bootloader.Bind
+	Firmware  bootloader.Firmware                              // default: how this machine was started
+	MountInfo string                                           // default /proc/self/mountinfo
+	Unmount   func(mountinfo, root string) error               // default disk.Unmount
+	Rsync     string                                           // the program; default "rsync"
+	Dmesg     func() ([]byte, error)                           // the kernel's messages; default: ask the kernel
+
+	Now          func() time.Time
+	FirstPause   time.Duration // before the second attempt of anything; default 1 s
+	LongestPause time.Duration // default 10 s
+	Patience     time.Duration // how long to wait for a server that is away; default 1 h
+	GoodbyeTime  time.Duration // how long the last messages may take; default 10 min when good, 2 min when not
+	LookTime     time.Duration // how long a failure stays on the screen before the machine goes down; default 10 s, reference section 0.2
+}
+
+func (e *Env) setDefaults() {
+	defaultTo(&e.Root, "/")
+	defaultTo(&e.MountInfo, "/proc/self/mountinfo")
+	defaultTo(&e.LookTime, 10*time.Second)
+	defaultTo(&e.Patience, time.Hour)
+	if e.Console == nil {
+		e.Console = io.Discard
+	}
+	if e.Run == nil {
+		e.Run = command.On
+	}
+	if e.Unmount == nil {
+		e.Unmount = disk.Unmount
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Dmesg == nil {
+		e.Dmesg = kernelMessages
+	}
+}
+
+func defaultTo[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

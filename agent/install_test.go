@@ -1,0 +1,250 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edeploy/agent"
+	"edeploy/agent/internal/command"
+	"edeploy/server/wire"
+)
+
+func allSteps(done ...wire.Step) []string {
+	var want []string
+	for _, s := range done {
+		want = append(want, string(s)+" started", string(s)+" done")
+	}
+	return want
+}
+
+func TestInstall(t *testing.T) {
+	a := newAppliance(t)
+	m := newBlank(t, a, "")
+	if err := m.install(t); err != nil {
+		t.Fatal(err)
+	}
+	wantEvents := []string{
+		"devices", "network",
+		"parted -s /dev/vda mklabel msdos", "mkfs.ext4 /dev/vda1", "mkdir -p /chroot; mount /dev/vda1 /chroot",
+		"links", "/usr/sbin/grub-install --target=i386-pc /dev/vda", "grub-mkconfig", "unmount", "reboot",
+	}
+	if diff := cmp.Diff(wantEvents, m.events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	want := append(allSteps(wire.StepDevices, wire.StepNetwork, wire.StepDetect, wire.StepUpload, wire.StepConfigure,
+		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot), "reboot installed")
+	if diff := cmp.Diff(want, a.told()); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
+	last := a.last()
+	if diff := cmp.Diff(wire.Report{Protocol: wire.Protocol, Machine: wire.Identity{MACs: []string{"02:00:00:00:00:01"}, Serial: "SN/1"},
+		Profile: "vm", Image: image, Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: last.Seconds}, last); diff != "" {
+		t.Errorf("last report (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{
+		"chroot/etc/hostname": "host03\n", "chroot/etc/network/interfaces": "address 192.168.122.3\n", "chroot/etc/modules": "loop\nbonding\n",
+		"chroot/etc/fstab":                "# /etc/fstab, written by the installation from what was mounted\nUUID=1234-5678 / ext4 errors=remount-ro 0 1\n",
+		"chroot/var/log/edeploy/dmesg":    "Linux version 6.1\n",
+		"chroot/var/log/edeploy/vars":     "ROLE=mysql\nVERS=D7-F.1.0.0\nDISK=/dev/vda\nPROFILE=vm\n",
+		"chroot/var/lib/edeploy/manifest": m.read(t, "manifest.mtree"),
+	} {
+		if diff := cmp.Diff(want, m.read(t, name)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if grub := m.read(t, "chroot/etc/default/grub"); !strings.Contains(grub, "console=ttyS0 net.ifnames=0") {
+		t.Errorf("/etc/default/grub holds %q", grub)
+	}
+	if _, err := os.Lstat(filepath.Join(m.root, "chroot/etc/init")); err == nil {
+		t.Error("an empty /etc/init was laid over the tree")
+	}
+	conf, err := wire.ParseInstalled(m.read(t, "chroot"+wire.ConfPath))
+	if err != nil || conf.Image != image || conf.Profile != "vm" {
+		t.Errorf("conf %+v, %v", conf, err)
+	}
+	checkDisk(t, m)
+	if log := a.logs["Acme_Ltd.-Rack_R7-SN_1.log.gz"]; !strings.Contains(log, "transfer: done in") || !strings.Contains(log, "##### dmesg\nLinux version 6.1") {
+		t.Errorf("logs %v hold %q", len(a.logs), log)
+	}
+	for _, line := range []string{"] transfer: role mysql D7-F.1.0.0: ", "] network: eth0 is up address=10.0.3.20\n", "] upload: the profile is vm\n", "+ mkfs.ext4 /dev/vda1\n"} {
+		if !strings.Contains(m.console.String(), line) {
+			t.Errorf("the console has no line with %q", line)
+		}
+	}
+}
+
+func TestServerIsAwayForAWhile(t *testing.T) {
+	a := newAppliance(t)
+	a.away = 5
+	m := newBlank(t, a, "")
+	if err := m.install(t); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(m.console.String(), "] upload: waiting for the server 127.0.0.1 (starting)") {
+		t.Errorf("the console does not say what it waited for")
+	}
+	if last := a.last(); last.Status != wire.StatusInstalled {
+		t.Errorf("last report %+v", last)
+	}
+}
+
+// What is on the disk already with the right size and time, and wrong content,
+// is not mistaken for the tree.
+func TestWrongFileIsTransferredAgain(t *testing.T) {
+	a := newAppliance(t)
+	m := newBlank(t, a, "")
+	planted := false
+	m.before = func(c command.Command) {
+		if c.Argv[0] != "rsync" || planted || !strings.HasSuffix(c.Argv[len(c.Argv)-1], "/chroot/") {
+			return
+		}
+		planted = true
+		dir := filepath.Join(m.root, "chroot/var/lib/mysql")
+		old := time.Date(2020, 5, 6, 7, 8, 9, 123456789, time.UTC)
+		a.must(errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(dir+"/data", []byte(strings.Repeat("evil", 50_000)), 0o644), os.Chtimes(dir+"/data", old, old)))
+	}
+	if err := m.install(t); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(m.console.String(), "transferring those files again: var/lib/mysql/data: content") {
+		t.Errorf("the console does not name the file")
+	}
+	checkDisk(t, m)
+}
+
+func TestFailures(t *testing.T) {
+	tests := []struct {
+		name    string
+		cmdline string
+		arrange func(*appliance, *blank)
+		want    string // in the error
+		at      wire.Step
+		given   int // failure uploads
+		action  string
+	}{
+		{"no match", "", func(a *appliance, _ *blank) { a.refusal = "no profile fits: vm: nothing fits" },
+			"upload: upload to ", wire.StepUpload, 0, "power off"},
+		{"no match, message", "ONFAILURE=reboot", func(a *appliance, _ *blank) { a.refusal = "no profile fits: vm: nothing fits" },
+			"no profile fits: vm: nothing fits", wire.StepUpload, 0, "reboot"},
+		{"command fails", "ONFAILURE=console", func(_ *appliance, m *blank) { m.fail = "mkfs.ext4" },
+			"configure: vm.configure:5: mkfs.ext4 /dev/vda1: exit status 1: Error: it is broken", wire.StepConfigure, 1, "shell"},
+		{"unknown variable", "DEBUG=1", func(a *appliance, _ *blank) { a.script = "x = var['disk2']" },
+			"configure: vm.configure:1: var has no 'disk2'; it has: disk, ip, hostname, used", wire.StepConfigure, 1, "shell"},
+		{"nothing mounted", "", func(_ *appliance, m *blank) { os.WriteFile(m.env.MountInfo, nil, 0o600) },
+			"vm.configure: nothing is mounted on ", wire.StepConfigure, 1, "power off"},
+		{"role does not exist", "OS=none", nil,
+			"transfer: role none version D7-F.1.0.0 does not exist on 127.0.0.1", wire.StepTransfer, 1, "power off"},
+		{"disk too small", "", func(a *appliance, _ *blank) {
+			a.republish(func(text string) string {
+				return strings.Replace(text, "size=200000", "size=1125899906842624", 1)
+			})
+		},
+			"role mysql D7-F.1.0.0 does not fit on the disk: ", wire.StepTransfer, 1, "power off"},
+		{"broken manifest", "", func(a *appliance, _ *blank) { a.republish(func(string) string { return "no manifest\n" }) },
+			"transfer: manifest of the role: ", wire.StepTransfer, 1, "power off"},
+		{"tree differs on the server", "", func(a *appliance, _ *blank) {
+			a.must(os.WriteFile(filepath.Join(a.tree, "etc/hostname"), []byte("other\n"), 0o644))
+		},
+			"the tree differs from the manifest of role mysql D7-F.1.0.0 in 1 places: etc/hostname: content", wire.StepVerify, 1, "power off"},
+		{"boot loader fails", "", func(_ *appliance, m *blank) { m.fail = "grub-install" },
+			"grub-install --target=i386-pc /dev/vda: exit status 1: Error: it is broken", wire.StepBootloader, 1, "power off"},
+		{"bad ONSUCCESS", "ONSUCCESS=dance", nil,
+			"kernel parameter ONSUCCESS=dance: want reboot, halt, console or kexec", "", 0, "power off"},
+		{"HTTP archives", "HSERV=10.0.0.1", nil,
+			"kernel parameter HSERV=10.0.0.1: this agent gets trees by rsync only (RSERV)", "", 0, "power off"},
+		{"network fails", "", func(_ *appliance, m *blank) {
+			m.env.Network = func(context.Context, wire.BootArgs, *slog.Logger) error {
+				return errors.New("no interface has a carrier")
+			}
+		}, "network: no interface has a carrier", "", 0, "power off"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a := newAppliance(t)
+			m := newBlank(t, a, tt.cmdline)
+			if tt.arrange != nil {
+				tt.arrange(a, m)
+			}
+			err := m.install(t)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+			if !strings.Contains(m.console.String(), "FAILED: ") || !strings.Contains(m.console.String(), tt.want) {
+				t.Errorf("the console does not say it")
+			}
+			if last := a.last(); tt.at != "" && (last.Status != wire.StatusFailed || last.Step != tt.at || !strings.Contains(last.Message, strings.SplitN(tt.want, ": ", 2)[0])) {
+				t.Errorf("last report %+v", last)
+			}
+			if len(a.failures) != tt.given {
+				t.Errorf("failure uploads %v, want %d", a.failures, tt.given)
+			}
+			if tt.at != "" && len(a.logs) != 1 {
+				t.Errorf("%d logs uploaded, want 1", len(a.logs))
+			}
+			if got := m.events[len(m.events)-1:]; got[0] != tt.action {
+				t.Errorf("the machine ended with %q, want %q", got[0], tt.action)
+			}
+		})
+	}
+}
+
+// The server went away at the very end: the machine is good all the same.
+func TestNobodyAcknowledges(t *testing.T) {
+	a := newAppliance(t)
+	a.deaf = true
+	m := newBlank(t, a, "UPLOAD_LOG=0")
+	m.env.GoodbyeTime = 200 * time.Millisecond
+	if err := m.install(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.events[len(m.events)-1]; got != "reboot" || len(a.logs) != 0 {
+		t.Errorf("the machine ended with %q, %d logs", got, len(a.logs))
+	}
+	if !strings.Contains(m.console.String(), "the server does not know that this machine is installed") {
+		t.Errorf("the console does not say it")
+	}
+}
+
+func TestOnSuccess(t *testing.T) {
+	for action, want := range map[string][]string{
+		"halt": {"unmount", "power off"}, "console": {"unmount", "shell"},
+		"kexec": {"unmount", "kexec"},
+	} {
+		t.Run(action, func(t *testing.T) {
+			m := newBlank(t, newAppliance(t), "ONSUCCESS="+action)
+			if err := m.install(t); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, m.events[len(m.events)-2:]); diff != "" {
+				t.Errorf("last events (-want +got):\n%s", diff)
+			}
+			loaded := "load " + m.root + "/chroot/boot/vmlinuz-6.1 root=UUID=1234-5678 ro console=ttyS0"
+			if got := strings.Join(m.events, "\n"); action == "kexec" && !strings.Contains(got, loaded) {
+				t.Errorf("events %s, want %s", got, loaded)
+			}
+		})
+	}
+}
+
+func TestRescueChangesNothing(t *testing.T) {
+	a := newAppliance(t)
+	m := newBlank(t, a, "RESCUE=1")
+	if err := agent.Rescue(t.Context(), m.env); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"devices", "network", "shell"}, m.events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if len(a.reports) != 0 {
+		t.Errorf("reports %v", a.reports)
+	}
+}

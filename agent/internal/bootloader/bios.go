@@ -1,0 +1,135 @@
+package bootloader
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// names are what distributions call GRUB 2: Debian's, and Red Hat's and
+// SUSE's, with their directory below /boot.
+var names = []struct{ install, mkconfig, dir string }{
+	{"grub-install", "grub-mkconfig", "/boot/grub"},
+	{"grub2-install", "grub2-mkconfig", "/boot/grub2"},
+}
+
+// installBIOS writes the loader to the disk's first sectors.
+func (l Loader) installBIOS(ctx context.Context) ([]string, error) {
+	for _, n := range names {
+		install, err := l.program(n.install)
+		if err != nil {
+			continue
+		}
+		mkconfig, err := l.program(n.mkconfig)
+		if err != nil {
+			return nil, err
+		}
+		written := []string{n.dir + "/"}
+		settings, err := l.writeArguments()
+		if err != nil {
+			return nil, fmt.Errorf("write kernel parameters: %w", err)
+		}
+		if settings != "" {
+			written = append(written, settings)
+		}
+		// The target is named: a machine that happens to have UEFI variables,
+		// or a tree that has both loaders, must not decide it.
+		if err := l.inside(ctx, install, "--target=i386-pc", l.Disk); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(filepath.Join(l.Root, n.dir), 0o755); err != nil {
+			return nil, err
+		}
+		// Not update-grub: it is this program with this argument.
+		if err := l.inside(ctx, mkconfig, "-o", n.dir+"/grub.cfg"); err != nil {
+			return nil, err
+		}
+		return written, checkConfig(filepath.Join(l.Root, n.dir, "grub.cfg"))
+	}
+	return nil, fmt.Errorf("the tree has no grub-install or grub2-install: the role must hold GRUB 2 for BIOS (Debian: grub-pc)")
+}
+
+// writeArguments adds the kernel parameters to the tree's settings: as a file
+// of its own where Debian's grub-mkconfig looks for some, else at the end of
+// the one settings file, which is a shell script. It answers what it wrote.
+func (l Loader) writeArguments() (string, error) {
+	arguments := strings.Join(strings.Fields(l.Arguments), " ")
+	if arguments == "" {
+		return "", nil
+	}
+	line := "GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT " + quote(arguments) + "\"\n"
+	root, err := os.OpenRoot(l.Root)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	if info, err := root.Stat("etc/default/grub.d"); err == nil && info.IsDir() {
+		// The last in the order of names: the tree's own files may set what
+		// this one adds to.
+		const name = "etc/default/grub.d/zz-edeploy.cfg"
+		return "/" + name, root.WriteFile(name, []byte("# kernel parameters of the installation\n"+line), 0o644)
+	}
+	if err := root.MkdirAll("etc/default", 0o755); err != nil {
+		return "", err
+	}
+	f, err := root.OpenFile("etc/default/grub", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, err = f.WriteString("\n# kernel parameters of the installation\n" + line)
+	return "/etc/default/grub", err
+}
+
+// quote escapes a text for a double-quoted shell string. A semicolon gets a
+// backslash that reaches grub.cfg, where it would end the command.
+func quote(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`", ";", `\\;`).Replace(text)
+}
+
+// checkConfig refuses a grub.cfg that would not find the root file system on
+// the installed machine: one without kernels, or with a device name that the
+// installing kernel gave.
+func checkConfig(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	kernels := 0
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || !strings.HasPrefix(words[0], "linux") {
+			continue
+		}
+		kernels++
+		if root := rootArgument(words[2:]); !lasting(root) {
+			return fmt.Errorf("%s boots %s with root=%s: want a UUID or a logical volume, which the installed kernel finds", file, words[1], root)
+		}
+	}
+	if kernels == 0 {
+		return fmt.Errorf("%s boots no kernel: the role must hold /boot/vmlinuz-*", file)
+	}
+	return nil
+}
+
+func rootArgument(words []string) string {
+	for _, word := range words {
+		if value, ok := strings.CutPrefix(word, "root="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// lasting says whether the name of a root file system is the same on every
+// boot.
+func lasting(root string) bool {
+	for _, prefix := range []string{"UUID=", "PARTUUID=", "LABEL=", "/dev/mapper/", "/dev/md", "ZFS=", "/dev/disk/by-"} {
+		if strings.HasPrefix(root, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,173 @@
+package bootloader_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edeploy/agent/internal/bootloader"
+	"edeploy/agent/internal/command"
+)
+
+// goodConfig is what grub-mkconfig of Debian 12 writes, shortened.
+const goodConfig = `set timeout=5
+menuentry 'Debian GNU/Linux' --class debian {
+	search --no-floppy --fs-uuid --set=root 0b5b6e2e
+	linux	/boot/vmlinuz-6.1.0-18-cloud-amd64 root=UUID=0b5b6e2e ro console=ttyS0
+	initrd	/boot/initrd.img-6.1.0-18-cloud-amd64
+}
+`
+
+// bench is a tree with programs, and a record of what ran in it.
+type bench struct {
+	root   string
+	config string // what grub-mkconfig writes
+	events []string
+	fail   string
+}
+
+func newBench(t *testing.T, files map[string]string) *bench {
+	t.Helper()
+	b := &bench{root: t.TempDir(), config: goodConfig}
+	for name, content := range files {
+		p := filepath.Join(b.root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(content), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+func (b *bench) loader(args string) bootloader.Loader {
+	note := func(event string) { b.events = append(b.events, event) }
+	return bootloader.Loader{
+		Root: b.root, Disk: "/dev/vda", Arguments: args, Firmware: bootloader.BIOS,
+		LinkDisks: func() error { note("links"); return nil },
+		Bind: func(string) (func() error, error) {
+			note("bind")
+			return func() error { note("unbind"); return nil }, nil
+		},
+		Run: func(_ context.Context, c command.Command) ([]byte, error) {
+			note(strings.Join(c.Argv, " "))
+			if c.Chroot != b.root {
+				return nil, errors.New("not run inside the tree")
+			}
+			if b.fail != "" && strings.Contains(c.Argv[0], b.fail) {
+				return nil, &command.Failure{Command: c.Shown, Cause: errors.New("exit status 1"), Output: []byte("grub-install: error: embedding is not possible\n")}
+			}
+			if strings.Contains(c.Argv[0], "mkconfig") {
+				return nil, os.WriteFile(filepath.Join(b.root, c.Argv[2]), []byte(b.config), 0o644)
+			}
+			return nil, nil
+		},
+	}
+}
+
+var debian = map[string]string{"usr/sbin/grub-install": "", "usr/sbin/grub-mkconfig": "", "etc/default/grub": "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n", "etc/default/grub.d/README": ""}
+
+func TestInstall(t *testing.T) {
+	b := newBench(t, debian)
+	written, err := b.loader("console=ttyS0,115200  ds=nocloud-net;s=http://10.0.0.1/ a=\"$x\"").Install(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEvents := []string{"links", "bind", "/usr/sbin/grub-install --target=i386-pc /dev/vda", "/usr/sbin/grub-mkconfig -o /boot/grub/grub.cfg", "unbind"}
+	if diff := cmp.Diff(wantEvents, b.events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"/boot/grub/", "/etc/default/grub.d/zz-edeploy.cfg"}, written); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
+	}
+	// What grub-mkconfig's shell makes of it.
+	out, err := exec.Command("/bin/sh", "-c", `. "$1/etc/default/grub"; . "$1/etc/default/grub.d/zz-edeploy.cfg"; printf '%s' "$GRUB_CMDLINE_LINUX_DEFAULT"`, "sh", b.root).CombinedOutput()
+	if want := `quiet console=ttyS0,115200 ds=nocloud-net\;s=http://10.0.0.1/ a="$x"`; err != nil || string(out) != want {
+		t.Errorf("GRUB_CMDLINE_LINUX_DEFAULT is %s, %v, want %s", out, err, want)
+	}
+}
+
+func TestOtherTrees(t *testing.T) {
+	tests := []struct {
+		name  string
+		files map[string]string
+		args  string
+		want  []string
+		grub  string // in the end of /etc/default/grub
+	}{
+		{"Red Hat's names", map[string]string{"usr/sbin/grub2-install": "", "usr/sbin/grub2-mkconfig": "", "etc/default/grub": "GRUB_TIMEOUT=1"}, "quiet",
+			[]string{"/boot/grub2/", "/etc/default/grub"}, "GRUB_TIMEOUT=1\n# kernel parameters of the installation\nGRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT quiet\"\n"},
+		{"no settings yet", map[string]string{"sbin/grub-install": "", "sbin/grub-mkconfig": ""}, "a b",
+			[]string{"/boot/grub/", "/etc/default/grub"}, "GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT a b\"\n"},
+		{"no arguments", debian, " ", []string{"/boot/grub/"}, "quiet\"\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t, tt.files)
+			got, err := b.loader(tt.args).Install(t.Context())
+			if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
+				t.Errorf("error %v (-want +got):\n%s", err, diff)
+			}
+			if text, err := os.ReadFile(filepath.Join(b.root, "etc/default/grub")); err != nil || !strings.HasSuffix(string(text), tt.grub) {
+				t.Errorf("/etc/default/grub: %v\n%s", err, text)
+			}
+		})
+	}
+}
+
+func TestBadTrees(t *testing.T) {
+	tests := []struct {
+		name     string
+		files    map[string]string
+		config   string
+		fail     string
+		firmware bootloader.Firmware
+		want     string
+	}{
+		{"no GRUB", nil, goodConfig, "", bootloader.BIOS, "the tree has no grub-install or grub2-install"},
+		{"no grub-mkconfig", map[string]string{"sbin/grub-install": ""}, goodConfig, "", bootloader.BIOS, "the tree has no grub-mkconfig"},
+		{"no kernel", debian, "set timeout=5\n", "", bootloader.BIOS, "grub.cfg boots no kernel"},
+		{"name of the installing kernel", debian, strings.ReplaceAll(goodConfig, "UUID=0b5b6e2e", "/dev/vda1"), "", bootloader.BIOS,
+			"boots /boot/vmlinuz-6.1.0-18-cloud-amd64 with root=/dev/vda1: want a UUID"},
+		{"grub-install fails", debian, goodConfig, "install", bootloader.BIOS,
+			"grub-install --target=i386-pc /dev/vda: exit status 1: grub-install: error: embedding is not possible"},
+		{"grub-mkconfig fails", debian, goodConfig, "mkconfig", bootloader.BIOS, "grub-mkconfig -o /boot/grub/grub.cfg: exit status 1"},
+		{"UEFI", debian, goodConfig, "", bootloader.UEFI, "started by UEFI firmware"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t, tt.files)
+			b.config, b.fail = tt.config, tt.fail
+			l := b.loader("")
+			l.Firmware = tt.firmware
+			_, err := l.Install(t.Context())
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+			if last := b.events[len(b.events)-1]; last != "unbind" {
+				t.Errorf("the last event is %s, want unbind", last)
+			}
+		})
+	}
+}
+
+func TestLogicalVolumeRoot(t *testing.T) {
+	b := newBench(t, debian)
+	b.config = strings.ReplaceAll(goodConfig, "UUID=0b5b6e2e", "/dev/mapper/vg0-root")
+	if _, err := b.loader("").Install(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLinksFail(t *testing.T) {
+	l := newBench(t, debian).loader("")
+	broken := errors.New("no disks")
+	l.LinkDisks = func() error { return broken }
+	if _, err := l.Install(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,137 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kernel is what kexec starts: an entry of the installed GRUB configuration.
+type Kernel struct {
+	Image     string // path of the kernel, from the ramdisk's point of view
+	Initrd    string // "" is none
+	Arguments string
+}
+
+func (k Kernel) String() string { return k.Image + " " + k.Arguments }
+
+// ChooseKernel finds the kernel that the installed system would boot: the
+// first of its GRUB configuration, or the only one whose file name holds match
+// (KEXEC_KERNEL). Its arguments are those of GRUB; when they name no console,
+// those of the running kernel are added (reference section 1.5).
+func ChooseKernel(root, match, cmdline string) (Kernel, error) {
+	for _, n := range names {
+		text, err := os.ReadFile(filepath.Join(root, n.dir, "grub.cfg"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Kernel{}, err
+		}
+		kernel, err := pick(readEntries(string(text)), match)
+		if err != nil {
+			return Kernel{}, err
+		}
+		kernel.Image = bootFile(root, kernel.Image)
+		if kernel.Initrd != "" {
+			kernel.Initrd = bootFile(root, kernel.Initrd)
+		}
+		if !strings.Contains(" "+kernel.Arguments, " console=") {
+			kernel.Arguments = strings.Join(append([]string{kernel.Arguments}, consoles(cmdline)...), " ")
+		}
+		return kernel, nil
+	}
+	return Kernel{}, errors.New("kexec: the tree has no grub.cfg")
+}
+
+// readEntries reads the linux and initrd lines of a grub.cfg.
+func readEntries(text string) []Kernel {
+	var entries []Kernel
+	for line := range strings.Lines(text) {
+		words := strings.Fields(strings.ReplaceAll(line, `\;`, ";"))
+		switch {
+		case len(words) >= 2 && strings.HasPrefix(words[0], "linux"):
+			entries = append(entries, Kernel{Image: words[1], Arguments: strings.Join(words[2:], " ")})
+		case len(words) >= 2 && strings.HasPrefix(words[0], "initrd") && len(entries) > 0:
+			entries[len(entries)-1].Initrd = words[1]
+		}
+	}
+	return entries
+}
+
+func pick(entries []Kernel, match string) (Kernel, error) {
+	var images []string
+	var found []Kernel
+	for _, e := range entries {
+		if strings.Contains(path.Base(e.Image), match) && !slices.Contains(images, e.Image) {
+			images = append(images, e.Image)
+			found = append(found, e)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return Kernel{}, fmt.Errorf("kexec: the tree boots no kernel whose name holds %q", match)
+	case len(found) > 1 && match != "":
+		return Kernel{}, fmt.Errorf("kexec: KEXEC_KERNEL=%s fits %s", match, strings.Join(images, " and "))
+	}
+	return found[0], nil
+}
+
+// bootFile finds a file of grub.cfg: its paths lack /boot when that is a file
+// system of its own.
+func bootFile(root, name string) string {
+	for _, dir := range []string{"", "/boot"} {
+		p := filepath.Join(root, dir, filepath.Join("/", name))
+		if _, err := os.Stat(p); err == nil {
+			return p
+		}
+	}
+	return filepath.Join(root, filepath.Join("/", name))
+}
+
+func consoles(cmdline string) []string {
+	var words []string
+	for _, word := range strings.Fields(cmdline) {
+		if strings.HasPrefix(word, "console=") {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// Load hands the kernel to kexec; Start starts it.
+func Load(k Kernel) error {
+	image, err := os.Open(k.Image)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	flags, ramdisk := unix.KEXEC_FILE_NO_INITRAMFS, -1
+	if k.Initrd != "" {
+		f, err := os.Open(k.Initrd)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		flags, ramdisk = 0, int(f.Fd())
+	}
+	if err := unix.KexecFileLoad(int(image.Fd()), ramdisk, k.Arguments, flags); err != nil {
+		return fmt.Errorf("kexec load %s: %w", k.Image, err)
+	}
+	return nil
+}
+
+// Start starts the loaded kernel. It returns only on error.
+func Start() error {
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_KEXEC); err != nil {
+		return fmt.Errorf("kexec: %w", err)
+	}
+	return nil
+}

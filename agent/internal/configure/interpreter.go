@@ -1,0 +1,160 @@
+package configure
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"edeploy/agent/internal/command"
+	"edeploy/server/wire"
+)
+
+// The preludes give scripts of real interpreters the same helpers; they run
+// the script named by EDEPLOY_SCRIPT.
+var (
+	//go:embed prelude.py
+	pythonPrelude string
+	//go:embed prelude.sh
+	shellPrelude string
+)
+
+// runInterpreter runs a script that starts with "#!".
+func runInterpreter(ctx context.Context, h Host, conf wire.Configuration) error {
+	name := scriptName(conf)
+	vars, err := readVariables(conf.Var)
+	if err != nil {
+		return fmt.Errorf("%s: variables of the server: %w", name, err)
+	}
+	argv, err := interpreter(conf.Interpreter())
+	if err != nil {
+		return fmt.Errorf("%s:1: #!%s: %w", name, conf.Interpreter(), err)
+	}
+	files, err := writeScript(argv[0], conf, vars)
+	if err != nil {
+		return fmt.Errorf("prepare %s: %w", name, err)
+	}
+	defer os.RemoveAll(files.dir)
+	_, err = h.Run(ctx, command.Command{
+		Argv:  append(argv, files.start),
+		Shown: path.Base(argv[0]),
+		Env: []string{
+			"EDEPLOY_ROOT=" + strings.TrimSuffix(h.path("/"), "/"), "EDEPLOY_PROFILE=" + conf.Profile,
+			"EDEPLOY_SCRIPT=" + files.script, "EDEPLOY_NAME=" + name,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// interpreter finds the program of a "#!" line, through env when it says so.
+func interpreter(line string) ([]string, error) {
+	argv := strings.Fields(line)
+	if len(argv) > 1 && path.Base(argv[0]) == "env" {
+		argv = argv[1:]
+	}
+	if len(argv) == 0 {
+		return nil, errors.New("names no program")
+	}
+	program, err := exec.LookPath(argv[0])
+	if err != nil {
+		return nil, fmt.Errorf(`this initrd has no %s; a script without the "#!" line runs in the built-in dialect`, argv[0])
+	}
+	argv[0] = program
+	return argv, nil
+}
+
+type scriptFiles struct {
+	dir    string
+	script string // the script, unchanged
+	start  string // what the interpreter is given: the prelude, or the script itself
+}
+
+// writeScript writes the script and the prelude of its language.
+func writeScript(program string, conf wire.Configuration, vars *variables) (scriptFiles, error) {
+	if err := os.MkdirAll(os.TempDir(), 0o777); err != nil {
+		return scriptFiles{}, err
+	}
+	dir, err := os.MkdirTemp("", "configure")
+	if err != nil {
+		return scriptFiles{}, err
+	}
+	f := scriptFiles{dir: dir, script: filepath.Join(dir, "script"), start: filepath.Join(dir, "prelude")}
+	var prelude string
+	switch language(program) {
+	case "python":
+		// The variables were evaluated as data above: they are a literal.
+		prelude = "var = " + conf.Var + "\n" + pythonPrelude
+		if strings.TrimSpace(conf.Var) == "" {
+			prelude = "var = {}\n" + pythonPrelude
+		}
+	case "sh":
+		prelude = shellVariables(vars) + shellPrelude
+	default:
+		f.start = f.script
+	}
+	err = os.WriteFile(f.script, []byte(conf.Script), 0o700)
+	if prelude != "" {
+		err = errors.Join(err, os.WriteFile(f.start, []byte(prelude), 0o700))
+	}
+	return f, err
+}
+
+func language(program string) string {
+	switch base := path.Base(program); {
+	case strings.HasPrefix(base, "python"):
+		return "python"
+	case base == "sh" || base == "bash" || base == "dash" || base == "ash" || base == "ksh":
+		return "sh"
+	}
+	return ""
+}
+
+// shellVariables writes the variables as assignments: $disk. Characters that a
+// name cannot hold become "_"; lists are joined by blanks; names that the
+// shell itself obeys are left out.
+func shellVariables(vars *variables) string {
+	var b strings.Builder
+	for _, item := range vars.Items() {
+		key, ok := starlark.AsString(item[0])
+		if !ok || key == "" {
+			continue
+		}
+		name := strings.Map(func(r rune) rune {
+			if r < 0x80 && wordByte(byte(r)) {
+				return r
+			}
+			return '_'
+		}, key)
+		switch {
+		case name[0] >= '0' && name[0] <= '9', name == "IFS", name == "PATH", name == "ENV", name == "BASH_ENV", name == "LD_PRELOAD":
+			continue
+		}
+		fmt.Fprintf(&b, "%s='%s'\n", name, strings.ReplaceAll(shellValue(item[1]), "'", `'\''`))
+	}
+	return b.String()
+}
+
+func shellValue(v starlark.Value) string {
+	if s, ok := starlark.AsString(v); ok {
+		return s
+	}
+	seq, ok := v.(starlark.Iterable)
+	if !ok {
+		return v.String()
+	}
+	var words []string
+	for item := range starlark.Elements(seq) {
+		words = append(words, shellValue(item))
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,249 @@
+package disk_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/disk"
+	"edeploy/images/manifest"
+)
+
+const mountinfo = `1 1 0:2 / / rw - rootfs rootfs rw
+20 1 0:5 / /dev rw,nosuid - devtmpfs devtmpfs rw,size=1k
+30 1 254:1 / /chroot rw,relatime - ext4 /dev/vda1 rw
+31 30 254:17 / /chroot/var rw,noatime shared:4 master:1 - xfs /dev/vdb1 rw,attr2
+32 1 254:33 / /chrootx rw - ext4 /dev/vdc1 rw
+33 30 254:2 / /chroot/boot/efi rw,relatime - vfat /dev/vda2 rw,fmask=0022
+34 30 0:40 / /chroot/tmp rw - tmpfs tmpfs rw
+35 30 0:41 /@home /chroot/my\040home rw,relatime,nodev - btrfs /dev/mapper/vg0-home rw,subvol=/@home
+`
+
+func mounts(t *testing.T, text string) []disk.Mount {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "mountinfo")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := disk.Below(file, "/chroot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestBelow(t *testing.T) {
+	var got []string
+	for _, m := range mounts(t, mountinfo+"40 30 254:50 / /chroot/var rw - ext4 /dev/vdd1 rw\n") {
+		got = append(got, m.Relative("/chroot")+" "+m.Source)
+	}
+	want := []string{"/ /dev/vda1", "/boot/efi /dev/vda2", "/my home /dev/mapper/vg0-home", "/tmp tmpfs", "/var /dev/vdd1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestBrokenMountinfo(t *testing.T) {
+	for _, line := range []string{"x", "1 1 0:2 / / rw rootfs rootfs rw", "1 1 - ext4 a rw", "1 1 0:2 / / rw - ext4"} {
+		if _, err := disk.ReadMounts(strings.NewReader(line + "\n")); err == nil || !strings.Contains(err.Error(), line) {
+			t.Errorf("%q: got %v", line, err)
+		}
+	}
+}
+
+func FuzzReadMounts(f *testing.F) {
+	f.Add(mountinfo)
+	f.Add(`1 2 3:4 / /a\0 b - c d`)
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := disk.ReadMounts(strings.NewReader(text))
+		if err == nil && len(got) > len(text) {
+			t.Errorf("%d mounts from %d bytes", len(got), len(text))
+		}
+	})
+}
+
+const blkid = `DEVNAME=/dev/vda1
+UUID=11111111-aaaa
+BLOCK_SIZE=4096
+TYPE=ext4
+
+DEVNAME=/dev/vda2
+UUID=22AA-BBCC
+TYPE=vfat
+
+DEVNAME=/dev/vda3
+UUID=33333333-swap
+TYPE=swap
+DEVNAME=/dev/vdb1
+UUID=44444444-xfs
+TYPE=xfs
+
+DEVNAME=/dev/vdc5
+UUID=55555555-foreign-swap
+TYPE=swap
+
+DEVNAME=/dev/mapper/vg0-home
+UUID=66666666-btrfs
+TYPE=btrfs
+
+DEVNAME=/dev/mapper/vg0-swap
+UUID=77777777-lv-swap
+TYPE=swap
+`
+
+func TestFstab(t *testing.T) {
+	run := func(_ context.Context, c command.Command) ([]byte, error) { return []byte(blkid), nil }
+	devices, err := disk.Blkid(t.Context(), run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := disk.Fstab(mounts(t, mountinfo), devices, "/chroot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `# /etc/fstab, written by the installation from what was mounted
+UUID=11111111-aaaa / ext4 errors=remount-ro 0 1
+UUID=22AA-BBCC /boot/efi vfat defaults 0 2
+UUID=66666666-btrfs /my\040home btrfs nodev,subvol=/@home 0 0
+UUID=44444444-xfs /var xfs noatime 0 0
+UUID=33333333-swap none swap sw 0 0
+UUID=77777777-lv-swap none swap sw 0 0
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFstabWithoutUUID(t *testing.T) {
+	_, err := disk.Fstab(mounts(t, mountinfo), nil, "/chroot")
+	if err == nil || err.Error() != "fstab: /dev/vda1, mounted on /chroot, has no UUID" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Real blkid on an image of a real file system.
+func TestBlkidPeer(t *testing.T) {
+	for _, program := range []string{"blkid", "mkfs.ext4"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	image := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(image, make([]byte, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const uuid = "0b5b6e2e-0000-4000-8000-000000000001"
+	if out, err := exec.Command("mkfs.ext4", "-q", "-U", uuid, image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	onImage := func(ctx context.Context, c command.Command) ([]byte, error) {
+		c.Argv = append(c.Argv, image)
+		return command.On(nil)(ctx, c)
+	}
+	got, err := disk.Blkid(t.Context(), onImage)
+	if diff := cmp.Diff([]disk.Device{{Name: image, UUID: uuid, Type: "ext4"}}, got); err != nil || diff != "" {
+		t.Errorf("error %v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestBlkidFails(t *testing.T) {
+	broken := errors.New("no such program")
+	run := func(context.Context, command.Command) ([]byte, error) { return nil, broken }
+	if _, err := disk.Blkid(t.Context(), run); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	nothing := func(ctx context.Context, _ command.Command) ([]byte, error) {
+		return command.On(nil)(ctx, command.Shell("exit 2"))
+	}
+	if got, err := disk.Blkid(t.Context(), nothing); err != nil || len(got) != 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestCheckSpace(t *testing.T) {
+	tree, err := manifest.New([]manifest.Entry{
+		{Path: ".", Type: manifest.Dir},
+		{Path: "var", Type: manifest.Dir},
+		{Path: "var/db", Type: manifest.File, Size: 50_000_000},
+		{Path: "boot", Type: manifest.File, Size: 10_000_000, Group: 1},
+		{Path: "boot2", Type: manifest.File, Size: 10_000_000, Group: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := mounts(t, "30 1 254:1 / /chroot rw - ext4 /dev/vda1 rw\n31 30 254:17 / /chroot/var rw - ext4 /dev/vdb1 rw\n")
+	tests := []struct {
+		name      string
+		root, sub disk.Space
+		want      string
+	}{
+		{"fits", disk.Space{FreeBytes: 11e6, FreeFiles: 10, BlockBytes: 4096}, disk.Space{FreeBytes: 51e6, FreeFiles: -1, BlockBytes: 4096}, ""},
+		{"second disk too small", disk.Space{FreeBytes: 11e6, FreeFiles: 10, BlockBytes: 4096}, disk.Space{FreeBytes: 20e6, FreeFiles: -1, BlockBytes: 4096},
+			"role mysql 1 does not fit on the disk: /chroot/var (/dev/vdb1, ext4) has 20 MB free and takes 51 MB of it"},
+		{"too few inodes", disk.Space{FreeBytes: 11e6, FreeFiles: 1, BlockBytes: 4096}, disk.Space{FreeBytes: 51e6, FreeFiles: -1, BlockBytes: 4096},
+			"role mysql 1 does not fit on the disk: /chroot (/dev/vda1, ext4) has room for 1 files and takes 2 of it"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := disk.CheckSpace("role mysql 1", tree, on, "/chroot", func(dir string) (disk.Space, error) {
+				if dir == "/chroot" {
+					return tt.root, nil
+				}
+				return tt.sub, nil
+			})
+			if got := errorText(err); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestSpaceOfWhatIsThereAlready(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a"), make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := manifest.New([]manifest.Entry{
+		{Path: ".", Type: manifest.Dir},
+		{Path: "a", Type: manifest.File, Size: 8192},
+		{Path: "b", Type: manifest.File, Size: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	needs := disk.Needs(tree, []disk.Mount{{Point: root}}, root, func(disk.Mount) int64 { return 4096 })
+	if len(needs) != 1 || needs[0].Bytes > 2*4096 || needs[0].Bytes < 4096 {
+		t.Errorf("got %+v, want one or two blocks of 4096", needs)
+	}
+	space, err := disk.Statfs(root)
+	if err != nil || space.FreeBytes <= 0 || space.BlockBytes <= 0 {
+		t.Errorf("statfs %s: %+v, %v", root, space, err)
+	}
+}
+
+func TestUnmountNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mountinfo")
+	if err := os.WriteFile(file, []byte("1 1 0:2 / / rw - rootfs rootfs rw\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Unmount(file, "/chroot"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,78 @@
+package installed
+
+import (
+	"path"
+	"strings"
+
+	"edeploy/images/manifest"
+)
+
+// Rules name paths that may differ from the manifest, each with all below it.
+// They are shell patterns without a leading slash; "*" does not match a slash.
+type Rules []string
+
+// Volatile is the built-in list: what every running Linux system changes.
+var Volatile = Rules{
+	// mounted by the kernel and systemd, or emptied at boot
+	"dev", "proc", "sys", "run", "tmp", "var/tmp",
+	// logs, caches, queues
+	"var/log", "var/cache", "var/spool",
+	// states that programs keep for this machine
+	"var/lib/edeploy", "var/lib/systemd", "var/lib/dbus/machine-id", "var/lib/dhcp", "var/lib/dhcpcd", "var/lib/NetworkManager",
+	"var/lib/logrotate", "var/lib/misc", "var/lib/private", "var/lib/chrony", "var/lib/ntp*", "var/lib/urandom", "var/lib/apt/lists",
+	"var/lib/apt/periodic", "var/.updated",
+	// identity and settings made at first boot or by DHCP
+	"etc/machine-id", "etc/ssh/ssh_host_*", "etc/resolv.conf", "etc/adjtime", "etc/mtab", "etc/.pwd.lock", "etc/.updated",
+	// people
+	"home", "root/.*", "mnt", "media", "lost+found",
+}
+
+// literal is the pattern that matches one name only.
+func literal(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		if strings.IndexByte(`*?[\`, name[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(name[i])
+	}
+	return b.String()
+}
+
+// Match tells whether a rule names the path itself.
+func (r Rules) Match(name string) bool {
+	for _, rule := range r {
+		if ok, _ := path.Match(rule, name); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// explains tells that a difference follows from what the rules allow: a
+// directory gets a new time when something allowed is made in it, and one that
+// the manifest does not have may be there to hold it.
+func (r Rules) explains(d manifest.Difference) bool {
+	switch {
+	case d.Type == manifest.Dir && d.Attribute == manifest.AttrTime:
+		return r.anyIn(d.Path, false)
+	case d.Attribute == manifest.AttrExtra && d.Got == string(manifest.Dir):
+		return r.anyIn(d.Path, true)
+	}
+	return false
+}
+
+// anyIn tells whether a rule names something in a directory, with deep also
+// further below.
+func (r Rules) anyIn(dir string, deep bool) bool {
+	for _, rule := range r {
+		parent := path.Dir(rule)
+		for deep && parent != "." && len(strings.Split(parent, "/")) > len(strings.Split(dir, "/")) {
+			parent = path.Dir(parent)
+		}
+		if ok, _ := path.Match(parent, dir); ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,84 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// job configures one port; it runs in a goroutine of its own and shares
+// nothing with the others but the resolver.
+type job struct {
+	port     *port // only handed back with outcomes
+	name     string
+	config   Config
+	log      *slog.Logger
+	resolver *resolver
+	tell     func(outcome)
+}
+
+func (j job) run(ctx context.Context) {
+	link, err := j.device()
+	if err == nil && j.config.Method == DHCP {
+		j.lease(ctx, link)
+		return
+	}
+	if err == nil {
+		err = setAddress(link, j.config.Address)
+	}
+	if err != nil {
+		j.tell(outcome{port: j.port, err: err, final: true})
+		return
+	}
+	j.tell(outcome{port: j.port, address: j.config.Address})
+}
+
+// device is the port itself, or the VLAN device on it.
+func (j job) device() (netlink.Link, error) {
+	parent, err := netlink.LinkByName(j.name)
+	if err != nil {
+		return nil, fmt.Errorf("find network device %s: %w", j.name, err)
+	}
+	if j.config.VLAN == 0 {
+		return parent, nil
+	}
+	return vlanDevice(parent, j.config.VLAN)
+}
+
+func vlanDevice(parent netlink.Link, tag int) (netlink.Link, error) {
+	name := fmt.Sprintf("%s.%d", parent.Attrs().Name, tag)
+	err := netlink.LinkAdd(&netlink.Vlan{
+		LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: parent.Attrs().Index},
+		VlanId:    tag,
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, fmt.Errorf("make VLAN device %s: this kernel cannot do VLANs", name)
+	}
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("make VLAN device %s: %w", name, err)
+	}
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("find VLAN device %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return nil, fmt.Errorf("set VLAN device %s up: %w", name, err)
+	}
+	return link, nil
+}
+
+func setAddress(link netlink.Link, address netip.Prefix) error {
+	parsed, err := netlink.ParseAddr(address.String())
+	if err != nil {
+		return fmt.Errorf("address %s: %w", address, err)
+	}
+	if err := netlink.AddrReplace(link, parsed); err != nil {
+		return fmt.Errorf("set address %s on %s: %w", address, link.Attrs().Name, err)
+	}
+	return nil
+}

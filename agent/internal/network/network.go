@@ -1,0 +1,217 @@
+// Package network gives a blank machine its addresses: links up, carriers
+// awaited, the IP= plan of the kernel command line applied, DHCP on all devices
+// that want it at the same time, leases renewed for as long as the
+// installation takes.
+//
+// It talks to the kernel by netlink and writes /etc/resolv.conf.
+package network
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"edeploy/server/wire"
+)
+
+// Up brings the network up and returns when it is as complete as it gets
+// within the waiting times of progress.go, or with one sentence that names
+// every device, its carrier and what was tried. Devices are configured as soon as
+// their carrier is there. DHCP leases are renewed in the background until ctx
+// ends, so ctx must last as long as the network is needed.
+func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
+	log = cmp.Or(log, slog.New(slog.DiscardHandler))
+	plan, err := ParsePlan(args.IP)
+	if err != nil {
+		return err
+	}
+	for _, word := range plan.Ignored {
+		log.Warn("entry of the kernel parameter IP has no colon and is ignored", "entry", word)
+	}
+	u, err := newUp(ctx, plan, log)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	if err := u.findPorts(ctx); err != nil {
+		return err
+	}
+	u.begin, u.linkUpTime = time.Now(), time.Duration(args.LinkUpTimeoutSeconds)*time.Second
+	u.lastCarrier = u.begin
+	return u.run(ctx)
+}
+
+// up is the work in progress.
+type up struct {
+	progress
+	plan     Plan
+	log      *slog.Logger
+	changes  chan netlink.LinkUpdate
+	stop     chan struct{} // ends changes
+	outcomes chan outcome
+	quit     map[string]context.CancelFunc // ends the work on a port
+	resolver *resolver
+}
+
+// outcome is news of a port from its goroutine.
+type outcome struct {
+	port    *port
+	address netip.Prefix
+	err     error
+	final   bool // nothing more will be tried
+}
+
+func newUp(ctx context.Context, plan Plan, log *slog.Logger) (*up, error) {
+	u := &up{
+		plan: plan, log: log,
+		changes:  make(chan netlink.LinkUpdate, 16),
+		stop:     make(chan struct{}),
+		outcomes: make(chan outcome),
+		quit:     map[string]context.CancelFunc{},
+		resolver: &resolver{path: resolvConf, servers: map[string][]netip.Addr{}, domains: map[string]string{}},
+	}
+	if err := netlink.LinkSubscribe(u.changes, u.stop); err != nil {
+		return nil, fmt.Errorf("listen to changes of network devices: %w", err)
+	}
+	return u, nil
+}
+
+// close stops listening, and the work on ports that did not get an address: an
+// answer that comes after the hardware was described would only confuse.
+func (u *up) close() {
+	close(u.stop)
+	if changes := u.changes; changes != nil {
+		go func() {
+			for range changes { // netlink closes it; its sender must not block
+			}
+		}()
+	}
+	for _, p := range u.ports {
+		if quit := u.quit[p.name]; quit != nil && !p.address.IsValid() {
+			quit()
+		}
+	}
+}
+
+// findPorts lists the network devices, waiting a while for the first, and sets
+// them up.
+func (u *up) findPorts(ctx context.Context) error {
+	deadline := time.After(deviceTime)
+	for {
+		if err := u.addPorts(); err != nil || len(u.ports) > 0 {
+			return err
+		}
+		select {
+		case <-u.changes:
+		case <-deadline:
+			return fmt.Errorf("no network device found: the machine has none, or this kernel has no driver for it")
+		case <-ctx.Done():
+			return fmt.Errorf("wait for network devices: %w", ctx.Err())
+		}
+	}
+}
+
+// addPorts takes devices that are new; drivers may find some late.
+func (u *up) addPorts() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list network devices: %w", err)
+	}
+	for _, link := range links {
+		name := link.Attrs().Name
+		known := slices.ContainsFunc(u.ports, func(p *port) bool { return p.name == name })
+		if known || !isPort(link) {
+			continue
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			u.log.Warn("network device cannot be set up", "device", name, "error", err)
+			continue
+		}
+		u.ports = append(u.ports, &port{name: name, index: link.Attrs().Index, config: u.plan.For(name)})
+	}
+	slices.SortFunc(u.ports, func(a, b *port) int { return cmp.Compare(a.index, b.index) })
+	return nil
+}
+
+// isPort excludes the loopback and all devices that are made of others.
+func isPort(link netlink.Link) bool {
+	encap := link.Attrs().EncapType
+	return (link.Type() == "device" || link.Type() == "veth") && (encap == "ether" || encap == "infiniband")
+}
+
+// run starts what can be started and waits for news until the decision says
+// that it is enough.
+func (u *up) run(ctx context.Context) error {
+	for {
+		if err := u.refresh(); err != nil {
+			return err
+		}
+		u.start(ctx)
+		wait := u.wait(time.Now())
+		if wait <= 0 {
+			return u.verdict(time.Now())
+		}
+		select {
+		case _, ok := <-u.changes:
+			if !ok {
+				u.changes = nil // the kernel's queue overflowed: the clock does it
+			}
+		case news := <-u.outcomes:
+			u.note(news)
+		case <-time.After(min(wait, lookTime)):
+		case <-ctx.Done():
+			return fmt.Errorf("bring network up: %w", ctx.Err())
+		}
+	}
+}
+
+// refresh reads the carriers.
+func (u *up) refresh() error {
+	if err := u.addPorts(); err != nil {
+		return err
+	}
+	for _, p := range u.ports {
+		link, err := netlink.LinkByIndex(p.index)
+		carrier := err == nil && link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+		if carrier != p.carrier {
+			p.carrier, u.lastCarrier = carrier, time.Now()
+			u.log.Info("carrier changed", "device", p.name, "carrier", carrier)
+		}
+	}
+	return nil
+}
+
+func (u *up) start(ctx context.Context) {
+	for _, p := range u.startable() {
+		p.started = time.Now()
+		ctx, quit := context.WithCancel(ctx)
+		u.quit[p.name] = quit
+		job := job{port: p, name: p.name, config: p.config, log: u.log.With("device", p.name), resolver: u.resolver,
+			tell: func(o outcome) {
+				select {
+				case u.outcomes <- o:
+				case <-u.stop:
+				}
+			}}
+		go job.run(ctx)
+	}
+}
+
+func (u *up) note(news outcome) {
+	p := news.port
+	p.failed = news.final
+	if news.address.IsValid() {
+		p.address, p.err = news.address, nil
+		u.log.Info("address set", "device", p.name, "address", news.address.String())
+		return
+	}
+	p.asked, p.err = p.asked+1, news.err
+	u.log.Warn("no address yet", "device", p.name, "error", news.err)
+}

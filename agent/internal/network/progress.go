@@ -1,0 +1,136 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Waiting times. The link-up time is the LINK_UP_TIMEOUT parameter.
+const (
+	lookTime    = time.Second      // between looks at the carriers when the kernel says nothing
+	deviceTime  = 6 * time.Second  // for the first network device (reference section 2.2, a)
+	carrierTime = 5 * time.Second  // for further carriers after one came: negotiation of 10GBASE-T takes up to that
+	answerTime  = 10 * time.Second // for further DHCP answers once there is an address (2.2, c)
+	giveUpTime  = 90 * time.Second // for the first address, after the link-up time: more than spanning tree's 30-50 s
+)
+
+// port is one device and how far it is.
+type port struct {
+	name    string
+	index   int
+	config  Config
+	carrier bool
+
+	started time.Time    // configuration began; zero: not yet
+	address netip.Prefix // valid once there is one
+	asked   int          // DHCP rounds without an answer
+	err     error        // of the last of them, or of static configuration
+	failed  bool         // nothing more will be tried
+}
+
+func (p *port) done() bool { return p.address.IsValid() || p.failed }
+
+// progress is what the decision to go on or to wait is made of.
+type progress struct {
+	ports       []*port
+	begin       time.Time // links were set up
+	lastCarrier time.Time // last change of a carrier; begin before the first
+	linkUpTime  time.Duration
+}
+
+// wanted are the ports that shall get an address.
+func (s *progress) wanted() []*port {
+	var wanted []*port
+	for _, p := range s.ports {
+		if p.config.Method != None {
+			wanted = append(wanted, p)
+		}
+	}
+	return wanted
+}
+
+// startable are the ports to configure now: wanted, with carrier, not begun.
+func (s *progress) startable() []*port {
+	var ready []*port
+	for _, p := range s.wanted() {
+		if p.carrier && p.started.IsZero() {
+			ready = append(ready, p)
+		}
+	}
+	return ready
+}
+
+// wait says how much longer to wait for more ports; nothing or less means that
+// the network is as good as it gets. With an address the bounds are short;
+// without one all wanted ports must have failed, or the long bound be over.
+func (s *progress) wait(now time.Time) time.Duration {
+	limit := s.begin.Add(s.linkUpTime + giveUpTime).Sub(now)
+	addressed, rest := false, time.Duration(0)
+	allFailed := true
+	for _, p := range s.wanted() {
+		addressed = addressed || p.address.IsValid()
+		allFailed = allFailed && p.failed
+		if !p.done() {
+			rest = max(rest, s.patience(p).Sub(now))
+		}
+	}
+	switch {
+	case allFailed: // or none wanted
+		return 0
+	case addressed:
+		return min(rest, limit)
+	}
+	return limit
+}
+
+// patience is until when a port is waited for when another has an address.
+func (s *progress) patience(p *port) time.Time {
+	if !p.started.IsZero() {
+		return p.started.Add(answerTime)
+	}
+	until := s.begin.Add(s.linkUpTime)
+	if quiet := s.lastCarrier.Add(carrierTime); s.anyCarrier() && quiet.Before(until) {
+		until = quiet
+	}
+	return until
+}
+
+func (s *progress) anyCarrier() bool {
+	for _, p := range s.ports {
+		if p.carrier {
+			return true
+		}
+	}
+	return false
+}
+
+// verdict is nil when a port has an address or none shall have one.
+func (s *progress) verdict(now time.Time) error {
+	wanted := s.wanted()
+	var tried []string
+	for _, p := range wanted {
+		if p.address.IsValid() {
+			return nil
+		}
+		tried = append(tried, p.story())
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no network after %.0f s: %s", now.Sub(s.begin).Seconds(), strings.Join(tried, "; "))
+}
+
+// story says what was tried on a port without address.
+func (p *port) story() string {
+	switch {
+	case p.started.IsZero():
+		return p.name + " has no carrier"
+	case p.config.Method == Static:
+		return fmt.Sprintf("%s: %v", p.name, p.err)
+	case p.err == nil:
+		return p.name + " has a carrier, DHCP was asked and has not answered"
+	}
+	return fmt.Sprintf("%s has a carrier, DHCP was asked %d times: %v", p.name, p.asked, p.err)
+}

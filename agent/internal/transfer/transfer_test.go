@@ -1,0 +1,393 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gokrazy/rsync/rsyncd"
+
+	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/transfer"
+)
+
+func TestMain(m *testing.M) {
+	if out, err := exec.Command("rsync", "--version").Output(); err == nil {
+		fmt.Printf("peer: %s\n", bytes.SplitN(out, []byte("\n"), 2)[0])
+	}
+	os.Exit(m.Run())
+}
+
+// servers are the two rsync daemons that an agent meets.
+var servers = map[string]func(t *testing.T, dir string) (address string){
+	"rsync":         stockServer,
+	"gokrazy/rsync": gokrazyServer,
+}
+
+func needRsync(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("rsync"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// stockServer serves dir as module install with Debian's rsync, one process a
+// connection, as inetd would.
+func stockServer(t *testing.T, dir string) string {
+	t.Helper()
+	conf := filepath.Join(t.TempDir(), "rsyncd.conf")
+	text := fmt.Sprintf("use chroot = no\nlog file = /dev/null\n[install]\npath = %s\nuid = %d\ngid = %d\n", dir, os.Getuid(), os.Getgid())
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, func(ctx context.Context, conn net.Conn) {
+		// Its standard input must be a socket: that is how it knows.
+		f, err := conn.(*net.TCPConn).File()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		cmd := exec.CommandContext(ctx, "rsync", "--daemon", "--config="+conf)
+		cmd.Stdin, cmd.Stdout = f, f
+		_ = cmd.Run() // clients that are cut off make it fail
+	})
+}
+
+func gokrazyServer(t *testing.T, dir string) string {
+	t.Helper()
+	srv, err := rsyncd.NewServer([]rsyncd.Module{{Name: "install", Path: dir}}, rsyncd.DontRestrict(), rsyncd.WithLogger(silent{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, func(ctx context.Context, conn net.Conn) {
+		_ = srv.HandleDaemonConn(ctx, rsyncd.NewConnection(conn, conn, conn.RemoteAddr().String()))
+	})
+}
+
+type silent struct{}
+
+func (silent) Printf(string, ...any)    {}
+func (silent) Output(int, string) error { return nil }
+
+// serve accepts connections until the test ends.
+func serve(t *testing.T, handle func(context.Context, net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			wg.Go(func() { defer stop(); defer conn.Close(); handle(ctx, conn) })
+		}
+	})
+	t.Cleanup(func() { cancel(); l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+// wire is a line to a server that a test can cut.
+type wire struct {
+	server string
+	conns  atomic.Int32
+	// after decides about connection n (from 1): how many bytes of the server
+	// pass, and whether the line then is cut or only dead; -1 is all.
+	after func(n int) (bytes int64, dead bool)
+}
+
+func (w *wire) start(t *testing.T) string {
+	return serve(t, func(ctx context.Context, conn net.Conn) {
+		limit, dead := w.after(int(w.conns.Add(1)))
+		up, err := net.Dial("tcp", w.server)
+		if err != nil {
+			return
+		}
+		defer up.Close()
+		go func() { io.Copy(up, conn); up.Close() }()
+		if limit < 0 {
+			io.Copy(conn, up)
+			return
+		}
+		io.CopyN(conn, up, limit)
+		if dead {
+			<-ctx.Done()
+		}
+	})
+}
+
+// testTree makes some directories and files, and returns their names and content.
+func testTree(t *testing.T, dir string, files, size int) map[string]string {
+	t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	want := map[string]string{}
+	for i := range files {
+		name := fmt.Sprintf("d%d/f%d", i%3, i)
+		content := make([]byte, size)
+		for j := range content {
+			content[j] = byte(random.Uint32())
+		}
+		want[name] = string(content)
+		file := filepath.Join(dir, name)
+		err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, content, 0o640),
+			os.Chtimes(file, time.Time{}, time.Date(2020, 1, 2, 3, 4, i%60, 0, time.UTC)))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("f0", filepath.Join(dir, "d0", "link")); err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+func readTree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	got := map[string]string{}
+	err := filepath.Walk(dir, func(p string, info os.FileInfo, err error) error {
+		if err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(p)
+		name, _ := filepath.Rel(dir, p)
+		got[name] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func laptop(t *testing.T, log io.Writer) transfer.Transfer {
+	if log == nil {
+		log = t.Output()
+	}
+	return transfer.Transfer{
+		Run: command.On(t.Output()), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Stall: time.Second, FirstPause: 5 * time.Millisecond, LongestPause: 20 * time.Millisecond, Patience: 10 * time.Second,
+	}
+}
+
+func sameTree(t *testing.T, want map[string]string, dir string) {
+	t.Helper()
+	got := readTree(t, dir)
+	names := func(m map[string]string) (n []string) {
+		for name := range m {
+			n = append(n, name)
+		}
+		return n
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d files, want %d: %v", len(got), len(want), names(got))
+	}
+	for name, content := range want {
+		if got[name] != content {
+			t.Errorf("%s differs: %d bytes, want %d", name, len(got[name]), len(content))
+		}
+	}
+	if target, err := os.Readlink(filepath.Join(dir, "d0", "link")); err != nil || target != "f0" {
+		t.Errorf("d0/link -> %q, %v", target, err)
+	}
+}
+
+func TestTree(t *testing.T) {
+	needRsync(t)
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			src, dst := t.TempDir(), t.TempDir()
+			want := testTree(t, filepath.Join(src, "D7", "base"), 20, 10_000)
+			tr := laptop(t, nil)
+			var last atomic.Int64
+			tr.Tick = time.Millisecond
+			tr.Progress = func(n int64) { last.Store(n) }
+			if err := tr.Tree(t.Context(), "rsync://"+start(t, src)+"/install/D7/base", dst); err != nil {
+				t.Fatal(err)
+			}
+			sameTree(t, want, dst)
+			if n := last.Load(); n < 200_000 || n > 220_000 {
+				t.Errorf("the last progress says %d bytes, want 200,000 and a little", n)
+			}
+		})
+	}
+}
+
+// The wire is cut again and again in mid-transfer; each attempt goes on where
+// the last one ended, so that it ends although no attempt gets it all.
+func TestCutWireIsResumed(t *testing.T) {
+	needRsync(t)
+	for name, start := range servers {
+		for _, dead := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, dead=%t", name, dead), func(t *testing.T) {
+				t.Parallel()
+				src, dst := t.TempDir(), t.TempDir()
+				want := testTree(t, filepath.Join(src, "D7", "base"), 12, 100_000)
+				w := &wire{server: start(t, src), after: func(n int) (int64, bool) {
+					if n > 3 {
+						return -1, false
+					}
+					return 450_000, dead
+				}}
+				var log bytes.Buffer
+				tr := laptop(t, &log)
+				tr.Stall = 300 * time.Millisecond
+				var received atomic.Int64
+				tr.Progress = func(n int64) { received.Store(n) }
+				if err := tr.Tree(t.Context(), "rsync://"+w.start(t)+"/install/D7/base", dst); err != nil {
+					t.Fatal(err)
+				}
+				sameTree(t, want, dst)
+				if n := received.Load(); n > 1_500_000 {
+					t.Errorf("received %d bytes for a tree of 1,200,000: it started over", n)
+				}
+				if !strings.Contains(log.String(), "waiting for 127.0.0.1:") {
+					t.Errorf("nothing said what it waits for: %s", log.String())
+				}
+			})
+		}
+	}
+}
+
+// A server that is not there yet, as an appliance that restarts.
+func TestServerComesBack(t *testing.T) {
+	needRsync(t)
+	src, dst := t.TempDir(), t.TempDir()
+	want := testTree(t, filepath.Join(src, "base"), 3, 1000)
+	w := &wire{server: gokrazyServer(t, src), after: func(n int) (int64, bool) {
+		if n < 4 {
+			return 0, false
+		}
+		return -1, false
+	}}
+	if err := laptop(t, nil).Tree(t.Context(), "rsync://"+w.start(t)+"/install/base", dst); err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, want, dst)
+	if n := w.conns.Load(); n != 4 {
+		t.Errorf("%d connections, want 4", n)
+	}
+}
+
+func TestMissing(t *testing.T) {
+	needRsync(t)
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			src := t.TempDir()
+			testTree(t, filepath.Join(src, "D7", "base"), 1, 10)
+			server := start(t, src)
+			for _, path := range []string{"install/D7/none", "install/D8/base", "other/D7/base"} {
+				err := laptop(t, nil).Tree(t.Context(), "rsync://"+server+"/"+path, t.TempDir())
+				if !errors.Is(err, transfer.ErrMissing) || !strings.Contains(err.Error(), path+" on "+server+" does not exist") {
+					t.Errorf("tree %s: got %v", path, err)
+				}
+			}
+			for _, path := range []string{"install/D7/base-D7.mtree", "install/D8/base-D8.mtree"} {
+				err := laptop(t, nil).File(t.Context(), "rsync://"+server+"/"+path, filepath.Join(t.TempDir(), "m"), 1<<20)
+				if !errors.Is(err, transfer.ErrMissing) {
+					t.Errorf("file %s: got %v", path, err)
+				}
+			}
+		})
+	}
+}
+
+func TestFile(t *testing.T) {
+	needRsync(t)
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) {
+			src, dst := t.TempDir(), filepath.Join(t.TempDir(), "manifest")
+			if err := os.WriteFile(filepath.Join(src, "m.mtree"), bytes.Repeat([]byte("x"), 100_000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			url := "rsync://" + start(t, src) + "/install/m.mtree"
+			if err := laptop(t, nil).File(t.Context(), url, dst, 110_000); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(dst); err != nil || len(text) != 100_000 {
+				t.Errorf("%d bytes, %v", len(text), err)
+			}
+			err := laptop(t, nil).File(t.Context(), url, dst+"2", 50_000)
+			if err == nil || !strings.Contains(err.Error(), "sent more than 50000 bytes") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestPatienceEnds(t *testing.T) {
+	needRsync(t)
+	tests := []struct {
+		name, server, want string
+	}{
+		{"nobody listens", "127.0.0.1:1", "connection refused"},
+		{"silent server", serve(t, func(ctx context.Context, _ net.Conn) { <-ctx.Done() }), "said nothing for"},
+		{"not an rsync server", serve(t, func(_ context.Context, c net.Conn) { io.WriteString(c, "SSH-2.0-x\r\n") }), "exit status"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := laptop(t, nil)
+			tr.Stall, tr.Patience = 50*time.Millisecond, 10*time.Millisecond
+			err := tr.Tree(t.Context(), "rsync://"+tt.server+"/install/x", t.TempDir())
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "no progress for") {
+				t.Errorf("got %v, want ... %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	needRsync(t)
+	src := t.TempDir()
+	testTree(t, src, 1, 10)
+	tr := laptop(t, nil)
+	tr.Run = func(ctx context.Context, c command.Command) ([]byte, error) {
+		return command.On(nil)(ctx, command.Shell("echo 'rsync: write failed on /chroot/a: No space left on device (28)'; exit 11"))
+	}
+	err := tr.Tree(t.Context(), "rsync://"+gokrazyServer(t, src)+"/install/", t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "No space left on device") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	needRsync(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	server := serve(t, func(ctx context.Context, _ net.Conn) { <-ctx.Done() })
+	start := time.Now()
+	err := laptop(t, nil).Tree(ctx, "rsync://"+server+"/install/x", t.TempDir())
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+}
+
+func TestBadURL(t *testing.T) {
+	for _, url := range []string{"http://a:1/b", "rsync://a/b", "\x00"} {
+		err := transfer.Transfer{}.Tree(t.Context(), url, t.TempDir())
+		if err == nil || !strings.Contains(err.Error(), "is not an rsync://host:port/path URL") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}

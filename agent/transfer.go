@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/transfer"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+)
+
+// maxManifest bounds a manifest on its way into memory: one of 100,000
+// entries has about 25 MB.
+const maxManifest = 256 << 20
+
+// transfer brings the manifest, checks that the tree fits, and brings the tree.
+func (j *journey) transfer(ctx context.Context, plan layout, log *slog.Logger) (tree, error) {
+	t := tree{layout: plan, file: j.path("/manifest.mtree")}
+	mover := j.mover(plan, log)
+	if err := os.RemoveAll(t.file); err != nil {
+		return t, err
+	}
+	if err := mover.File(ctx, j.args.RsyncURL(plan.Image.Manifest()), t.file, maxManifest); err != nil {
+		if errors.Is(err, transfer.ErrMissing) {
+			err = fmt.Errorf("role %s version %s does not exist on %s: %w", plan.Image.Role, plan.Image.Version, j.args.RsyncHost(), err)
+		}
+		return t, err
+	}
+	var err error
+	if t.manifest, err = readManifest(t.file); err != nil {
+		return t, err
+	}
+	if err := disk.CheckSpace("role "+plan.Image.String(), t.manifest, plan.mounts, j.chroot(), disk.Statfs); err != nil {
+		return t, err
+	}
+	log.Info(fmt.Sprintf("role %s: %d entries, %d MB", plan.Image, len(t.manifest.Entries), t.manifest.TotalBytes()/1e6))
+	mover.Progress = j.progress(wire.StepTransfer, t.manifest.TotalBytes())
+	return t, mover.Tree(ctx, j.args.RsyncURL(plan.Image.Tree()), j.chroot())
+}
+
+// mover is how this installation copies.
+func (j *journey) mover(plan layout, log *slog.Logger) transfer.Transfer {
+	return transfer.Transfer{
+		// What rsync says is in the sentences about its end.
+		Run: j.env.Run(nil), Rsync: j.env.Rsync, Log: log,
+		FirstPause: j.env.FirstPause, LongestPause: j.env.LongestPause, Patience: j.env.Patience,
+		Held: func() int64 { return disk.Used(plan.mounts) },
+	}
+}
+
+func readManifest(file string) (*manifest.Manifest, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, err := manifest.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("manifest of the role: %w", err)
+	}
+	return m, nil
+}
+
+// verify makes the tree equal to its manifest and proves it. What differs in
+// content is transferred once more before it is a failure.
+func (j *journey) verify(ctx context.Context, t tree, log *slog.Logger) error {
+	wrong, err := j.compare(ctx, t)
+	if err == nil && len(wrong) == 0 {
+		return nil
+	}
+	if err != nil {
+		log.Warn(err.Error())
+	}
+	log.Warn(fmt.Sprintf("%d differences after the transfer, transferring those files again: %s", len(wrong), firstOf(wrong)))
+	if err := j.discard(wrong); err != nil {
+		return err
+	}
+	if err := j.mover(t.layout, log).Tree(ctx, j.args.RsyncURL(t.Image.Tree()), j.chroot()); err != nil {
+		return err
+	}
+	if wrong, err = j.compare(ctx, t); err != nil {
+		return err
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("the tree differs from the manifest of role %s in %d places: %s", t.Image, len(wrong), firstOf(wrong))
+	}
+	return nil
+}
+
+// compare applies the manifest and lists what still differs. An error of
+// Apply alone is not the last word: the list says more.
+func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, error) {
+	tell := j.progress(wire.StepVerify, t.manifest.TotalBytes())
+	o := manifest.Options{
+		// A tree on several disks has hard links that cannot be.
+		SplitLinks: len(t.mounts) > 1,
+		Progress:   func(done, _ int64) { tell(done) },
+	}
+	applied := t.manifest.Apply(ctx, j.chroot(), manifest.Options{SplitLinks: o.SplitLinks})
+	wrong, err := t.manifest.Verify(ctx, j.chroot(), o)
+	if err != nil || len(wrong) == 0 {
+		return wrong, errors.Join(applied, err)
+	}
+	return wrong, nil
+}
+
+// discard removes the files whose content is wrong, so that rsync, which
+// looks at size and time, brings them again.
+func (j *journey) discard(wrong []manifest.Difference) error {
+	root, err := os.OpenRoot(j.chroot())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, d := range wrong {
+		switch d.Attribute {
+		case manifest.AttrContent, manifest.AttrSize, manifest.AttrType, manifest.AttrLink:
+			if err := root.RemoveAll(d.Path); err != nil {
+				return fmt.Errorf("remove %s, which differs from the manifest: %w", filepath.Join(j.chroot(), d.Path), err)
+			}
+		}
+	}
+	return nil
+}
+
+// firstOf shows the first of many differences.
+func firstOf(wrong []manifest.Difference) string {
+	const most = 5
+	var shown []string
+	for _, d := range wrong[:min(len(wrong), most)] {
+		shown = append(shown, d.String())
+	}
+	if len(wrong) > most {
+		shown = append(shown, fmt.Sprintf("and %d more", len(wrong)-most))
+	}
+	return strings.Join(shown, "; ")
+}

@@ -1,0 +1,82 @@
+package appliance
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"edeploy/images"
+	"edeploy/pxe"
+	"edeploy/server"
+)
+
+func (a *Appliance) makeServer(context.Context) error {
+	deployments := map[string]server.Deployment{}
+	for section, d := range a.config.Deployments {
+		open := server.Deployment{ConfigDir: d.ConfigDir, HWDir: d.HWDir, LogDir: d.LogDir, LockFile: d.LockFile,
+			MetadataURL: d.MetadataURL}
+		if d.UsePXEMngr {
+			open.PXEMngrURL = d.PXEMngrURL
+		}
+		deployments[section] = open
+	}
+	var lines progressLines
+	show := func(e server.Event) {
+		if line := lines.line(e); line != "" {
+			a.console.Printf("%s", line)
+		}
+	}
+	var err error
+	a.server, err = server.New(server.Config{
+		Deployments: deployments,
+		StateDir:    a.config.StateDir,
+		Version:     Version,
+		Log:         a.log.With("room", "server"),
+		OnEvent:     show,
+	})
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	return nil
+}
+
+func (a *Appliance) makeImages(context.Context) error {
+	var err error
+	a.images, err = images.New(images.Config{
+		Dir:           a.config.ImagesTop,
+		RsyncListener: a.rsync,
+		Logger:        a.log.With("room", "images"),
+	})
+	if err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	return nil
+}
+
+func (a *Appliance) makeBoot(context.Context) error {
+	if !a.config.DHCP.Enabled {
+		return nil
+	}
+	own := a.config.Interface.Address
+	var err error
+	a.boot, err = pxe.New(pxe.Config{
+		Interface:  a.config.Interface.Name,
+		Address:    own,
+		RangeFirst: a.config.DHCP.First,
+		RangeLast:  a.config.DHCP.Last,
+		LeaseTime:  a.config.DHCP.Lease,
+		LeaseFile:  filepath.Join(a.config.StateDir, "leases"),
+		BootDir:    a.config.Boot.Dir,
+		Router:     a.config.DHCP.Router,
+		DNS:        a.config.DHCP.DNS,
+		HTTPPort:   a.config.HTTPPort,
+		TFTPListen: netip.AddrPortFrom(own.Addr(), uint16(a.config.TFTPPort)),
+		Args:       a.config.Boot.Args,
+		KernelArgs: a.config.Boot.KernelArgs,
+		Policy:     a.server,
+		OnEvent:    func(e pxe.Event) { a.server.Note(e.MAC, e.UUID, e.Message) },
+		Log:        a.log.With("room", "pxe"),
+	})
+	return err
+}

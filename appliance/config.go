@@ -1,0 +1,324 @@
+package appliance
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/ini.v1"
+
+	"edeploy/server/wire"
+)
+
+// Config is edeploy.conf, checked. Every field has the value it is used with.
+type Config struct {
+	Deployments map[string]Deployment // by section name; SERVER is always there
+	StateDir    string                // machine records, leases
+
+	Interface netDevice
+	DHCP      dhcpConfig
+	TFTPPort  int
+	HTTPPort  int
+	RsyncPort int
+	ImagesTop string // holds install/ and metadata/
+	Boot      bootConfig
+}
+
+// Deployment is one section of the original's edeploy.conf (reference section
+// 4.1).
+type Deployment struct {
+	ConfigDir   string
+	LockFile    string
+	HWDir       string
+	LogDir      string
+	HealthDir   string
+	MetadataURL string
+	UsePXEMngr  bool
+	PXEMngrURL  string
+}
+
+type netDevice struct {
+	Name      string       // kernel name of the provisioning NIC; "" serves on Address whatever the device
+	Address   netip.Prefix // the server's own address there
+	Configure bool         // bring the device up and give it the address
+}
+
+type dhcpConfig struct {
+	Enabled     bool
+	First, Last netip.Addr
+	Lease       time.Duration
+	Router      netip.Addr
+	DNS         []netip.Addr
+}
+
+type bootConfig struct {
+	Dir        string        // kernel, initrd.pxe and loaders
+	KernelArgs string        // for the agent's kernel itself, such as console=
+	Args       wire.BootArgs // for the agent
+}
+
+// raw is the file as typed: section to key (upper case) to value.
+type raw map[string]map[string]string
+
+// keys are the keys of our own sections; a section with any other name is a
+// deployment with the original's keys.
+var keys = map[string][]string{
+	"NETWORK": {"INTERFACE", "ADDRESS", "CONFIGURE"},
+	"DHCP":    {"ENABLED", "RANGE", "LEASE", "ROUTER", "DNS"},
+	"TFTP":    {"PORT"},
+	"HTTP":    {"PORT"},
+	"RSYNC":   {"PORT"},
+	"IMAGES":  {"TOP"},
+	"STATE":   {"DIR"},
+	"BOOT":    {"DIR", "KERNELARGS", "ARGS"},
+}
+
+var deploymentKeys = []string{"CONFIGDIR", "LOCKFILE", "HWDIR", "LOGDIR", "HEALTHDIR",
+	"METADATAURL", "USEPXEMNGR", "PXEMNGRURL"}
+
+// ReadConfig reads and checks edeploy.conf. Relative paths are taken from the
+// file's directory. All mistakes are reported together.
+func ReadConfig(file string) (Config, error) {
+	r, err := readRaw(file)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := r.typed(filepath.Dir(file))
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// readRaw parses the INI file as Python's ConfigParser does: option names in
+// any case, "=" or ":", a [DEFAULT] section, "%%" for a percent sign.
+func readRaw(file string) (raw, error) {
+	f, err := ini.LoadSources(ini.LoadOptions{InsensitiveKeys: true, IgnoreInlineComment: true}, file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	r := raw{}
+	for _, s := range f.Sections() {
+		if s.Name() == ini.DefaultSection {
+			continue
+		}
+		values := map[string]string{}
+		for _, from := range []*ini.Section{f.Section(ini.DefaultSection), s} {
+			for _, k := range from.Keys() {
+				values[strings.ToUpper(k.Name())] = strings.ReplaceAll(k.Value(), "%%", "%")
+			}
+		}
+		r[s.Name()] = values
+	}
+	if err := r.checkKeys(f.Section(ini.DefaultSection)); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
+// checkKeys refuses unknown keys. A key of [DEFAULT] is known when any section
+// may hold it.
+func (r raw) checkKeys(defaults *ini.Section) error {
+	var errs []error
+	for section, values := range r {
+		known, ours := keys[section]
+		if !ours {
+			known = deploymentKeys
+		}
+		for key := range values {
+			if slices.Contains(known, key) || defaults.HasKey(strings.ToLower(key)) && slices.Contains(deploymentKeys, key) {
+				continue
+			}
+			errs = append(errs, fmt.Errorf("[%s] has an unknown key %s; known are %s", section, key, strings.Join(known, ", ")))
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+// fields reads the values of one section and collects what is wrong.
+type fields struct {
+	section string
+	values  map[string]string
+	errs    *[]error
+}
+
+func (f fields) text(key, def string) string {
+	if v, ok := f.values[key]; ok {
+		return v
+	}
+	return def
+}
+
+func (f fields) bad(key, want string) {
+	*f.errs = append(*f.errs, fmt.Errorf("[%s] %s = %s: want %s", f.section, key, f.values[key], want))
+}
+
+func (f fields) port(key string, def int) int {
+	v, err := strconv.Atoi(f.text(key, strconv.Itoa(def)))
+	if err != nil || v < 1 || v > 65535 {
+		f.bad(key, "a port from 1 to 65535")
+	}
+	return v
+}
+
+func (f fields) yes(key string, def bool) bool {
+	switch strings.ToLower(f.text(key, "")) {
+	case "":
+		return def
+	case "yes", "true", "on", "1":
+		return true
+	case "no", "false", "off", "0":
+		return false
+	}
+	f.bad(key, "yes or no")
+	return def
+}
+
+func (f fields) prefix(key, def string) netip.Prefix {
+	p, err := netip.ParsePrefix(f.text(key, def))
+	if err != nil || !p.Addr().Is4() {
+		f.bad(key, "an IPv4 address with its prefix length, such as "+def)
+	}
+	return p
+}
+
+func (f fields) addr(key, text string) netip.Addr {
+	if text == "" {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(strings.TrimSpace(text))
+	if err != nil || !a.Is4() {
+		f.bad(key, "an IPv4 address")
+	}
+	return a
+}
+
+func (f fields) duration(key, def string) time.Duration {
+	d, err := time.ParseDuration(f.text(key, def))
+	if err != nil || d < time.Minute {
+		f.bad(key, "a time of at least 1m, such as 1h")
+	}
+	return d
+}
+
+func (r raw) typed(dir string) (Config, error) {
+	var errs []error
+	of := func(section string) fields { return fields{section, r[section], &errs} }
+	abs := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	c := Config{
+		StateDir:  abs(of("STATE").text("DIR", "/var/lib/edeploy/server")),
+		TFTPPort:  of("TFTP").port("PORT", 69),
+		HTTPPort:  of("HTTP").port("PORT", 80),
+		RsyncPort: of("RSYNC").port("PORT", 873),
+		ImagesTop: abs(of("IMAGES").text("TOP", "/var/lib/debootstrap")),
+		Interface: netDevice{
+			Name:      of("NETWORK").text("INTERFACE", ""),
+			Address:   of("NETWORK").prefix("ADDRESS", "10.0.3.1/24"),
+			Configure: of("NETWORK").yes("CONFIGURE", false),
+		},
+	}
+	c.DHCP = of("DHCP").dhcp(c.Interface.Address)
+	c.Boot = of("BOOT").boot(abs, c)
+	c.Deployments = r.deployments(abs, of)
+	return c, errors.Join(errs...)
+}
+
+func (f fields) dhcp(own netip.Prefix) dhcpConfig {
+	c := dhcpConfig{
+		Enabled: f.yes("ENABLED", true),
+		Lease:   f.duration("LEASE", "1h"),
+		Router:  f.addr("ROUTER", f.text("ROUTER", "")),
+	}
+	for dns := range strings.FieldsSeq(strings.ReplaceAll(f.text("DNS", ""), ",", " ")) {
+		c.DNS = append(c.DNS, f.addr("DNS", dns))
+	}
+	first, last, ok := strings.Cut(f.text("RANGE", defaultRange(own)), "-")
+	c.First, c.Last = f.addr("RANGE", first), f.addr("RANGE", last)
+	switch {
+	case !ok:
+		f.bad("RANGE", "FIRST-LAST, such as 10.0.3.100-10.0.3.199")
+	case !own.Contains(c.First) || !own.Contains(c.Last) || c.Last.Less(c.First):
+		f.bad("RANGE", "two ascending addresses inside the provisioning network "+own.Masked().String())
+	case !own.Addr().Less(c.First) && !c.Last.Less(own.Addr()):
+		f.bad("RANGE", "a range without the server's own address "+own.Addr().String())
+	}
+	return c
+}
+
+// defaultRange is the upper half of the network without its broadcast
+// address.
+func defaultRange(own netip.Prefix) string {
+	if !own.IsValid() || own.Bits() > 29 {
+		return ""
+	}
+	b := own.Masked().Addr().As4()
+	base := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	size := uint32(1) << (32 - own.Bits())
+	ip := func(n uint32) netip.Addr {
+		return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+	}
+	return ip(base+size/2).String() + "-" + ip(base+size-2).String()
+}
+
+func (f fields) boot(abs func(string) string, c Config) bootConfig {
+	b := bootConfig{
+		Dir:        abs(f.text("DIR", "/usr/lib/edeploy/boot")),
+		KernelArgs: f.text("KERNELARGS", "console=tty0 console=ttyS0,115200"),
+	}
+	given := f.text("ARGS", "")
+	args, err := wire.ParseBootArgs(given)
+	if err != nil {
+		f.bad("ARGS", err.Error())
+	}
+	names := strings.Fields(given)
+	set := func(name string) bool {
+		return slices.ContainsFunc(names, func(w string) bool { return strings.HasPrefix(w, name+"=") })
+	}
+	if !set("SERV") {
+		args.Serv = c.Interface.Address.Addr().String()
+	}
+	if !set("HTTP_PORT") {
+		args.HTTPPort = c.HTTPPort
+	}
+	if !set("RSERV_PORT") {
+		args.RServPort = c.RsyncPort
+	}
+	b.Args = args
+	return b
+}
+
+func (r raw) deployments(abs func(string) string, of func(string) fields) map[string]Deployment {
+	all := map[string]Deployment{}
+	if _, ok := r["SERVER"]; !ok {
+		r["SERVER"] = nil
+	}
+	for section := range r {
+		if _, ours := keys[section]; ours {
+			continue
+		}
+		f := of(section)
+		config := abs(f.text("CONFIGDIR", "/var/lib/edeploy/config"))
+		all[section] = Deployment{
+			ConfigDir:   config,
+			LockFile:    abs(f.text("LOCKFILE", filepath.Join(config, ".lock"))),
+			HWDir:       abs(f.text("HWDIR", config)),
+			LogDir:      abs(f.text("LOGDIR", config)),
+			HealthDir:   abs(f.text("HEALTHDIR", filepath.Join(config, "health"))),
+			MetadataURL: f.text("METADATAURL", ""),
+			UsePXEMngr:  f.text("USEPXEMNGR", "") == "True",
+			PXEMngrURL:  f.text("PXEMNGRURL", ""),
+		}
+	}
+	return all
+}

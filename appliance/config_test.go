@@ -1,0 +1,88 @@
+package appliance_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"edeploy/appliance"
+)
+
+func readText(t *testing.T, text string) (appliance.Config, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "edeploy.conf")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return appliance.ReadConfig(file)
+}
+
+// The reference file says that it shows the defaults: reading it gives what
+// an empty file gives.
+func TestReferenceFileShowsTheDefaults(t *testing.T) {
+	want, err := readText(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := appliance.ReadConfig("edeploy.conf.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("edeploy.conf.example differs from the defaults (-default +example):\n%s", diff)
+	}
+}
+
+func TestSeedFile(t *testing.T) {
+	c, err := readText(t, "[SERVER]\n\nHEALTHDIR   = /var/lib/edeploy/health/\nCONFIGDIR   = /srv/config/\nLOCKFILE: /tmp/edeploy.lock\nUSEPXEMNGR  = True\nPXEMNGRURL  = http://192.168.122.1:8000/\nMetadataURL = http://192.168.122.1/%%x\n\n[LAB]\nCONFIGDIR = lab\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Deployments["SERVER"]
+	if s.ConfigDir != "/srv/config/" || s.LockFile != "/tmp/edeploy.lock" || !s.UsePXEMngr || s.MetadataURL != "http://192.168.122.1/%x" {
+		t.Errorf("SERVER = %+v", s)
+	}
+	if lab := c.Deployments["LAB"]; !filepath.IsAbs(lab.ConfigDir) || filepath.Base(lab.ConfigDir) != "lab" {
+		t.Errorf("LAB = %+v, want CONFIGDIR below the file's directory", lab)
+	}
+}
+
+func TestPortsReachTheBootParameters(t *testing.T) {
+	c, err := readText(t, "[NETWORK]\nADDRESS=192.168.7.1/24\n[HTTP]\nPORT=9000\n[RSYNC]\nPORT=1515\n[BOOT]\nARGS=RSERV_PORT=2020 ONFAILURE=console | console=ttyS0 |\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "SERV=192.168.7.1 HTTP_PORT=9000 RSERV_PORT=2020 ONFAILURE=console | console=ttyS0 |"
+	if got := c.Boot.Args.String(); got != want {
+		t.Errorf("boot parameters:\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown key", "[HTTP]\nPROT=80\n", "[HTTP] has an unknown key PROT; known are PORT"},
+		{"unknown key of a deployment", "[SERVER]\nCONFDIR=/x\n", "[SERVER] has an unknown key CONFDIR"},
+		{"port", "[HTTP]\nPORT=web\n", "[HTTP] PORT = web: want a port from 1 to 65535"},
+		{"address", "[NETWORK]\nADDRESS=10.0.3.1\n", "[NETWORK] ADDRESS = 10.0.3.1: want an IPv4 address with its prefix length"},
+		{"range outside", "[DHCP]\nRANGE=10.0.4.1-10.0.4.9\n", "inside the provisioning network 10.0.3.0/24"},
+		{"range holds own address", "[DHCP]\nRANGE=10.0.3.1-10.0.3.9\n", "without the server's own address"},
+		{"lease", "[DHCP]\nLEASE=5s\n", "at least 1m"},
+		{"boot args", "[BOOT]\nARGS=HTTP_PORT=x\n", "HTTP_PORT=x: want a number"},
+		{"flag", "[NETWORK]\nCONFIGURE=perhaps\n", "want yes or no"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := readText(t, test.text)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+	if _, err := appliance.ReadConfig("no/such/file"); err == nil || !strings.Contains(err.Error(), "no/such/file") {
+		t.Errorf("missing file: %v", err)
+	}
+}

@@ -1,0 +1,254 @@
+package images
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"edeploy/images/internal/catalog"
+	"edeploy/server/wire"
+)
+
+// Headers of a resumable upload.
+const (
+	headerOffset = "Upload-Offset" // bytes that are here, or that body starts at
+	headerLength = "Upload-Length" // bytes of the whole part
+	headerSHA256 = "Upload-Sha256" // of the whole part, hexadecimal
+)
+
+// serveAPI answers below /api/v1/images/:
+//
+//	GET                                   all images
+//	GET, DELETE  VERSION/ROLE             one image
+//	HEAD, PATCH  VERSION/ROLE/archive     resumable upload; likewise manifest
+//	POST         VERSION/ROLE/publish     unpack, verify, make visible
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
+	if rest == "" {
+		if allow(w, r, http.MethodGet) {
+			s.list(w)
+		}
+		return
+	}
+	words := strings.Split(rest, "/")
+	if len(words) < 2 || len(words) > 3 {
+		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource: want VERSION/ROLE, or VERSION/ROLE/ and one of archive, manifest, publish"))
+		return
+	}
+	ref, err := wire.NewImageRef(words[1], words[0])
+	if err != nil {
+		apiError(w, http.StatusBadRequest, err)
+		return
+	}
+	action := ""
+	if len(words) == 3 {
+		action = words[2]
+	}
+	switch action {
+	case "":
+		s.image(w, r, ref)
+	case string(catalog.PartArchive), string(catalog.PartManifest):
+		s.part(w, r, ref, catalog.Part(action))
+	case "publish":
+		if allow(w, r, http.MethodPost) {
+			s.publish(w, r, ref)
+		}
+	default:
+		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource %q: want archive, manifest or publish", action))
+	}
+}
+
+func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	for _, m := range methods {
+		if r.Method == m {
+			return true
+		}
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	apiError(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed here", r.Method))
+	return false
+}
+
+func (s *Server) list(w http.ResponseWriter) {
+	images, err := s.catalog.List()
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, images)
+}
+
+func (s *Server) image(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
+	if !allow(w, r, http.MethodGet, http.MethodDelete) {
+		return
+	}
+	if r.Method == http.MethodDelete {
+		if err := s.catalog.Delete(ref); err != nil {
+			s.fail(w, err)
+			return
+		}
+		s.log.Info("image deleted", "image", ref.String(), "peer", r.RemoteAddr)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	image, err := s.catalog.Get(ref)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, image)
+}
+
+func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
+	if !allow(w, r, http.MethodHead, http.MethodPatch) {
+		return
+	}
+	if r.Method == http.MethodHead {
+		u, err := s.catalog.Upload(ref, part)
+		if err != nil {
+			s.fail(w, err)
+			return
+		}
+		writeUpload(w, u)
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	default:
+		w.Header().Set("Retry-After", "5")
+		apiError(w, http.StatusServiceUnavailable, fmt.Errorf("%d uploads are under way, more are not taken", maxUploads))
+		return
+	}
+	s.receive(w, r, ref, part)
+}
+
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
+	want, err := readUpload(r)
+	if err != nil {
+		apiError(w, http.StatusBadRequest, err)
+		return
+	}
+	body := &patient{http.NewResponseController(w), r.Body, s.cfg.UploadIdle}
+	have, err := s.catalog.Receive(ref, part, want, body)
+	writeUpload(w, have)
+	if err != nil {
+		s.log.Warn("upload", "image", ref.String(), "part", string(part), "offset", have.Offset, "peer", r.RemoteAddr, "err", err)
+		s.fail(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// patient gives every read of a body its own time limit.
+type patient struct {
+	rc   *http.ResponseController
+	body io.Reader
+	idle time.Duration
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	// A transport without deadlines has no connection that could stall.
+	if err := p.rc.SetReadDeadline(time.Now().Add(p.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return p.body.Read(b)
+}
+
+func readUpload(r *http.Request) (catalog.Upload, error) {
+	u := catalog.Upload{SHA256: r.Header.Get(headerSHA256)}
+	for name, field := range map[string]*int64{headerOffset: &u.Offset, headerLength: &u.Length} {
+		n, err := strconv.ParseInt(r.Header.Get(name), 10, 64)
+		if err != nil || n < 0 {
+			return u, fmt.Errorf("header %s: %q is not a number of bytes", name, r.Header.Get(name))
+		}
+		*field = n
+	}
+	return u, nil
+}
+
+func writeUpload(w http.ResponseWriter, u catalog.Upload) {
+	if u.Length == 0 {
+		return
+	}
+	w.Header().Set(headerOffset, strconv.FormatInt(u.Offset, 10))
+	w.Header().Set(headerLength, strconv.FormatInt(u.Length, 10))
+	w.Header().Set(headerSHA256, u.SHA256)
+}
+
+// publish answers a line of JSON for each step; the last one is done or error.
+// What can be refused before the work starts is refused by status.
+func (s *Server) publish(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
+	start := time.Now()
+	out := &lines{w: w, rc: http.NewResponseController(w)}
+	image, err := s.catalog.Publish(r.Context(), ref, out.write)
+	if err != nil {
+		s.log.Warn("publish image", "image", ref.String(), "peer", r.RemoteAddr, "err", err)
+		if !out.started {
+			s.fail(w, err)
+			return
+		}
+		out.write(catalog.Progress{Step: "error", Error: err.Error()})
+		return
+	}
+	s.log.Info("image published", "image", ref.String(), "entries", image.Entries, "bytes", image.Bytes,
+		"peer", r.RemoteAddr, "seconds", time.Since(start).Seconds())
+	out.write(catalog.Progress{Step: "done", Image: &image})
+}
+
+// lines writes JSON lines and sends each at once.
+type lines struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	started bool
+}
+
+func (l *lines) write(p catalog.Progress) {
+	if !l.started {
+		l.started = true
+		l.w.Header().Set("Content-Type", "application/x-ndjson")
+	}
+	// A client that is gone ends the request's context; no need to notice here.
+	if json.NewEncoder(l.w).Encode(p) == nil {
+		l.rc.Flush()
+	}
+}
+
+// fail answers an error with the status that fits it.
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	var offset *catalog.OffsetError
+	switch {
+	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		apiError(w, http.StatusNotFound, err)
+	case errors.As(err, &offset):
+		w.Header().Set(headerOffset, strconv.FormatInt(offset.Have, 10))
+		apiError(w, http.StatusConflict, err)
+	case errors.Is(err, catalog.ErrBusy):
+		w.Header().Set("Retry-After", "5")
+		apiError(w, http.StatusConflict, err)
+	case errors.Is(err, catalog.ErrExists):
+		apiError(w, http.StatusConflict, err)
+	case errors.Is(err, catalog.ErrInvalid):
+		apiError(w, http.StatusBadRequest, err)
+	case errors.Is(err, catalog.ErrNoSpace):
+		apiError(w, http.StatusInsufficientStorage, err)
+	default:
+		apiError(w, http.StatusUnprocessableEntity, err)
+	}
+}
+
+func apiError(w http.ResponseWriter, status int, err error) {
+	writeJSON(w, status, map[string]string{"error": err.Error()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"edeploy/images/internal/build"
+	"edeploy/images/internal/role"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mkrole",
+		Short:         "Build and examine role trees",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	roles := root.PersistentFlags().String("roles", "images/roles", "directory of the role definitions")
+	root.AddCommand(newListCommand(roles), newBuildCommand(roles), newCheckCommand(), newDiffCommand())
+	return root
+}
+
+func newListCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the roles that can be built",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			roles, err := role.List(*dir)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "ROLE\tFROM\tPACKAGES\tDESCRIPTION")
+			for _, r := range roles {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", r.Name, r.Suite+r.Base, len(r.InstallPackages()), r.Description)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func newBuildCommand(dir *string) *cobra.Command {
+	b := build.Build{}
+	var epoch string
+	cmd := &cobra.Command{
+		Use:   "build ROLE VERSION",
+		Short: "Build one version of a role: archive, manifest, package list",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ref, err := wire.NewImageRef(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if b.Epoch, err = parseEpoch(epoch, time.Now()); err != nil {
+				return err
+			}
+			b.Roles, b.Image = *dir, ref
+			return runBuild(cmd, b)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&b.Out, "out", "out/install", "directory that gets VERSION/ROLE-VERSION.edeploy")
+	flags.StringVar(&b.Base, "base", "", "version of the base role to start from (default: VERSION)")
+	flags.StringVar(&b.Kernel, "kernel", "", "kernel package instead of the role's own, e.g. linux-image-amd64")
+	flags.StringVar(&epoch, "epoch", os.Getenv("SOURCE_DATE_EPOCH"), "no file is newer than this (Unix seconds or YYYY-MM-DD; default: today 00:00 UTC)")
+	return cmd
+}
+
+// parseEpoch reads Unix seconds or a date; "" is the start of today.
+func parseEpoch(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return now.UTC().Truncate(24 * time.Hour), nil
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
+		return time.Unix(n, 0).UTC(), nil
+	}
+	t, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return t, fmt.Errorf("epoch %q: want Unix seconds or a date like 2025-01-31", text)
+	}
+	return t, nil
+}
+
+func runBuild(cmd *cobra.Command, b build.Build) error {
+	start := time.Now()
+	shown := newProgress(cmd.ErrOrStderr(), start)
+	b.Observe = shown.event
+	r, err := b.Run(cmd.Context())
+	shown.end()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d entries, %d packages, %s, archive %s, %.0f s, epoch %d\n%s\n",
+		r.Image, r.Entries, r.Packages, megabytes(r.Bytes), megabytes(r.Size), time.Since(start).Seconds(), b.Epoch.Unix(), r.Archive)
+	return nil
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+
+// progress shows a build's events, a line for each phase and each tenth of it.
+type progress struct {
+	w     io.Writer
+	start time.Time
+	last  string
+}
+
+func newProgress(w io.Writer, start time.Time) *progress { return &progress{w: w, start: start} }
+
+func (p *progress) event(e build.Event) {
+	line := e.Phase
+	if e.Total > 0 {
+		line = fmt.Sprintf("%s %d%% (of %d)", e.Phase, e.Done*10/e.Total*10, e.Total)
+	}
+	if line != p.last {
+		p.last = line
+		fmt.Fprintf(p.w, "%4.0f s  %s\n", time.Since(p.start).Seconds(), line)
+	}
+}
+
+func (p *progress) end() { p.last = "" }
+
+func newCheckCommand() *cobra.Command {
+	var treeOnly bool
+	cmd := &cobra.Command{
+		Use:   "check ARCHIVE",
+		Short: "Say whether a tree will boot and is free of one machine's traces",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			findings, err := build.CheckFile(args[0], wire.ImageRef{}, !treeOnly)
+			if err != nil {
+				return err
+			}
+			if len(findings) > 0 {
+				return fmt.Errorf("%s:\n  %s", args[0], strings.Join(findings, "\n  "))
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: good\n", args[0])
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&treeOnly, "not-bootable", false, "do not look for kernel, boot loader and client (tool trees such as pxe)")
+	return cmd
+}
+
+func newDiffCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff A B",
+		Short: "Show what changed between two archives: packages, then files",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return build.Diff(cmd.Context(), cmd.OutOrStdout(), args[0], args[1])
+		},
+	}
+}

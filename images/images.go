@@ -1,0 +1,116 @@
+// Package images keeps the role images of an appliance and gives them out:
+// trees over rsync, archives and manifests over HTTP. Images come in by a
+// resumable upload and are visible only when complete and verified.
+//
+// README.md is the manual page.
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"edeploy/images/internal/catalog"
+	"edeploy/images/internal/rsyncd"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config of a Server. Only Dir must be set.
+type Config struct {
+	Dir            string        // TOP: holds install/ and metadata/; made when missing
+	RsyncAddr      string        // address of the rsync daemon; "": ":873"
+	RsyncListener  net.Listener  // used instead of RsyncAddr when set
+	MaxConnections int           // rsync transfers at once; 0: 32
+	RsyncIdle      time.Duration // longest silence of an rsync client; 0: 5 min
+	UploadIdle     time.Duration // longest silence of an upload; 0: 30 s
+	Logger         *slog.Logger  // nil: silent
+}
+
+// Server is the image service.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	catalog *catalog.Catalog
+	rsync   *rsyncd.Daemon
+	ready   chan struct{}
+	addr    net.Addr
+
+	static  map[string]*os.Root // by the first element of the URL path
+	uploads chan struct{}       // uploads at once
+}
+
+// maxUploads bounds the uploads that run at once.
+const maxUploads = 8
+
+// New opens the directory, cleans up after a crash, and makes the server.
+func New(cfg Config) (*Server, error) {
+	if cfg.RsyncAddr == "" {
+		cfg.RsyncAddr = ":873"
+	}
+	if cfg.UploadIdle <= 0 {
+		cfg.UploadIdle = 30 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c, err := catalog.Open(cfg.Dir, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, catalog: c, ready: make(chan struct{}),
+		static: map[string]*os.Root{}, uploads: make(chan struct{}, maxUploads)}
+	var modules []rsyncd.Module
+	for _, name := range []string{catalog.InstallDir, catalog.MetadataDir} {
+		root, err := os.OpenRoot(c.Dir(name))
+		if err != nil {
+			return nil, fmt.Errorf("serve images: %w", err)
+		}
+		s.static[name] = root
+		modules = append(modules, rsyncd.Module{Name: name, Dir: c.Dir(name)})
+	}
+	s.rsync, err = rsyncd.New(rsyncd.Config{Modules: modules, MaxConnections: cfg.MaxConnections,
+		Idle: cfg.RsyncIdle, Logger: cfg.Logger})
+	return s, err
+}
+
+// Run serves rsync, and describes trees that have no manifest, until ctx ends
+// or something fails. HTTP is the caller's: see Handler.
+func (s *Server) Run(ctx context.Context) error {
+	ln := s.cfg.RsyncListener
+	if ln == nil {
+		var err error
+		if ln, err = net.Listen("tcp", s.cfg.RsyncAddr); err != nil {
+			return fmt.Errorf("rsync daemon: %w", err)
+		}
+	}
+	s.addr = ln.Addr()
+	close(s.ready)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.rsync.Serve(ctx, ln) })
+	g.Go(func() error {
+		err := s.catalog.Describe(ctx)
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+// Ready is closed when the rsync daemon answers.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// RsyncAddr is the address of the rsync daemon, known when Ready.
+func (s *Server) RsyncAddr() net.Addr { return s.addr }
+
+// String names the service in messages.
+func (s *Server) String() string { return "images" }
+
+// Handler serves /install/..., /metadata/... and /api/v1/images...
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }

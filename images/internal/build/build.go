@@ -1,0 +1,273 @@
+// Package build makes role trees: mmdebstrap installs Debian packages into a
+// tree of files, or on top of another role's tree, and hands it out as a tar
+// stream; from it come the archive, the manifest and the package list.
+package build
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"edeploy/images/internal/role"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Build is one version of one role to be made.
+type Build struct {
+	Roles   string        // directory of the role definitions
+	Image   wire.ImageRef // what to make
+	Out     string        // directory that holds VERSION/ROLE-VERSION.edeploy and the rest
+	Base    string        // version of the base role to start from; "": the version to make
+	Kernel  string        // kernel package instead of the role's own; "": the role's
+	Epoch   time.Time     // no file of the tree is newer than this
+	Observe func(Event)   // nil: nobody looks
+}
+
+// Event tells how far a build is.
+type Event struct {
+	Phase string // what is being done
+	Done  int    // of Total steps of the phase
+	Total int    // 0: not known
+}
+
+// Result is what a build made.
+type Result struct {
+	Image    wire.ImageRef
+	Archive  string // path of the archive; manifest and package list are beside it
+	Size     int64  // bytes of the archive
+	Entries  int    // entries of the tree
+	Bytes    int64  // bytes of the tree's files
+	Packages int
+}
+
+// Run makes the image: archive, manifest (.mtree), package list (.packages) and
+// log (.log). They appear under their names when all is done and checked; the
+// archive last. An error names the log when mmdebstrap failed.
+func (b Build) Run(ctx context.Context) (Result, error) {
+	if b.Observe == nil {
+		b.Observe = func(Event) {}
+	}
+	chain, err := role.Chain(b.Roles, b.Image.Role)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := needTools(); err != nil {
+		return Result{}, err
+	}
+	dir := filepath.Join(b.Out, b.Image.Version)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return Result{}, err
+	}
+	work, err := os.MkdirTemp(dir, ".build-"+b.Image.Role+"-")
+	if err != nil {
+		return Result{}, err
+	}
+	defer os.RemoveAll(work)
+	// mmdebstrap without root runs as another user, which must look inside.
+	if err := os.Chmod(work, 0o755); err != nil {
+		return Result{}, err
+	}
+	return b.run(ctx, chain, work)
+}
+
+func (b Build) run(ctx context.Context, chain []role.Definition, work string) (Result, error) {
+	r := Result{Image: b.Image, Archive: filepath.Join(b.Out, b.Image.Archive())}
+	def := chain[len(chain)-1]
+	if b.Kernel != "" {
+		def.Kernel = b.Kernel
+	}
+	b.Observe(Event{Phase: "compile"})
+	if err := compile(ctx, def.Programs, work); err != nil {
+		return r, err
+	}
+	if err := b.prepare(def, work); err != nil {
+		return r, err
+	}
+	base, err := b.baseArchive(def)
+	if err != nil {
+		return r, err
+	}
+	stem := strings.TrimSuffix(filepath.Base(r.Archive), ".edeploy")
+	logFile := filepath.Join(b.Out, b.Image.Version, stem+".log")
+	tree, err := b.bootstrap(ctx, mmdebstrapArgs(def, chain[0].Suite, base, work), logFile, filepath.Join(work, "tree"))
+	if err != nil {
+		return r, err
+	}
+	defer tree.Close()
+	b.Observe(Event{Phase: "pack"})
+	if err := b.pack(ctx, tree, work, stem, &r); err != nil {
+		return r, err
+	}
+	b.Observe(Event{Phase: "check"})
+	findings, err := CheckFile(filepath.Join(work, stem+".edeploy"), b.Image, def.Bootable)
+	if err != nil {
+		return r, err
+	}
+	if len(findings) > 0 {
+		return r, fmt.Errorf("%s is not fit for use: %s", b.Image, strings.Join(findings, "; "))
+	}
+	return r, b.publish(work, stem)
+}
+
+func needTools() error {
+	for _, tool := range []string{"mmdebstrap", "tar"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("build a role: the program %s is missing (Debian package %s)", tool, tool)
+		}
+	}
+	return nil
+}
+
+// compile builds the role's own programs, static, without traces of the machine.
+func compile(ctx context.Context, programs []role.Program, work string) error {
+	for i, p := range programs {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+			"-o", programFile(work, i), p.Package)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("compile %s: %w\n%s", p.Package, err, out)
+		}
+	}
+	return nil
+}
+
+func programFile(work string, i int) string {
+	return filepath.Join(work, fmt.Sprintf("program-%d", i))
+}
+
+// baseArchive is the archive that a derived role starts from.
+func (b Build) baseArchive(def role.Definition) (string, error) {
+	if def.Base == "" {
+		return "", nil
+	}
+	version := b.Base
+	if version == "" {
+		version = b.Image.Version
+	}
+	ref, err := wire.NewImageRef(def.Base, version)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(b.Out, ref.Archive())
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("role %s starts from %s, which is not built: %w", def.Name, ref, err)
+	}
+	return path, nil
+}
+
+// bootstrap runs mmdebstrap. The tree comes as a tar stream on its standard
+// output and is kept in a file, because whether it is good is known at the end
+// only.
+func (b Build) bootstrap(ctx context.Context, args []string, logFile, treeFile string) (*os.File, error) {
+	log, err := os.Create(logFile)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	tree, err := os.Create(treeFile)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it unmounts and removes its tree
+	cmd.WaitDelay = time.Minute
+	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.Epoch.Unix()))
+	cmd.Stdout = tree
+	watch := newWatch(b.Observe)
+	cmd.Stderr = io.MultiWriter(log, watch)
+	fmt.Fprintf(log, "%s\n", cmd)
+	if err := cmd.Run(); err != nil {
+		tree.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%s: %w (log: %s)\n%s", cmd, err, logFile, watch.tail())
+	}
+	if _, err := tree.Seek(0, io.SeekStart); err != nil {
+		tree.Close()
+		return nil, err
+	}
+	return tree, nil
+}
+
+// pack writes the archive, its manifest and its package list into work.
+func (b Build) pack(ctx context.Context, tree *os.File, work, stem string, r *Result) error {
+	archive, err := os.Create(filepath.Join(work, stem+".edeploy"))
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	enc, err := zstd.NewWriter(archive, zstd.WithEncoderLevel(zstd.SpeedDefault))
+	if err != nil {
+		return err
+	}
+	m, err := manifest.Normalize(ctx, enc, bufio.NewReaderSize(tree, 1<<20), manifest.TarOptions{Epoch: b.Epoch, SpoolDir: work})
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", b.Image, err)
+	}
+	if err := errors.Join(enc.Close(), archive.Sync()); err != nil {
+		return fmt.Errorf("write %s: %w", archive.Name(), err)
+	}
+	info, err := archive.Stat()
+	if err != nil {
+		return err
+	}
+	r.Size, r.Entries, r.Bytes = info.Size(), len(m.Entries), m.TotalBytes()
+	if err := writeFile(filepath.Join(work, stem+".mtree"), func(w io.Writer) error {
+		_, err := m.WriteTo(w)
+		return err
+	}); err != nil {
+		return err
+	}
+	if _, err := tree.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	packages, err := tarPackages(tree)
+	if err != nil {
+		return err
+	}
+	r.Packages = len(packages)
+	return writeFile(filepath.Join(work, stem+".packages"), func(w io.Writer) error {
+		_, err := io.WriteString(w, strings.Join(append(packages, ""), "\n"))
+		return err
+	})
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriter(f)
+	if err := errors.Join(write(w), w.Flush(), f.Sync()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// publish moves the results to their places. The archive of an earlier build
+// goes first and the new one comes last: an archive is never beside another
+// build's manifest.
+func (b Build) publish(work, stem string) error {
+	dir := filepath.Join(b.Out, b.Image.Version)
+	if err := os.Remove(filepath.Join(dir, stem+".edeploy")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, suffix := range []string{".packages", ".mtree", ".edeploy"} {
+		if err := os.Rename(filepath.Join(work, stem+suffix), filepath.Join(dir, stem+suffix)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package build
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"edeploy/images/internal/role"
+)
+
+// Files that prepare leaves in the work directory for mmdebstrap's hooks.
+const (
+	filesTar     = "files.tar"   // laid over the tree
+	usersHook    = "users"       // before the packages
+	installHook  = "install"     // packages of a derived role
+	commandsHook = "commands"    // the role's commands
+	finishHook   = "finish"      // what makes a tree into a role
+	unpackHook   = "unpack"      // the base role's tree
+	commandsText = "commands.sh" // read by commandsHook
+)
+
+// mergedUsr makes /bin, /lib and /sbin links into /usr from the start, where the
+// suite wants it so, without the package that converts a system.
+const mergedUsr = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
+
+// mmdebstrapArgs are the arguments that make the role's tree. There is no
+// mirror among them: mmdebstrap's own default is used.
+func mmdebstrapArgs(def role.Definition, suite, baseArchive, work string) []string {
+	hook := func(stage, name string) string { return "--" + stage + "-hook=" + filepath.Join(work, name) }
+	args := []string{"--mode=auto", "--format=tar", "--verbose"}
+	for _, o := range def.DpkgOptions {
+		args = append(args, "--dpkgopt="+o)
+	}
+	if baseArchive == "" {
+		args = append(args, "--variant=minbase", "--hook-dir="+mergedUsr, "--include="+strings.Join(def.InstallPackages(), ","),
+			hook("essential", usersHook))
+	} else {
+		args = append(args, "--variant=custom", hook("setup", unpackHook),
+			hook("customize", usersHook), hook("customize", installHook))
+	}
+	return append(args, "--customize-hook=tar-in "+filepath.Join(work, filesTar)+" /",
+		hook("customize", commandsHook), hook("customize", finishHook), suite, "-")
+}
+
+// prepare writes the hooks and the files to lay in.
+func (b Build) prepare(def role.Definition, work string) error {
+	base, err := b.baseArchive(def)
+	if err != nil {
+		return err
+	}
+	scripts := map[string]string{
+		usersHook:    usersScript(def.Users),
+		installHook:  installScript(def.InstallPackages()),
+		commandsHook: "#!/bin/sh\nexec chroot \"$1\" /bin/sh -eux -c \"$(cat '" + filepath.Join(work, commandsText) + "')\"\n",
+		finishHook:   b.finishScript(def),
+		unpackHook:   unpackScript(base),
+	}
+	for name, text := range scripts {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(work, commandsText), []byte(strings.Join(append(def.Commands, ":"), "\n")), 0o644); err != nil {
+		return err
+	}
+	return b.writeFiles(def, work)
+}
+
+// usersScript adds accounts by writing the files: no account tool is in the
+// tree yet. An account that is there is left as it is.
+func usersScript(users []role.User) string {
+	var s strings.Builder
+	s.WriteString("#!/bin/sh\nset -eu\ncd \"$1/etc\"\n")
+	for _, u := range users {
+		fmt.Fprintf(&s, "grep -q '^%[1]s:' group || { echo '%[1]s:x:%[3]d:' >> group; [ ! -e gshadow ] || echo '%[1]s:!::' >> gshadow; }\n"+
+			"grep -q '^%[1]s:' passwd || { echo '%[1]s:x:%[2]d:%[3]d::%[4]s:%[5]s' >> passwd; [ ! -e shadow ] || echo '%[1]s:!:1::::::' >> shadow; }\n",
+			u.Name, u.UID, u.GID, u.Home, u.Shell)
+	}
+	return s.String()
+}
+
+func installScript(packages []string) string {
+	if len(packages) == 0 {
+		return "#!/bin/sh\n"
+	}
+	return `#!/bin/sh
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+chroot "$1" apt-get --yes --no-install-recommends -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 install ` +
+		strings.Join(packages, " ") + "\n"
+}
+
+func unpackScript(archive string) string {
+	if archive == "" {
+		return "#!/bin/sh\n"
+	}
+	// What mmdebstrap made already (/dev, resolv.conf, apt's sources) stays.
+	return "#!/bin/sh\nset -eu\nzstd --decompress --stdout '" + archive + "' | tar --extract --preserve-permissions --numeric-owner" +
+		" --xattrs --xattrs-include='*' --exclude=./dev --exclude=./etc/resolv.conf --directory=\"$1\"\n"
+}
+
+// finishScript makes a tree into a role: nothing of the building machine and
+// of the build is left, and the excludes of the base role and of this one are
+// in /var/lib/edeploy/VERSION/exclude (reference section 9.3).
+func (b Build) finishScript(def role.Definition) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, `#!/bin/sh
+set -eu
+cd "$1"
+rm -f etc/ssh/ssh_host_*_key etc/ssh/ssh_host_*_key.pub
+rm -f var/lib/dbus/machine-id var/lib/systemd/random-seed var/lib/systemd/credential.secret
+: > etc/machine-id
+: > etc/resolv.conf
+rm -rf var/cache/apt/*.bin var/cache/debconf/*-old var/cache/ldconfig/aux-cache var/lib/dpkg/*-old var/lib/apt/extended_states.lock
+rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- etc/.pwd.lock
+find var/log -type f -delete
+find . -xdev -name __pycache__ -type d -prune -exec rm -rf {} +
+mkdir -p var/lib/edeploy/%[1]s
+for old in var/lib/edeploy/*/exclude; do
+	case "$old" in "var/lib/edeploy/%[1]s/exclude" | "var/lib/edeploy/*/exclude") continue ;; esac
+	cat "$old" > var/lib/edeploy/%[1]s/exclude
+	rm -r "${old%%/exclude}"
+done
+touch var/lib/edeploy/%[1]s/exclude
+cat >> var/lib/edeploy/%[1]s/exclude <<'END_OF_EXCLUDE'
+`, b.Image.Version)
+	for _, line := range def.Exclude {
+		s.WriteString(line + "\n")
+	}
+	s.WriteString("END_OF_EXCLUDE\n")
+	for _, pattern := range def.Remove {
+		s.WriteString("rm -rf ." + pattern + "\n")
+	}
+	return s.String()
+}
+
+// writeFiles writes files.tar: the role's files directory, its programs, and
+// what says which role and version the tree is (reference section 9.1).
+func (b Build) writeFiles(def role.Definition, work string) error {
+	f, err := os.Create(filepath.Join(work, filesTar))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := &overlay{tar: tar.NewWriter(f), build: b, seen: map[string]bool{}}
+	if dir := def.Files(); dir != "" {
+		if err := w.directory(dir); err != nil {
+			return fmt.Errorf("files of role %s: %w", def.Name, err)
+		}
+	}
+	for i, p := range def.Programs {
+		if err := w.program(programFile(work, i), p.Path); err != nil {
+			return err
+		}
+	}
+	ref := b.Image
+	for name, text := range map[string]string{
+		"etc/hostname":         ref.Role + "\n",
+		"etc/motd":             "Role " + ref.Role + "\nVersion " + ref.Version + "\n",
+		"var/lib/edeploy/conf": "VERS=" + ref.Version + "\nROLE=" + ref.Role + "\n",
+	} {
+		if err := w.file(name, 0o644, strings.NewReader(text), int64(len(text))); err != nil {
+			return err
+		}
+	}
+	return w.tar.Close()
+}
+
+// overlay writes a tar of root's files, all of the build's time.
+type overlay struct {
+	tar   *tar.Writer
+	build Build
+	seen  map[string]bool
+}
+
+func (o *overlay) header(name string, mode int64, kind byte) *tar.Header {
+	return &tar.Header{Name: name, Mode: mode, Typeflag: kind, ModTime: o.build.Epoch, Format: tar.FormatPAX}
+}
+
+// parents adds the directories above name. Those that the tree has already
+// keep their attributes: tar is told nothing about them but that they exist,
+// and 0755 root is what all directories get that role files live in.
+func (o *overlay) parents(name string) error {
+	dir := filepath.Dir(name)
+	if dir == "." || o.seen[dir] {
+		return nil
+	}
+	o.seen[dir] = true
+	if err := o.parents(dir); err != nil {
+		return err
+	}
+	return o.tar.WriteHeader(o.header(dir+"/", 0o755, tar.TypeDir))
+}
+
+func (o *overlay) file(name string, mode int64, content io.Reader, size int64) error {
+	if err := o.parents(name); err != nil {
+		return err
+	}
+	h := o.header(name, mode, tar.TypeReg)
+	h.Size = size
+	if err := o.tar.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := io.Copy(o.tar, content)
+	return err
+}
+
+func (o *overlay) program(file, path string) error {
+	return o.copy(file, strings.TrimPrefix(path, "/"), 0o755)
+}
+
+func (o *overlay) copy(file, name string, mode int64) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return o.file(name, mode, f, info.Size())
+}
+
+// usrLinks are links into /usr in every tree.
+var usrLinks = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"}
+
+// directory adds a role's files: 0755 when executable, else 0644. An empty
+// file .keep stands for its directory.
+func (o *overlay) directory(root string) error {
+	return filepath.WalkDir(root, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		// A directory laid over the link would take its place.
+		if top, _, _ := strings.Cut(name, "/"); slices.Contains(usrLinks, top) {
+			return fmt.Errorf("%s: /%s is a link in the tree, lay the file below /usr", file, top)
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		switch {
+		case e.Name() == ".keep":
+			return o.parents(name)
+		case info.Mode().IsRegular():
+			mode := int64(0o644)
+			if info.Mode()&0o100 != 0 {
+				mode = 0o755
+			}
+			return o.copy(file, name, mode)
+		case info.Mode().Type() == fs.ModeSymlink:
+			return o.symlink(file, name)
+		}
+		return fmt.Errorf("%s is neither a file nor a symbolic link", file)
+	})
+}
+
+func (o *overlay) symlink(file, name string) error {
+	target, err := os.Readlink(file)
+	if err != nil {
+		return err
+	}
+	if err := o.parents(name); err != nil {
+		return err
+	}
+	h := o.header(name, 0o777, tar.TypeSymlink)
+	h.Linkname = target
+	return o.tar.WriteHeader(h)
+}

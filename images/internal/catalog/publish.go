@@ -1,0 +1,277 @@
+package catalog
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+
+	"golang.org/x/sys/unix"
+)
+
+// Progress is one line of what Publish says while it works.
+type Progress struct {
+	Step  string `json:"step"`            // waiting, unpack, verify, done, error
+	Done  int64  `json:"done,omitempty"`  // bytes
+	Total int64  `json:"total,omitempty"` // bytes
+	Image *Image `json:"image,omitempty"` // of done
+	Error string `json:"error,omitempty"` // of error
+}
+
+// Publish makes an image of the uploaded parts: the archive is unpacked aside,
+// compared with its sum and its manifest, every entry of the tree is verified,
+// and then all three become visible. An archive of an original eDeploy has no
+// manifest; it gets one. Without uploads, a tree that was put in by hand and
+// has no manifest gets its manifest. After an error nothing is visible and the
+// uploads are still there, unless their content was at fault.
+func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, tell func(Progress)) (Image, error) {
+	image, err := c.Get(ref)
+	if err == nil && image.Complete {
+		return image, fmt.Errorf("%s: %w", ref, ErrExists)
+	}
+	upload, uploadErr := c.Upload(ref, PartArchive)
+	if errors.Is(uploadErr, fs.ErrNotExist) {
+		if info, err := os.Stat(c.install(ref.Tree())); err != nil || !info.IsDir() {
+			return image, fmt.Errorf("publish %s: nothing was uploaded and there is no tree: %w", ref, ErrNotFound)
+		}
+		tell(Progress{Step: "verify"})
+		if err := c.describe(ctx, ref); err != nil {
+			return image, fmt.Errorf("publish %s: %w", ref, err)
+		}
+		return c.Get(ref)
+	}
+	if uploadErr != nil {
+		return image, uploadErr
+	}
+	release, err := c.reserve(ref)
+	if err != nil {
+		return image, err
+	}
+	defer release()
+	if err := c.turn(ctx, tell); err != nil {
+		return image, err
+	}
+	defer func() { <-c.unpacking }()
+	if err := c.publish(ctx, ref, upload, tell); err != nil {
+		return image, fmt.Errorf("publish %s: %w", ref, err)
+	}
+	return c.Get(ref)
+}
+
+// turn waits until no other tree is being unpacked.
+func (c *Catalog) turn(ctx context.Context, tell func(Progress)) error {
+	select {
+	case c.unpacking <- struct{}{}:
+		return nil
+	default:
+	}
+	tell(Progress{Step: "waiting"})
+	select {
+	case c.unpacking <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload, tell func(Progress)) error {
+	if upload.Offset != upload.Length {
+		return fmt.Errorf("the archive is not complete: %d of %d bytes are here", upload.Offset, upload.Length)
+	}
+	want, err := c.uploadedManifest(ref)
+	if err != nil {
+		return err
+	}
+	stage, err := os.MkdirTemp(c.incoming(""), "unpack-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(stage)
+	tree := filepath.Join(stage, "tree")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		return err
+	}
+	got, err := c.unpack(ctx, ref, upload, tree, tell)
+	if err != nil {
+		return err
+	}
+	if want == nil {
+		want = got
+	}
+	if err := c.verify(ctx, want, got, tree, tell); err != nil {
+		return errors.Join(err, c.dropUploads(ref))
+	}
+	return c.reveal(ref, want, stage)
+}
+
+// uploadedManifest is nil when no manifest was uploaded.
+func (c *Catalog) uploadedManifest(ref wire.ImageRef) (*manifest.Manifest, error) {
+	upload, err := c.Upload(ref, PartManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if upload.Offset != upload.Length {
+		return nil, fmt.Errorf("the manifest is not complete: %d of %d bytes are here", upload.Offset, upload.Length)
+	}
+	f, err := os.Open(c.partFile(ref, PartManifest))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	m, err := manifest.Read(io.TeeReader(bufio.NewReader(f), sum))
+	if err == nil {
+		_, err = io.Copy(sum, f)
+	}
+	if err == nil {
+		err = compareSum("manifest", sum, upload)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.dropUploads(ref))
+	}
+	return m, nil
+}
+
+func compareSum(what string, sum hash.Hash, upload Upload) error {
+	if got := hex.EncodeToString(sum.Sum(nil)); got != upload.SHA256 {
+		return fmt.Errorf("the %s was damaged on its way: its sha256 is %s, announced was %s; upload it again", what, got, upload.SHA256)
+	}
+	return nil
+}
+
+// unpack extracts the archive and compares its sum, reading it once.
+func (c *Catalog) unpack(ctx context.Context, ref wire.ImageRef, upload Upload, tree string, tell func(Progress)) (*manifest.Manifest, error) {
+	f, err := os.Open(c.partFile(ref, PartArchive))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	raw := &counted{r: io.TeeReader(f, sum), total: upload.Length, tell: tell}
+	m, err := c.extract(ctx, raw, tree)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	// A damaged archive mostly fails to unpack as well; the sum is the better reason.
+	if _, readErr := io.Copy(io.Discard, raw); readErr != nil {
+		return nil, readErr
+	}
+	if sumErr := compareSum("archive", sum, upload); sumErr != nil {
+		return nil, errors.Join(sumErr, c.dropUploads(ref))
+	}
+	if errors.Is(err, manifest.ErrInvalid) || errors.Is(err, manifest.ErrNoArchive) {
+		err = errors.Join(err, c.dropUploads(ref))
+	}
+	return m, err
+}
+
+func (c *Catalog) extract(ctx context.Context, raw io.Reader, tree string) (*manifest.Manifest, error) {
+	archive, err := manifest.OpenArchive(raw)
+	if err != nil {
+		return nil, err
+	}
+	defer archive.Close()
+	return manifest.Extract(ctx, archive, tree, manifest.Options{Workers: 2})
+}
+
+// counted tells every eighth megabyte how far an archive has been read.
+type counted struct {
+	r           io.Reader
+	done, total int64
+	tell        func(Progress)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	before := c.done >> 23
+	c.done += int64(n)
+	if c.done>>23 != before || c.done == c.total && n > 0 {
+		c.tell(Progress{Step: "unpack", Done: c.done, Total: c.total})
+	}
+	return n, err
+}
+
+// verify compares the archive's manifest with the published one and proves
+// every entry of the unpacked tree.
+func (c *Catalog) verify(ctx context.Context, want, got *manifest.Manifest, tree string, tell func(Progress)) error {
+	if err := differ("the archive does not hold what the manifest says", manifest.Diff(want, got)); err != nil {
+		return err
+	}
+	var shown int64
+	diffs, err := want.Verify(ctx, tree, manifest.Options{Workers: 2, Extras: true, Progress: func(done, total int64) {
+		if done>>25 != shown || done == total {
+			shown = done >> 25
+			tell(Progress{Step: "verify", Done: done, Total: total})
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	return differ("the unpacked tree is not what the manifest says", diffs)
+}
+
+func differ(what string, diffs []manifest.Difference) error {
+	if len(diffs) == 0 {
+		return nil
+	}
+	const most = 5
+	var lines []string
+	for _, d := range diffs[:min(most, len(diffs))] {
+		lines = append(lines, d.String())
+	}
+	if len(diffs) > most {
+		lines = append(lines, fmt.Sprintf("and %d more", len(diffs)-most))
+	}
+	return fmt.Errorf("%s: %s", what, strings.Join(lines, "; "))
+}
+
+// reveal makes the image visible. Everything is on the disk before the first
+// rename, and the manifest, which completes the image, comes last.
+func (c *Catalog) reveal(ref wire.ImageRef, m *manifest.Manifest, stage string) error {
+	if err := c.syncFileSystem(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.install(ref.Version), 0o755); err != nil {
+		return err
+	}
+	if err := os.Rename(c.partFile(ref, PartArchive), c.install(ref.Archive())); err != nil {
+		return err
+	}
+	// A tree without manifest may be in the way.
+	if err := os.Rename(c.install(ref.Tree()), filepath.Join(stage, "old")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(filepath.Join(stage, "tree"), c.install(ref.Tree())); err != nil {
+		return err
+	}
+	if err := writeManifest(c.install(ref.Manifest()), m); err != nil {
+		return err
+	}
+	return errors.Join(c.dropUploads(ref), c.syncFileSystem())
+}
+
+func (c *Catalog) syncFileSystem() error {
+	f, err := os.Open(c.top)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", c.top, err)
+	}
+	return nil
+}

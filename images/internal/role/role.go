@@ -1,0 +1,201 @@
+// Package role reads role definitions: what a tree is made of, as data. A role
+// is a directory NAME with role.yaml and, if it lays in files, files/.
+package role
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"edeploy/server/wire"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Definition is one role. Either Suite or Base is set: a role starts from
+// packages alone or from the tree of another role.
+type Definition struct {
+	Name string `yaml:"-"`
+	Dir  string `yaml:"-"` // where it was read from
+
+	Description string    `yaml:"description"`
+	Suite       string    `yaml:"suite"`        // Debian suite of a role without Base
+	Base        string    `yaml:"base"`         // role whose archive this one starts from
+	Bootable    bool      `yaml:"bootable"`     // a machine boots it: kernel, boot loader, init, client are checked for
+	Kernel      string    `yaml:"kernel"`       // kernel package, apart from Packages so that a build can name another
+	Packages    []string  `yaml:"packages"`     // Debian packages, without their recommended ones
+	DpkgOptions []string  `yaml:"dpkg_options"` // lines for dpkg.cfg, such as path-exclude=...; they stay in the tree
+	Users       []User    `yaml:"users"`        // made before the packages come, so that their numbers never change
+	Programs    []Program `yaml:"programs"`     // our own, compiled into the tree
+	Commands    []string  `yaml:"commands"`     // shell scripts, run in the tree when packages and files are in
+	Remove      []string  `yaml:"remove"`       // shell patterns of paths removed at the end
+	Exclude     []string  `yaml:"exclude"`      // paths that upgrades leave alone (rsync patterns), added to the base role's
+}
+
+// User is an account with a fixed number, and the group of the same name.
+type User struct {
+	Name  string `yaml:"name"`
+	UID   int    `yaml:"uid"`
+	GID   int    `yaml:"gid"`
+	Home  string `yaml:"home"`
+	Shell string `yaml:"shell"`
+}
+
+// Program is a Go package and the path of its static binary in the tree.
+type Program struct {
+	Package string `yaml:"package"`
+	Path    string `yaml:"path"`
+}
+
+// ErrUnknown is wrapped by Load when there is no such role.
+var ErrUnknown = errors.New("no such role")
+
+// Load reads and checks the role NAME below dir.
+func Load(dir, name string) (Definition, error) {
+	d := Definition{Name: name, Dir: filepath.Join(dir, name)}
+	if _, err := wire.NewImageRef(name, "0"); err != nil {
+		return d, err
+	}
+	file := filepath.Join(d.Dir, "role.yaml")
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, fmt.Errorf("role %s: %w (no file %s)", name, ErrUnknown, file)
+	}
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	dec := yaml.NewDecoder(f)
+	dec.KnownFields(true)
+	if err := dec.Decode(&d); err != nil {
+		return d, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := d.check(); err != nil {
+		return d, fmt.Errorf("%s: %w", file, err)
+	}
+	return d, nil
+}
+
+// Chain reads the role and the roles it is based on, the outermost base first.
+func Chain(dir, name string) ([]Definition, error) {
+	var chain []Definition
+	for name != "" {
+		if slices.ContainsFunc(chain, func(d Definition) bool { return d.Name == name }) {
+			return nil, fmt.Errorf("role %s is based on itself", name)
+		}
+		d, err := Load(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, d)
+		name = d.Base
+	}
+	slices.Reverse(chain)
+	return chain, nil
+}
+
+// List reads all roles below dir, by name.
+func List(dir string) ([]Definition, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*", "role.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("list roles: no */role.yaml below %s", dir)
+	}
+	var roles []Definition
+	for _, file := range files {
+		d, err := Load(dir, filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		roles = append(roles, d)
+	}
+	return roles, nil
+}
+
+// Files is the directory laid over the tree, "" when the role has none.
+func (d Definition) Files() string {
+	dir := filepath.Join(d.Dir, "files")
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return ""
+	}
+	return dir
+}
+
+var (
+	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$`)
+	suiteName   = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	userName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	pathText    = regexp.MustCompile(`^/[A-Za-z0-9._/@+*?\[\]-]*$`)
+	goPackage   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+)
+
+func (d Definition) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if (d.Suite == "") == (d.Base == "") {
+		bad("give either suite or base")
+	}
+	if d.Suite != "" && !suiteName.MatchString(d.Suite) {
+		bad("suite %q is not the name of a Debian suite", d.Suite)
+	}
+	for _, p := range d.InstallPackages() {
+		if !packageName.MatchString(p) {
+			bad("package %q is not a package name", p)
+		}
+	}
+	for _, o := range d.DpkgOptions {
+		if strings.ContainsAny(o, "\n'") {
+			bad("dpkg option %q holds a newline or a quote", o)
+		}
+	}
+	for _, u := range d.Users {
+		errs = append(errs, u.check())
+	}
+	for _, p := range d.Programs {
+		if !goPackage.MatchString(p.Package) || !cleanPath(p.Path) {
+			bad("program %q at %q: want a Go package and a clean absolute path", p.Package, p.Path)
+		}
+	}
+	for _, p := range d.Remove {
+		if !pathText.MatchString(p) || !cleanPath(p) || p == "/" {
+			bad("remove %q: want a clean absolute path or pattern", p)
+		}
+	}
+	for _, p := range d.Exclude {
+		if strings.Contains(p, "\n") || strings.TrimSpace(p) == "" {
+			bad("exclude %q: want one pattern", p)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (u User) check() error {
+	if !userName.MatchString(u.Name) {
+		return fmt.Errorf("user %q is not an account name", u.Name)
+	}
+	if u.UID < 1 || u.UID > 65533 || u.GID < 1 || u.GID > 65533 {
+		return fmt.Errorf("user %s: uid %d, gid %d: want 1 to 65533", u.Name, u.UID, u.GID)
+	}
+	if !cleanPath(u.Home) || !cleanPath(u.Shell) || strings.ContainsAny(u.Home+u.Shell, ":\n'") {
+		return fmt.Errorf("user %s: home %q, shell %q: want clean absolute paths", u.Name, u.Home, u.Shell)
+	}
+	return nil
+}
+
+func cleanPath(p string) bool { return strings.HasPrefix(p, "/") && path.Clean(p) == p }
+
+// InstallPackages is the kernel and Packages.
+func (d Definition) InstallPackages() []string {
+	if d.Kernel == "" {
+		return d.Packages
+	}
+	return append([]string{d.Kernel}, d.Packages...)
+}

@@ -1,0 +1,107 @@
+package role_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/images/internal/role"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The roles that come with the product are read as they are.
+func TestShippedRoles(t *testing.T) {
+	roles, err := role.List("../../roles")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, r := range roles {
+		if r.Description == "" {
+			t.Errorf("role %s has no description", r.Name)
+		}
+		if _, err := role.Chain("../../roles", r.Name); err != nil {
+			t.Errorf("role %s: %v", r.Name, err)
+		}
+		got[r.Name] = r.Bootable
+	}
+	if diff := cmp.Diff(map[string]bool{"base": true, "mysql": true, "pxe": false}, got); diff != "" {
+		t.Errorf("roles and whether they boot (-want +got):\n%s", diff)
+	}
+}
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name, "role.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"unknown key", "suite: bookworm\npakages: [a]\n", "pakages"},
+		{"neither", "description: x\n", "either suite or base"},
+		{"both", "suite: bookworm\nbase: base\n", "either suite or base"},
+		{"suite", "suite: book worm\n", "not the name of a Debian suite"},
+		{"option for a package", "suite: bookworm\npackages: [--force-yes]\n", "not a package name"},
+		{"shell in a package", "suite: bookworm\npackages: ['a; reboot']\n", "not a package name"},
+		{"shell in the kernel", "suite: bookworm\nkernel: $(reboot)\n", "not a package name"},
+		{"user", "suite: bookworm\nusers: [{name: 'a:b', uid: 5, gid: 5, home: /, shell: /bin/sh}]\n", "not an account name"},
+		{"root user", "suite: bookworm\nusers: [{name: a, uid: 0, gid: 5, home: /, shell: /bin/sh}]\n", "want 1 to 65533"},
+		{"home", "suite: bookworm\nusers: [{name: a, uid: 5, gid: 5, home: '/a:b', shell: /bin/sh}]\n", "clean absolute paths"},
+		{"program", "suite: bookworm\nprograms: [{package: a/b, path: usr/bin/b}]\n", "clean absolute path"},
+		{"option for a program", "suite: bookworm\nprograms: [{package: -exec, path: /usr/bin/b}]\n", "want a Go package"},
+		{"remove everything", "suite: bookworm\nremove: [/]\n", "clean absolute path"},
+		{"remove outside", "suite: bookworm\nremove: [/../etc]\n", "clean absolute path"},
+		{"shell in remove", "suite: bookworm\nremove: ['/a;reboot']\n", "clean absolute path"},
+		{"exclude", "suite: bookworm\nexclude: [\"a\\nb\"]\n", "want one pattern"},
+		{"not yaml", "{", "role.yaml"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "r", tt.text)
+			if _, err := role.Load(dir, "r"); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestChain(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a", "suite: bookworm\n")
+	write(t, dir, "b", "base: a\n")
+	write(t, dir, "c", "base: b\n")
+	write(t, dir, "x", "base: y\n")
+	write(t, dir, "y", "base: x\n")
+	write(t, dir, "orphan", "base: nobody\n")
+	chain, err := role.Chain(dir, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range chain {
+		names = append(names, d.Name)
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c"}, names); diff != "" {
+		t.Errorf("chain (-want +got):\n%s", diff)
+	}
+	if _, err := role.Chain(dir, "x"); err == nil || !strings.Contains(err.Error(), "based on itself") {
+		t.Errorf("circle: %v", err)
+	}
+	for _, name := range []string{"orphan", "nobody"} {
+		if _, err := role.Chain(dir, name); !errors.Is(err, role.ErrUnknown) {
+			t.Errorf("%s: %v, want ErrUnknown", name, err)
+		}
+	}
+	if _, err := role.Load(dir, "../a"); err == nil {
+		t.Error("a role name that climbs is accepted")
+	}
+}

@@ -1,0 +1,374 @@
+package manifest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Apply makes the tree at root equal to the manifest in everything but file
+// content, which must be there already: it creates missing directories,
+// symbolic links, device nodes, fifos and sockets, makes hard links of copies,
+// and sets owners, modes, extended attributes (extra ones are removed) and
+// times. It does not touch what the manifest does not name, follows no
+// symbolic link, and leaves out everything under a mounted kernel interface
+// (proc, sysfs, ...). It needs root's rights for anything that is not already
+// as it should be. What is already right is not written, so a second Apply
+// only reads.
+//
+// Errors name the paths that cannot become right; the others are right then.
+func (m *Manifest) Apply(ctx context.Context, root string, o Options) error {
+	t, err := openTree(root)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	a := application{m: m, tree: t, o: o, units: m.units(o.Exclude), state: make([]state, len(m.Entries)), found: make([]identity, len(m.Entries))}
+	for _, step := range []func(context.Context) error{a.look, a.create, a.link, a.attributes} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if err := a.faults.err(); err != nil {
+		return fmt.Errorf("apply manifest to %s: %w", root, err)
+	}
+	return nil
+}
+
+// state of an entry on the disk.
+type state byte
+
+const (
+	excluded state = iota // not looked at, or hidden under a mount
+	right                 // the right object; its attributes may be wrong
+	absent                // nothing there, or an object that can be replaced
+	hopeless              // already reported
+)
+
+type application struct {
+	m      *Manifest
+	tree   *tree
+	o      Options
+	units  []unit
+	faults faults
+	state  []state    // by index; every goroutine writes its own
+	found  []identity // of non-directories in state right
+}
+
+// look finds out the state of every entry. A time can stay right in spite of
+// the steps that follow only because all objects are made before any
+// attribute is set: making one changes its directory's time.
+func (a *application) look(ctx context.Context) error {
+	return each(ctx, a.o.Workers, len(a.units), func(i int) error {
+		u := a.units[i]
+		d, err := a.tree.openDir(u.dir)
+		if err != nil && !isAbsent(err) {
+			return err
+		}
+		if err != nil {
+			for _, j := range u.members {
+				a.state[j] = absent
+			}
+			return nil
+		}
+		defer d.Close()
+		if u.dir != "." && isPseudo(int(d.Fd())) {
+			return nil
+		}
+		for _, j := range u.members {
+			if err := a.lookAt(d, j); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+func (a *application) lookAt(d *dir, i int) error {
+	want := &a.m.Entries[i]
+	name := lastName(want.Path)
+	st, err := d.stat(name)
+	if isAbsent(err) {
+		a.state[i] = absent
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	got, err := describeStat(want.Path, st)
+	if err != nil {
+		return d.fail("describe", name, err)
+	}
+	switch {
+	case got.Type != want.Type:
+		a.state[i] = absent
+		if want.Type == File && want.Group == 0 || want.Type == Dir || got.Type == Dir {
+			a.give(i, fmt.Errorf("%s is a %s, the manifest says %s", a.tree.name(want.Path), got.Type, want.Type))
+		}
+		return nil
+	case got.Type == Symlink:
+		target, err := d.readlink(name)
+		if err != nil {
+			return err
+		}
+		a.state[i] = rightIf(target == want.Link)
+	case got.Type == File && want.Group != 0:
+		a.state[i] = rightIf(got.Size == want.Size)
+	default:
+		a.state[i] = rightIf(got.Major == want.Major && got.Minor == want.Minor)
+	}
+	if a.state[i] == right && got.Type != Dir {
+		a.found[i] = identityOf(st)
+	}
+	return nil
+}
+
+func rightIf(ok bool) state {
+	if ok {
+		return right
+	}
+	return absent
+}
+
+func (a *application) give(i int, err error) {
+	a.state[i] = hopeless
+	a.faults.add(err)
+}
+
+// create makes what is absent, directories before their content. Hard links
+// are made of other members of their group when there is one.
+func (a *application) create(ctx context.Context) error {
+	linkable := map[int]bool{}
+	for i, s := range a.state {
+		if s == right {
+			linkable[a.m.Entries[i].Group] = true
+		}
+	}
+	for i, s := range a.state {
+		e := &a.m.Entries[i]
+		if s != absent || e.Group != 0 && linkable[e.Group] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if e.Type == File {
+			a.give(i, fmt.Errorf("%s is missing", a.tree.name(e.Path)))
+			continue
+		}
+		if err := a.make(i); err != nil {
+			a.give(i, err)
+			continue
+		}
+		linkable[e.Group] = e.Group != 0
+	}
+	return nil
+}
+
+func (a *application) make(i int) error {
+	e := &a.m.Entries[i]
+	parent, name := split(e.Path)
+	d, err := a.tree.openDir(parent)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.make(name, e); err != nil {
+		return err
+	}
+	st, err := d.stat(name)
+	if err != nil {
+		return err
+	}
+	a.state[i] = right
+	if e.Type != Dir {
+		a.found[i] = identityOf(st)
+	}
+	return nil
+}
+
+// link makes one file of every hard-link group.
+func (a *application) link(ctx context.Context) error {
+	present := func(i int) (identity, bool) { return a.found[i], a.state[i] == right }
+	for _, members := range a.m.groups() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var chiefs []int
+		for _, part := range linkParts(members, present, a.o.SplitLinks) {
+			chief := a.chief(part)
+			chiefs = append(chiefs, chief)
+			for _, i := range part {
+				if a.found[i] != a.found[chief] {
+					a.linkOne(i, []int{chief})
+				}
+			}
+		}
+		for _, i := range members {
+			if a.state[i] == absent {
+				a.linkOne(i, chiefs)
+			}
+		}
+	}
+	return nil
+}
+
+// chief chooses the member of a group that the others become links of: the one
+// that most are already, or when they are not one file the first one that has the
+// right content.
+func (a *application) chief(members []int) int {
+	chief := chiefOf(members, func(i int) (identity, bool) { return a.found[i], true })
+	other := slices.ContainsFunc(members, func(i int) bool { return a.found[i] != a.found[chief] })
+	if !other || a.m.Entries[chief].Type != File {
+		return chief
+	}
+	for _, i := range append([]int{chief}, members...) {
+		if a.isIntact(i) {
+			return i
+		}
+	}
+	return chief
+}
+
+// isIntact tells whether a file has the manifest's content.
+func (a *application) isIntact(i int) bool {
+	e := &a.m.Entries[i]
+	content, err := a.tree.openFile(e)
+	if err != nil {
+		return false
+	}
+	defer content.Close()
+	got := *e
+	return hashInto(&got, io.Discard, content) == nil && got.SHA256 == e.SHA256
+}
+
+// linkOne makes entry i a hard link of the first of the chiefs that lies on the same
+// file system.
+func (a *application) linkOne(i int, chiefs []int) {
+	for n, chief := range chiefs {
+		err := a.linkTo(i, chief)
+		if err == nil {
+			a.state[i], a.found[i] = right, a.found[chief]
+			return
+		}
+		if errors.Is(err, unix.EXDEV) {
+			err = fmt.Errorf("%s and %s are hard links of one file in the manifest, but lie on different file systems here",
+				a.tree.name(a.m.Entries[chief].Path), a.tree.name(a.m.Entries[i].Path))
+		}
+		if n == len(chiefs)-1 {
+			a.give(i, err)
+		}
+	}
+}
+
+func (a *application) linkTo(i, chief int) error {
+	fromDir, from := split(a.m.Entries[chief].Path)
+	toDir, to := split(a.m.Entries[i].Path)
+	source, err := a.tree.openDir(fromDir)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := a.tree.openDir(toDir)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return target.link(to, source, from)
+}
+
+// attributes sets owner, extended attributes, mode and time of all entries.
+func (a *application) attributes(ctx context.Context) error {
+	return each(ctx, a.o.Workers, len(a.units), func(i int) error {
+		u := a.units[i]
+		if !slices.ContainsFunc(u.members, func(j int) bool { return a.state[j] == right }) {
+			return nil
+		}
+		d, err := a.tree.openDir(u.dir)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		for _, j := range u.members {
+			if a.state[j] == right {
+				a.faults.add(a.settle(d, &a.m.Entries[j]))
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+// settle makes the attributes of one entry right. The order matters: a new
+// owner clears setuid bits and file capabilities, an ACL changes the mode.
+func (a *application) settle(d *dir, want *Entry) error {
+	n, err := d.open(lastName(want.Path))
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if want.Type == Dir && want.Path != "." && isPseudo(n.fd) {
+		return nil
+	}
+	got, err := describeStat(want.Path, &n.stat)
+	if err != nil {
+		return n.fail("describe", err)
+	}
+	changed := got.UID != want.UID || got.GID != want.GID
+	if changed {
+		if err := unix.Fchownat(n.fd, "", int(want.UID), int(want.GID), unix.AT_EMPTY_PATH); err != nil {
+			return n.fail(fmt.Sprintf("give to owner %d:%d", want.UID, want.GID), err)
+		}
+	}
+	rewritten, err := n.setXattrs(want)
+	if err != nil {
+		return err
+	}
+	if (changed || rewritten || got.Mode != want.Mode) && want.Type != Symlink {
+		if err := unix.Chmod(n.proc(), want.Mode); err != nil {
+			return n.fail(fmt.Sprintf("chmod %04o", want.Mode), err)
+		}
+	}
+	if got.ModTime.Equal(want.ModTime) {
+		return nil
+	}
+	return n.setTime(want)
+}
+
+// setTime sets the modification time and leaves the access time.
+func (n *node) setTime(want *Entry) error {
+	modified := unix.Timespec{Sec: want.ModTime.Unix(), Nsec: int64(want.ModTime.Nanosecond())}
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, modified}
+	return n.fail("set time "+timeText(want.ModTime)+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), times, 0))
+}
+
+// setXattrs makes the extended attributes right and tells whether it wrote.
+func (n *node) setXattrs(want *Entry) (changed bool, err error) {
+	got, err := n.xattrs()
+	if err != nil {
+		return false, err
+	}
+	for name := range got {
+		if _, ok := want.Xattrs[name]; ok || setBySystem(name) {
+			continue
+		}
+		changed = true
+		if err := unix.Removexattr(n.proc(), name); err != nil {
+			return changed, n.fail("remove extended attribute "+Escape(name)+" of", err)
+		}
+	}
+	for name, value := range want.Xattrs {
+		if old, ok := got[name]; ok && bytes.Equal(old, value) {
+			continue
+		}
+		changed = true
+		if err := unix.Setxattr(n.proc(), name, value, 0); err != nil {
+			return changed, n.fail("set extended attribute "+Escape(name)+" of", err)
+		}
+	}
+	return changed, nil
+}

@@ -1,0 +1,210 @@
+package manifest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/images/manifest"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// carry copies what a poor transport brings: directories, symbolic links and
+// content, all with wrong owners and modes, hard links as copies, no devices.
+func carry(t testing.TB, from, to string) {
+	t.Helper()
+	must(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == from {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		switch d.Type() {
+		case fs.ModeDir:
+			return os.Mkdir(target, 0o777)
+		case fs.ModeSymlink:
+			link, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			return os.Symlink(link, target)
+		case 0:
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(target, content, 0o600); err != nil {
+				return err
+			}
+			return os.Chown(target, 99, 98)
+		}
+		return nil
+	}))
+}
+
+func TestApplyMakesEqual(t *testing.T) {
+	from := t.TempDir()
+	hostileTree(t, from)
+	want := walk(t, from)
+	transports := map[string]func(t *testing.T, to string){
+		"contents only": func(t *testing.T, to string) { carry(t, from, to) },
+		"rsync -a":      func(t *testing.T, to string) { run(t, "", needProgram(t, "rsync", "rsync"), "-a", from+"/", to) },
+		"rsync -rl":     func(t *testing.T, to string) { run(t, "", needProgram(t, "rsync", "rsync"), "-rl", from+"/", to) },
+		"wrong things": func(t *testing.T, to string) {
+			carry(t, from, to)
+			must(t, os.Remove(filepath.Join(to, "usr/bin/perl5.36")))
+			must(t, os.WriteFile(filepath.Join(to, "a-perl"), []byte("bad!"), 0o600))
+			must(t, os.Remove(filepath.Join(to, "bin")))
+			must(t, os.WriteFile(filepath.Join(to, "dev/null"), nil, 0o600))
+			must(t, unix.Setxattr(filepath.Join(to, "usr"), "user.extra", []byte("x"), 0))
+			must(t, unix.Setxattr(filepath.Join(to, "usr/bin/su"), "system.posix_acl_access", acl, 0))
+			must(t, unix.Setxattr(filepath.Join(to, "usr/bin/ping"), "user.note", []byte("old"), 0))
+		},
+	}
+	for name, transport := range transports {
+		t.Run(name, func(t *testing.T) {
+			to := t.TempDir()
+			transport(t, to)
+			must(t, want.Apply(t.Context(), to, manifest.Options{}))
+			wantEqual(t, want, walk(t, to))
+			wantVerified(t, want, to)
+		})
+	}
+}
+
+func TestApplyTwiceOnlyReads(t *testing.T) {
+	root := t.TempDir()
+	hostileTree(t, root)
+	m := walk(t, root)
+	changed := func() (all []string) {
+		must(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			var st unix.Stat_t
+			must(t, unix.Lstat(path, &st))
+			all = append(all, fmt.Sprint(path, st.Ctim, st.Ino))
+			return err
+		}))
+		return all
+	}
+	before := changed()
+	must(t, m.Apply(t.Context(), root, manifest.Options{}))
+	if diff := cmp.Diff(before, changed()); diff != "" {
+		t.Errorf("Apply wrote to a tree that was right (-before +after):\n%s", diff)
+	}
+}
+
+// A directory of the tree that became a symbolic link leads nowhere.
+func TestApplyStaysInside(t *testing.T) {
+	needRoot(t)
+	from, to, outside := t.TempDir(), t.TempDir(), t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(from, "etc/sub"), 0o750))
+	for _, name := range []string{"etc/passwd", "etc/sub/x"} {
+		must(t, os.WriteFile(filepath.Join(from, name), []byte("x"), 0o604))
+	}
+	must(t, os.Symlink("target", filepath.Join(from, "etc/link")))
+	must(t, unix.Mkfifo(filepath.Join(from, "etc/fifo"), 0o604))
+	m := walk(t, from)
+
+	must(t, os.MkdirAll(filepath.Join(outside, "sub"), 0o700))
+	for _, name := range []string{"passwd", "sub/x", "link"} {
+		must(t, os.WriteFile(filepath.Join(outside, name), []byte("x"), 0o600))
+	}
+	age(t, outside)
+	before := walk(t, outside)
+	must(t, os.Symlink(outside, filepath.Join(to, "etc")))
+	err := m.Apply(t.Context(), to, manifest.Options{})
+	if err == nil || !strings.Contains(err.Error(), "/etc is a link, the manifest says dir") {
+		t.Errorf("Apply = %v, want an error about etc", err)
+	}
+	wantEqual(t, before, walk(t, outside))
+	diffs, err := m.Verify(t.Context(), to, manifest.Options{})
+	must(t, err)
+	if want := len(m.Entries) - 1; len(diffs) < want || diffs[0].String() == "" {
+		t.Errorf("Verify saw %d differences through a symbolic link, want %d at least", len(diffs), want)
+	}
+}
+
+func TestApplyReports(t *testing.T) {
+	needRoot(t)
+	from := t.TempDir()
+	for i := range 20 {
+		must(t, os.WriteFile(filepath.Join(from, fmt.Sprintf("f%02d", i)), []byte("x"), 0o644))
+	}
+	m := walk(t, from)
+	to := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(to, "f00"), 0o755))
+	err := m.Apply(t.Context(), to, manifest.Options{})
+	for _, want := range []string{"apply manifest to " + to, "/f00 is a dir, the manifest says file", "/f01 is missing", "and 10 more"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Apply = %v, want it to say %q", err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Apply(ctx, to, manifest.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Apply after cancel = %v", err)
+	}
+	if err := m.Apply(t.Context(), filepath.Join(to, "nowhere"), manifest.Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Apply to a missing root = %v", err)
+	}
+}
+
+// mountTmpfs mounts a file system of its own at dir.
+func mountTmpfs(t testing.TB, dir string) {
+	t.Helper()
+	needRoot(t)
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700")
+	need(t, err == nil, fmt.Sprintf("the right to mount (%v)", err))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+func TestSeveralFileSystems(t *testing.T) {
+	needRoot(t)
+	from, to := t.TempDir(), t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(from, "var/lib"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(from, "proc"), 0o555))
+	for _, name := range []string{"a", "var/lib/d"} {
+		must(t, os.WriteFile(filepath.Join(from, name), []byte(name), 0o644))
+	}
+	for _, name := range []string{"b", "var/lib/c1", "var/lib/c2"} {
+		must(t, os.Link(filepath.Join(from, "a"), filepath.Join(from, name)))
+	}
+	age(t, from)
+	m := walk(t, from)
+
+	must(t, os.Mkdir(filepath.Join(to, "var"), 0o700))
+	mountTmpfs(t, filepath.Join(to, "var"))
+	must(t, os.Mkdir(filepath.Join(to, "proc"), 0o700))
+	err := unix.Mount("proc", filepath.Join(to, "proc"), "proc", 0, "")
+	need(t, err == nil, "the right to mount proc")
+	t.Cleanup(func() { unix.Unmount(filepath.Join(to, "proc"), unix.MNT_DETACH) })
+	run(t, "", needProgram(t, "rsync", "rsync"), "-a", "--exclude=/proc", from+"/", to)
+
+	err = m.Apply(t.Context(), to, manifest.Options{})
+	if err == nil || !strings.Contains(err.Error(), "are hard links of one file in the manifest, but lie on different file systems here") {
+		t.Errorf("Apply across mounts = %v", err)
+	}
+	diffs, err := m.Verify(t.Context(), to, manifest.Options{Extras: true})
+	must(t, err)
+	if len(diffs) != 2 {
+		t.Errorf("Verify across mounts = %v, want the two hard links on the other file system", diffs)
+	}
+	split := manifest.Options{SplitLinks: true, Extras: true}
+	must(t, m.Apply(t.Context(), to, split))
+	diffs, err = m.Verify(t.Context(), to, split)
+	must(t, err)
+	if len(diffs) != 0 {
+		t.Errorf("Verify with SplitLinks = %v", diffs)
+	}
+	var one, two unix.Stat_t
+	must(t, unix.Stat(filepath.Join(to, "var/lib/c1"), &one))
+	must(t, unix.Stat(filepath.Join(to, "var/lib/c2"), &two))
+	if one.Ino != two.Ino || one.Nlink != 2 {
+		t.Errorf("the two links on one file system are not one file: %+v %+v", one, two)
+	}
+}

@@ -1,0 +1,184 @@
+package manifest
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Attributes that a Difference names, besides "xattr." + NAME.
+const (
+	AttrMissing = "missing" // in the manifest only; Want is the type
+	AttrExtra   = "extra"   // on the disk only; Got is the type
+	AttrType    = "type"
+	AttrSize    = "size"
+	AttrContent = "content" // SHA-256, when the sizes are the same
+	AttrLink    = "link"    // target of a symbolic link
+	AttrDevice  = "device"  // major,minor
+	AttrMode    = "mode"
+	AttrUID     = "uid"
+	AttrGID     = "gid"
+	AttrTime    = "time" // RFC 3339 with nanoseconds, UTC
+	AttrLinks   = "hardlink"
+	AttrXattr   = "xattr." // prefix
+)
+
+// Difference is one attribute of one path that is not as it should be.
+type Difference struct {
+	Path      string // raw bytes; Escape makes it printable
+	Type      Type   // type of the path (of the wanted one, when there is one)
+	Attribute string // one of the constants above
+	Want, Got string // text of the two values; "" when there is none
+}
+
+// String is one printable line: "usr/bin/su: mode 4755 -> 0755".
+func (d Difference) String() string {
+	switch d.Attribute {
+	case AttrMissing:
+		return fmt.Sprintf("%s: %s is missing", Escape(d.Path), d.Want)
+	case AttrExtra:
+		return fmt.Sprintf("%s: extra %s", Escape(d.Path), d.Got)
+	}
+	return fmt.Sprintf("%s: %s %s -> %s", Escape(d.Path), d.Attribute, orNone(d.Want), orNone(d.Got))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+// Diff tells what changes from a to b: Want is a's value, Got is b's; paths
+// only in a are "missing", paths only in b "extra". In path order.
+func Diff(a, b *Manifest) []Difference {
+	var diffs []Difference
+	i, j := 0, 0
+	for i < len(a.Entries) || j < len(b.Entries) {
+		switch order := nextPath(a, i, b, j); {
+		case order < 0:
+			diffs = append(diffs, missing(&a.Entries[i]))
+			i++
+		case order > 0:
+			diffs = append(diffs, extra(b.Entries[j].Path, b.Entries[j].Type))
+			j++
+		default:
+			diffs = append(diffs, compareAttributes(&a.Entries[i], &b.Entries[j])...)
+			i++
+			j++
+		}
+	}
+	diffs = append(diffs, a.compareLinks(func(i int) (identity, bool) {
+		e, ok := b.Lookup(a.Entries[i].Path)
+		if !ok || e.Type == Dir || e.Type != a.Entries[i].Type {
+			return identity{}, false
+		}
+		if e.Group == 0 { // a file of its own: no two indexes are the same
+			return identity{inode: uint64(i), dev: 1}, true
+		}
+		return identity{inode: uint64(e.Group), dev: 2}, true
+	}, false)...)
+	sortDifferences(diffs)
+	return diffs
+}
+
+func nextPath(a *Manifest, i int, b *Manifest, j int) int {
+	switch {
+	case i == len(a.Entries):
+		return 1
+	case j == len(b.Entries):
+		return -1
+	}
+	return comparePaths(a.Entries[i].Path, b.Entries[j].Path)
+}
+
+func sortDifferences(diffs []Difference) {
+	slices.SortStableFunc(diffs, func(a, b Difference) int { return comparePaths(a.Path, b.Path) })
+}
+
+func missing(e *Entry) Difference {
+	return Difference{Path: e.Path, Type: e.Type, Attribute: AttrMissing, Want: string(e.Type)}
+}
+
+func extra(path string, t Type) Difference {
+	return Difference{Path: path, Type: t, Attribute: AttrExtra, Got: string(t)}
+}
+
+// compareAttributes compares all but the path and the hard-link group.
+func compareAttributes(want, got *Entry) []Difference {
+	var diffs []Difference
+	add := func(attribute, w, g string) {
+		diffs = append(diffs, Difference{want.Path, want.Type, attribute, w, g})
+	}
+	if want.Type != got.Type {
+		add(AttrType, string(want.Type), string(got.Type))
+		return diffs
+	}
+	switch {
+	case want.Size != got.Size:
+		add(AttrSize, strconv.FormatInt(want.Size, 10), strconv.FormatInt(got.Size, 10))
+	case want.SHA256 != got.SHA256:
+		add(AttrContent, hex.EncodeToString(want.SHA256[:]), hex.EncodeToString(got.SHA256[:]))
+	}
+	if want.Link != got.Link {
+		add(AttrLink, Escape(want.Link), Escape(got.Link))
+	}
+	if want.Major != got.Major || want.Minor != got.Minor {
+		add(AttrDevice, deviceText(want), deviceText(got))
+	}
+	if want.Mode != got.Mode && want.Type != Symlink {
+		add(AttrMode, modeText(want.Mode), modeText(got.Mode))
+	}
+	if want.UID != got.UID {
+		add(AttrUID, numberText(want.UID), numberText(got.UID))
+	}
+	if want.GID != got.GID {
+		add(AttrGID, numberText(want.GID), numberText(got.GID))
+	}
+	if !want.ModTime.Equal(got.ModTime) {
+		add(AttrTime, timeText(want.ModTime), timeText(got.ModTime))
+	}
+	return append(diffs, compareXattrs(want, got)...)
+}
+
+func compareXattrs(want, got *Entry) []Difference {
+	if len(want.Xattrs) == 0 && len(got.Xattrs) == 0 {
+		return nil
+	}
+	names := map[string]bool{}
+	for name := range want.Xattrs {
+		names[name] = true
+	}
+	for name := range got.Xattrs {
+		names[name] = true
+	}
+	var diffs []Difference
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		w, inWant := want.Xattrs[name]
+		g, inGot := got.Xattrs[name]
+		if inWant != inGot && !(inGot && setBySystem(name)) || string(w) != string(g) && inWant && inGot {
+			diffs = append(diffs, Difference{want.Path, want.Type, AttrXattr + Escape(name), xattrText(w, inWant), xattrText(g, inGot)})
+		}
+	}
+	return diffs
+}
+
+// setBySystem names attributes that a running kernel's policy puts on files by
+// itself; one that the manifest does not name is no difference and is not removed.
+func setBySystem(name string) bool {
+	return name == "security.selinux" || name == "security.ima" || name == "security.evm"
+}
+
+func modeText(mode uint32) string { return fmt.Sprintf("%04o", mode) }
+func numberText(n uint32) string  { return strconv.FormatUint(uint64(n), 10) }
+func deviceText(e *Entry) string  { return fmt.Sprintf("%d,%d", e.Major, e.Minor) }
+func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
+func xattrText(v []byte, there bool) string {
+	if !there {
+		return ""
+	}
+	return "0x" + hex.EncodeToString(v)
+}

@@ -1,0 +1,317 @@
+package manifest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is the package's door to the kernel. A path from a manifest is
+// walked name by name from the open root, never through a symbolic link, so
+// nothing outside the root can be reached whatever the tree holds.
+
+// tree is an open root directory.
+type tree struct {
+	*os.File
+	root string
+}
+
+func openTree(root string) (*tree, error) {
+	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: root, Err: err}
+	}
+	if _, err := os.Lstat("/proc/self/fd"); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open tree %s: /proc must be mounted: %w", root, err)
+	}
+	return &tree{os.NewFile(uintptr(fd), root), root}, nil
+}
+
+// name is a manifest's path as the operator knows it.
+func (t *tree) name(path string) string { return Escape(filepath.Join(t.root, path)) }
+
+// openDir opens a directory of the tree. It fails with ENOENT, or ENOTDIR when
+// a name on the way is a symbolic link or anything else.
+func (t *tree) openDir(path string) (*dir, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(int(t.Fd()), ".", flags, 0)
+	for name := range strings.SplitSeq(path, "/") {
+		if err != nil || path == "." {
+			break
+		}
+		up := fd
+		fd, err = unix.Openat(up, name, flags, 0)
+		unix.Close(up)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open directory", Path: t.name(path), Err: err}
+	}
+	return &dir{os.NewFile(uintptr(fd), t.name(path)), path, t}, nil
+}
+
+// isAbsent tells that an error of openDir or open means "not there".
+func isAbsent(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+// dir is an open directory of a tree. Names given to its methods have no slash.
+type dir struct {
+	*os.File
+	path string
+	tree *tree
+}
+
+func (d *dir) child(name string) string {
+	switch {
+	case name == ".":
+		return d.path
+	case d.path == ".":
+		return name
+	}
+	return d.path + "/" + name
+}
+
+func (d *dir) fail(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: d.tree.name(d.child(name)), Err: err}
+}
+
+func (d *dir) stat(name string) (*unix.Stat_t, error) {
+	st := new(unix.Stat_t)
+	err := unix.Fstatat(int(d.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW)
+	return st, d.fail("stat", name, err)
+}
+
+func (d *dir) readlink(name string) (string, error) {
+	buffer := make([]byte, MaxPathBytes+1)
+	n, err := unix.Readlinkat(int(d.Fd()), name, buffer)
+	if err != nil {
+		return "", d.fail("readlink", name, err)
+	}
+	return string(buffer[:n]), nil
+}
+
+// replace makes a new object under a temporary name and renames it over name.
+func (d *dir) replace(op, name string, create func(temporary string) error) error {
+	temporary := ".edeploy-" + strconv.FormatUint(rand.Uint64(), 36)
+	if err := create(temporary); err != nil {
+		return d.fail(op, name, err)
+	}
+	if err := unix.Renameat(int(d.Fd()), temporary, int(d.Fd()), name); err != nil {
+		unix.Unlinkat(int(d.Fd()), temporary, 0)
+		return d.fail(op, name, err)
+	}
+	return nil
+}
+
+// make creates what a manifest alone can create: everything but file content.
+func (d *dir) make(name string, e *Entry) error {
+	switch e.Type {
+	case Dir:
+		return d.fail("mkdir", name, unix.Mkdirat(int(d.Fd()), name, 0o700))
+	case Symlink:
+		return d.replace("symlink", name, func(tmp string) error { return unix.Symlinkat(e.Link, int(d.Fd()), tmp) })
+	}
+	device := unix.Mkdev(e.Major, e.Minor)
+	return d.replace("mknod", name, func(tmp string) error {
+		return unix.Mknodat(int(d.Fd()), tmp, formatOf(e.Type)|0o600, int(device))
+	})
+}
+
+// link makes name a hard link of another file of the tree.
+func (d *dir) link(name string, from *dir, target string) error {
+	return d.replace("link to "+d.tree.name(from.child(target))+" from", name, func(tmp string) error {
+		return unix.Linkat(int(from.Fd()), target, int(d.Fd()), tmp, 0)
+	})
+}
+
+// node holds one object of a tree open, whatever its type (O_PATH), so that
+// all that is asked and done is about that one object.
+type node struct {
+	fd   int
+	stat unix.Stat_t
+	path string // printable
+}
+
+func (d *dir) open(name string) (*node, error) {
+	n := &node{path: d.tree.name(d.child(name))}
+	var err error
+	if n.fd, err = unix.Openat(int(d.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return nil, d.fail("open", name, err)
+	}
+	if err := unix.Fstat(n.fd, &n.stat); err != nil {
+		n.close()
+		return nil, d.fail("stat", name, err)
+	}
+	return n, nil
+}
+
+func (n *node) close() { unix.Close(n.fd) }
+
+func (n *node) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: n.path, Err: err}
+}
+
+// proc names the object for system calls that take no descriptor of this
+// kind. The kernel goes to the object itself and follows nothing further.
+func (n *node) proc() string { return "/proc/self/fd/" + strconv.Itoa(n.fd) }
+
+// describe fills an entry with all but content hash and hard-link group.
+func (n *node) describe(path string) (Entry, error) {
+	e, err := describeStat(path, &n.stat)
+	if err != nil {
+		return e, n.fail("describe", err)
+	}
+	if e.Type == Symlink {
+		buffer := make([]byte, MaxPathBytes+1)
+		size, err := unix.Readlinkat(n.fd, "", buffer)
+		if err != nil {
+			return e, n.fail("readlink", err)
+		}
+		e.Link = string(buffer[:size])
+	}
+	e.Xattrs, err = n.xattrs()
+	return e, err
+}
+
+func describeStat(path string, st *unix.Stat_t) (Entry, error) {
+	e := Entry{Path: path, Type: typeOf(st), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, ModTime: time.Unix(st.Mtim.Unix()).UTC()}
+	switch e.Type {
+	case "":
+		return e, fmt.Errorf("unknown file type %#o", st.Mode&unix.S_IFMT)
+	case File:
+		e.Size = st.Size
+	case Block, Char:
+		e.Major, e.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	}
+	return e, nil
+}
+
+var formats = map[uint32]Type{unix.S_IFDIR: Dir, unix.S_IFREG: File, unix.S_IFLNK: Symlink,
+	unix.S_IFBLK: Block, unix.S_IFCHR: Char, unix.S_IFIFO: Fifo, unix.S_IFSOCK: Socket}
+
+func typeOf(st *unix.Stat_t) Type { return formats[st.Mode&unix.S_IFMT] }
+
+func formatOf(t Type) uint32 {
+	for format, of := range formats {
+		if of == t {
+			return format
+		}
+	}
+	return 0
+}
+
+func identityOf(st *unix.Stat_t) identity { return identity{st.Dev, st.Ino} }
+
+// xattrs reads the extended attributes that belong to a tree. A file system
+// without any has none.
+func (n *node) xattrs() (map[string][]byte, error) {
+	names, err := grow(256, func(b []byte) (int, error) { return unix.Listxattr(n.proc(), b) })
+	if errors.Is(err, unix.ENOTSUP) || len(names) == 0 && err == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, n.fail("list extended attributes of", err)
+	}
+	var all map[string][]byte
+	for raw := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
+		name := string(raw)
+		if !belongs(name) {
+			continue
+		}
+		value, err := grow(256, func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
+		if err != nil {
+			return nil, n.fail("read extended attribute "+Escape(name)+" of", err)
+		}
+		if all == nil {
+			all = map[string][]byte{}
+		}
+		all[name] = value
+	}
+	return all, nil
+}
+
+// belongs leaves out attributes of the place where a tree lies: those of an
+// overlay mount, and other file systems' views of their own permissions.
+func belongs(name string) bool {
+	switch {
+	case strings.HasPrefix(name, "trusted.overlay."):
+		return false
+	case strings.HasPrefix(name, "system."):
+		return name == "system.posix_acl_access" || name == "system.posix_acl_default"
+	}
+	return true
+}
+
+// grow calls a system call that fills a buffer, with larger ones while it
+// answers ERANGE.
+func grow(size int, call func([]byte) (int, error)) ([]byte, error) {
+	for {
+		buffer := make([]byte, size)
+		n, err := call(buffer)
+		if err == nil {
+			return buffer[:n], nil
+		}
+		if !errors.Is(err, unix.ERANGE) || size > 1<<20 {
+			return nil, err
+		}
+		size *= 4
+	}
+}
+
+// sum hashes the content of a regular file.
+func (n *node) sum(buffer []byte, progress func(int)) (sum [32]byte, size int64, err error) {
+	fd, err := unix.Open(n.proc(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return sum, 0, n.fail("open", err)
+	}
+	defer unix.Close(fd)
+	hash := sha256.New()
+	for {
+		count, err := unix.Read(fd, buffer)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return sum, size, n.fail("read", err)
+		case count == 0:
+			hash.Sum(sum[:0])
+			return sum, size, nil
+		default:
+			hash.Write(buffer[:count])
+			size += int64(count)
+			progress(count)
+		}
+	}
+}
+
+// pseudoFS are kernel interfaces that look like file systems; what a mount of
+// one shows is not part of a tree. tmpfs is not among them: a tree may lie there.
+var pseudoFS = map[int64]bool{
+	unix.PROC_SUPER_MAGIC: true, unix.SYSFS_MAGIC: true, unix.DEVPTS_SUPER_MAGIC: true,
+	unix.CGROUP_SUPER_MAGIC: true, unix.CGROUP2_SUPER_MAGIC: true, unix.SECURITYFS_MAGIC: true,
+	unix.DEBUGFS_MAGIC: true, unix.TRACEFS_MAGIC: true, unix.BPF_FS_MAGIC: true,
+	unix.PSTOREFS_MAGIC: true, unix.EFIVARFS_MAGIC: true, unix.HUGETLBFS_MAGIC: true,
+	unix.AUTOFS_SUPER_MAGIC: true, unix.BINFMTFS_MAGIC: true, unix.SELINUX_MAGIC: true,
+	0x62656570: true /* configfs */, 0x65735543: true /* fusectl */, 0x19800202: true, /* mqueue */
+}
+
+func isPseudo(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && pseudoFS[int64(st.Type)]
+}

@@ -1,0 +1,175 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Verify compares the tree at root with the manifest: every attribute of every
+// entry, file content by its hash. The differences come in path order; an
+// error means that something could not be looked at, and says nothing about
+// the rest. Paths hidden under a mounted kernel interface (proc, sysfs, ...)
+// are passed over. Verify never changes anything.
+func (m *Manifest) Verify(ctx context.Context, root string, o Options) ([]Difference, error) {
+	t, err := openTree(root)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	v := verification{m: m, tree: t, o: o, found: make([]identity, len(m.Entries))}
+	units := m.units(o.Exclude)
+	v.progress = progress{tell: o.Progress, total: m.sizeOf(units)}
+	err = each(ctx, o.Workers, len(units), func(i int) error {
+		diffs, err := v.unit(ctx, units[i])
+		v.mu.Lock()
+		v.diffs = append(v.diffs, diffs...)
+		v.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			v.faults.add(err)
+			return nil
+		}
+		return err
+	})
+	v.progress.end()
+	if err != nil {
+		return nil, err
+	}
+	v.diffs = append(v.diffs, m.compareLinks(func(i int) (identity, bool) {
+		return v.found[i], v.found[i] != identity{}
+	}, o.SplitLinks)...)
+	sortDifferences(v.diffs)
+	return v.diffs, v.faults.err()
+}
+
+func (m *Manifest) sizeOf(units []unit) int64 {
+	var n int64
+	for _, u := range units {
+		for _, i := range u.members {
+			n += m.Entries[i].Size
+		}
+	}
+	return n
+}
+
+type verification struct {
+	m        *Manifest
+	tree     *tree
+	o        Options
+	progress progress
+	faults   faults
+	found    []identity // of entries with more than themselves to be; zero: not there or a directory
+
+	mu    sync.Mutex
+	diffs []Difference
+}
+
+// unit compares some entries of one directory. An entry that cannot be looked
+// at does not keep it from the others.
+func (v *verification) unit(ctx context.Context, u unit) ([]Difference, error) {
+	d, err := v.tree.openDir(u.dir)
+	if err != nil {
+		if !isAbsent(err) {
+			return nil, err
+		}
+		var diffs []Difference
+		for _, i := range u.members {
+			diffs = append(diffs, missing(&v.m.Entries[i]))
+			v.progress.add(int(v.m.Entries[i].Size))
+		}
+		return diffs, nil
+	}
+	defer d.Close()
+	if u.dir != "." && isPseudo(int(d.Fd())) {
+		return nil, nil
+	}
+	var diffs []Difference
+	var errs []error
+	for _, i := range u.members {
+		if err := ctx.Err(); err != nil {
+			return diffs, err
+		}
+		found, err := v.entry(d, i)
+		diffs = append(diffs, found...)
+		errs = append(errs, err)
+	}
+	if u.first && v.o.Extras {
+		found, err := v.extras(d)
+		diffs = append(diffs, found...)
+		errs = append(errs, err)
+	}
+	return diffs, errors.Join(errs...)
+}
+
+// entry compares one entry.
+func (v *verification) entry(d *dir, i int) ([]Difference, error) {
+	want := &v.m.Entries[i]
+	n, err := d.open(lastName(want.Path))
+	if err != nil {
+		v.progress.add(int(want.Size))
+		if isAbsent(err) {
+			return []Difference{missing(want)}, nil
+		}
+		return nil, err
+	}
+	defer n.close()
+	if want.Type == Dir && want.Path != "." && isPseudo(n.fd) {
+		return nil, nil
+	}
+	got, err := n.describe(want.Path)
+	if err != nil {
+		return nil, err
+	}
+	if got.Type == want.Type && got.Type != Dir {
+		v.found[i] = identityOf(&n.stat)
+	}
+	if got.Type != File || want.Type != File || got.Size != want.Size {
+		v.progress.add(int(want.Size))
+		return compareAttributes(want, &got), nil
+	}
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	if got.SHA256, got.Size, err = n.sum(*buffer, v.progress.add); err != nil {
+		return nil, err
+	}
+	return compareAttributes(want, &got), nil
+}
+
+func lastName(path string) string {
+	_, name := split(path)
+	return name
+}
+
+// extras reports names that the manifest does not have.
+func (v *verification) extras(d *dir) ([]Difference, error) {
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var diffs []Difference
+	for _, name := range names {
+		path := d.child(name)
+		if _, ok := v.m.index(path); ok || v.o.Exclude != nil && v.o.Exclude(path) {
+			continue
+		}
+		st, err := d.stat(name)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return diffs, err
+		}
+		if !isLostFound(name, st) {
+			diffs = append(diffs, extra(path, typeOf(st)))
+		}
+	}
+	return diffs, nil
+}
+
+// isLostFound knows the directory that mkfs.ext* makes in every file system:
+// inode 11 (EXT4_GOOD_OLD_FIRST_INO of the kernel).
+func isLostFound(name string, st *unix.Stat_t) bool {
+	return name == "lost+found" && typeOf(st) == Dir && st.Ino == 11
+}

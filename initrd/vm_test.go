@@ -1,0 +1,176 @@
+package initrd_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"edeploy/initrd"
+	"edeploy/initrd/internal/archive"
+)
+
+// bar of issue A: the agent runs this long after the kernel's start, in
+// emulation.
+const agentBar = 12 * time.Second
+
+// TestVM boots the initrd in an emulated machine with two disks and a network
+// card. The probe in the agent's place takes the agent's first steps and then
+// does to the disks what profiles do.
+//
+//	EDEPLOY_VM=1 EDEPLOY_TOOLS=tools.tar go test -run VM -v ./initrd
+func TestVM(t *testing.T) {
+	if os.Getenv("EDEPLOY_VM") == "" {
+		t.Skip("EDEPLOY_VM is not set: booting takes a minute")
+	}
+	kernels := []initrd.Kernel{initrd.Gokrazy}
+	if os.Getenv("EDEPLOY_VM") == "debian" {
+		kernels = []initrd.Kernel{initrd.Debian}
+	}
+	for _, kernel := range kernels {
+		t.Run(string(kernel), func(t *testing.T) { testVM(t, kernel) })
+	}
+}
+
+func testVM(t *testing.T, kernel initrd.Kernel) {
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	c := initrd.Config{Module: "..", Agent: "edeploy/agent/internal/machine/cmd/probe", Tools: os.Getenv("EDEPLOY_TOOLS"), Kernel: kernel,
+		Initrd: filepath.Join(dir, "initrd.pxe"), Vmlinuz: filepath.Join(dir, "vmlinuz")}
+	if err := initrd.Build(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(c.Initrd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("initrd %.1f MB", float64(info.Size())/1e6)
+	addScript(t, c.Initrd)
+	console := boot(t, ctx, dir)
+
+	want := []string{
+		`probe: devices `, `probe: network `, `probe: detect `,
+		`["disk","logical","count","3"]`, `["disk","vda","size","2"]`, `["disk","vda","id","virtio-disk-one"]`, `["disk","vdb","size","1"]`,
+		`["disk","sda","size","0"]`, `["disk","sda","wwn-id","wwn-0x5000c50012345678"]`, `["disk","sda","model","Test Disk"]`,
+		`["network","eth0","serial","02:00:00:00:00:01"]`, `["network","eth0","ipv4","10.0.2.15"]`, `["network","eth0","ipv4-network","10.0.2.0"]`,
+		`["network","eth0","link","yes"]`, `["network","eth0","driver","virtio_net"]`,
+		`["system","product","name","Standard PC (i440FX + PIIX, 1996)"]`, `["system","product","uuid","00000000-0000-4000-8000-000000000001"]`,
+		`["memory","total","size","1073741824"]`, `["cpu","logical","number","1"]`, `["system","cpu","number","1"]`,
+		"ok: rsync", "ok: e2fsck", "probe: script <nil>",
+		"link by-id/virtio-disk-one ../../vda", "link by-id/virtio-disk-one-part1 ../../vda1", "link by-label/edroot ../../vda1", "link by-label/EFI ../../vdb1", "link by-partlabel/esp ../../vdb1",
+		"link by-id/ata-Test_Disk_SATA0001 ../../sda", "link by-id/scsi-35000c50012345678 ../../sda",
+		"link by-id/dm-name-vg0-root ../../dm-0",
+		"probe: end",
+	}
+	for _, line := range want {
+		if !strings.Contains(console, line) {
+			t.Errorf("console has no %q", line)
+		}
+	}
+	for line := range strings.Lines(console) {
+		if strings.Contains(line, "FAILED") {
+			t.Error(strings.TrimSpace(line))
+		}
+	}
+	running := regexp.MustCompile(`probe: running (\S+)`).FindStringSubmatch(console)
+	if running == nil {
+		t.Fatal("the probe did not run")
+	}
+	t.Logf("agent running %s after the kernel's start (bar %s)", running[1], agentBar)
+}
+
+// addScript appends a second archive; the kernel unpacks both.
+func addScript(t *testing.T, name string) {
+	t.Helper()
+	script, err := os.ReadFile("testdata/probe.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	extra := archive.New()
+	extra.File("probe.sh", script, 0o644)
+	plain, err := extra.Cpio()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := archive.Compress(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.Write(packed); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// boot runs a machine with one processor: kernels that patch their own code
+// while a second one runs it crash now and then under QEMU's emulation. It runs
+// until it switches itself off; the answer is its console.
+func boot(t *testing.T, ctx context.Context, dir string) string {
+	t.Helper()
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		missing(t, "qemu-system-x86 is not installed")
+	}
+	for disk, size := range map[string]int64{"vda": 2 << 30, "vdb": 1 << 30, "sda": 1 << 20} {
+		if err := os.WriteFile(filepath.Join(dir, disk), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, disk), size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024",
+		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot", "-uuid", "00000000-0000-4000-8000-000000000001",
+		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd.pxe"), "-append", "console=ttyS0 panic=-1 IP=all:dhcp",
+		"-drive", "if=none,id=one,format=raw,file="+filepath.Join(dir, "vda"), "-device", "virtio-blk-pci,drive=one,serial=disk-one",
+		"-drive", "if=none,id=two,format=raw,file="+filepath.Join(dir, "vdb"), "-device", "virtio-blk-pci,drive=two",
+		"-drive", "if=none,id=three,format=raw,file="+filepath.Join(dir, "sda"), "-device", "ahci,id=ahci",
+		"-device", "ide-hd,drive=three,bus=ahci.0,model=Test Disk,serial=SATA0001,wwn=0x5000c50012345678",
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = t.Output()
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	console := follow(t, out, begin)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("qemu: %v", err)
+	}
+	return console
+}
+
+// follow collects the console and shows it as it comes, with the time.
+func follow(t *testing.T, out io.Reader, begin time.Time) string {
+	var console bytes.Buffer
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		fmt.Fprintf(t.Output(), "%6.2f %s\n", time.Since(begin).Seconds(), lines.Text())
+		console.WriteString(lines.Text() + "\n")
+	}
+	return console.String()
+}
+
+// missing skips the test, or fails it in CI.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}

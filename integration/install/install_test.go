@@ -1,0 +1,252 @@
+// Package install tells how a blank machine comes to run its role, and what
+// happens when something goes wrong on the way.
+package install
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edeploy/integration/lab"
+	"edeploy/integration/rack"
+	"edeploy/integration/rack/racktest"
+)
+
+// twoDisks is the seed's own profile: the root on one disk, /var on another.
+func twoDisks(r *racktest.Rack) map[string]string {
+	files := rack.VM("base", racktest.Base.Version, r.Key)
+	files["vm.specs"] = `[
+ ('disk', '$disk1', 'size', 'gt(2)'),
+ ('disk', '$disk2', 'size', 'gt(0)'),
+ ('network', '$eth', 'ipv4', 'network(10.0.3.0/24)'),
+ ('network', '$eth', 'serial', '$mac'),
+]
+`
+	files["vm.configure"] = `disk1 = '/dev/' + var['disk1']
+disk2 = '/dev/' + var['disk2']
+
+for disk, path in ((disk1, '/chroot'), (disk2, '/chroot/var')):
+    run('parted -s %s mklabel msdos' % disk)
+    run('parted -s %s mkpart primary ext2 0%% 100%%' % disk)
+    run('mkfs.ext4 -q %s1' % disk)
+    run('mkdir -p %s; mount %s1 %s' % (path, disk, path))
+` + rack.Settings(r.Key) + `
+set_role('base', '` + racktest.Base.Version + `', disk1)
+`
+	return files
+}
+
+// A blank machine with two disks is installed, runs its role, is equal to the
+// manifest, and boots its own disk from then on although it asks the network
+// first.
+func TestInstall(t *testing.T) {
+	r := racktest.Start(t, racktest.Base)
+	r.Configure(twoDisks(r))
+	nothingOnTheOperatorsCard(t, r)
+
+	blank := rack.Blank{Name: "node", Disks: []int64{3e9, 1e9}}
+	vm := r.Power(blank)
+	r.AwaitState(vm, "installed", 6*time.Minute)
+	r.Expect(vm, 3*time.Minute, `node10 login:`)
+	state, cmdb := r.ConfigFile("state"), r.ConfigFile("vm.cmdb")
+
+	for _, look := range []struct{ what, command, want string }{
+		{"role", "edeploy role; edeploy version; edeploy profile", `^base\nD12-F\.1\.0\.0\nvm\n$`},
+		{"/var is on the second disk", "findmnt -n -o SOURCE /var", `^/dev/vdb1\n$`},
+		{"suid bits", "stat -c '%a %U' /usr/bin/su /usr/bin/passwd", `^4755 root\n4755 root\n$`},
+		{"su for a normal user", "useradd -m ann && echo ann:secret | chpasswd && su ann -c 'echo secret | su ann -c id'", `\(ann\)`},
+		{"ping for a normal user", "su ann -c 'ping -c 1 -W 5 10.0.3.1'", ` 1 received`},
+		{"no unit failed", "systemctl --failed --no-legend --plain; true", `^$`},
+	} {
+		if got := r.SSH(vm, look.command); !regexp.MustCompile(look.want).MatchString(got) {
+			t.Errorf("%s: %s\n got: %q\nwant: %s", look.what, look.command, got, look.want)
+		}
+	}
+	r.SSH(vm, "userdel -r ann")
+	verify(t, r.SSH(vm, "edeploy verify; echo exit $?"))
+
+	if err := vm.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	vm = r.Power(blank)
+	r.Expect(vm, 2*time.Minute, `node10 login:`)
+	if diff := cmp.Diff(state, r.ConfigFile("state")); diff != "" {
+		t.Errorf("booting the installed machine changed state (-before +after):\n%s", diff)
+	}
+	if diff := cmp.Diff(cmdb, r.ConfigFile("vm.cmdb")); diff != "" {
+		t.Errorf("booting the installed machine changed the CMDB (-before +after):\n%s", diff)
+	}
+}
+
+func verify(t *testing.T, answer string) {
+	t.Helper()
+	t.Logf("edeploy verify:\n%s", answer)
+	if !strings.HasSuffix(answer, "exit 0\n") {
+		t.Errorf("edeploy verify found differences:\n%s", answer)
+	}
+}
+
+// nothingOnTheOperatorsCard proves that the appliance serves on the
+// provisioning card only.
+func nothingOnTheOperatorsCard(t *testing.T, r *racktest.Rack) {
+	t.Helper()
+	for _, port := range []int{80, 873, 8181} {
+		c, err := net.DialTimeout("tcp", r.Appliance.Forwarded(port), 5*time.Second)
+		if err != nil {
+			continue
+		}
+		// QEMU takes the connection before it knows whether the guest does:
+		// what counts is that nobody ever answers.
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.Write([]byte("GET /api/v1/version HTTP/1.0\r\n\r\n"))
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("the appliance answers on port %d of the operator's card", port)
+		}
+		c.Close()
+	}
+}
+
+// Three machines are switched on at once; there is one place for a db.
+func TestThreeMachines(t *testing.T) {
+	r := racktest.Start(t, racktest.Base)
+	files := rack.VM("base", racktest.Base.Version, r.Key)
+	for _, name := range []string{"db", "web"} {
+		files[name+".specs"], files[name+".configure"] = files["vm.specs"], files["vm.configure"]
+	}
+	files["db.cmdb"], files["web.cmdb"] = rack.CMDB(10, 12), rack.CMDB(20, 29)
+	files["state"] = "[('db', 1), ('web', '*')]\n"
+	for name := range files {
+		if strings.HasPrefix(name, "vm.") {
+			delete(files, name)
+		}
+	}
+	r.Configure(files)
+
+	var machines []*lab.VM
+	for _, name := range []string{"one", "two", "three"} {
+		machines = append(machines, r.Power(rack.Blank{Name: name, MemoryMB: 768}))
+	}
+	owner := map[netip.Addr]string{}
+	profiles := map[string]int{}
+	for _, vm := range machines {
+		m := r.AwaitState(vm, "installed", 12*time.Minute)
+		address, err := r.Address(t.Context(), vm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, taken := owner[address]; taken {
+			t.Errorf("%s and %s both have the address %s", vm.Name(), other, address)
+		}
+		owner[address] = vm.Name()
+		profiles[m.Profile()]++
+		// Its work is done; the others get the processor.
+		if err := vm.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"db": 1, "web": 2}, profiles); diff != "" {
+		t.Errorf("profiles (-want +got):\n%s", diff)
+	}
+	if got := r.ConfigFile("state"); !strings.Contains(got, "('db', 0)") {
+		t.Errorf("state = %s, want no db left", got)
+	}
+}
+
+// The appliance loses power in mid-transfer and comes back: the installation
+// finishes, and no count and no CMDB entry is lost or taken twice.
+func TestApplianceDies(t *testing.T) {
+	r := racktest.Start(t, racktest.Base)
+	files := rack.VM("base", racktest.Base.Version, r.Key)
+	files["state"] = "[('vm', 5)]\n"
+	r.Configure(files)
+	vm := r.Power(rack.Blank{Name: "node"})
+	inMidTransfer(t, r, vm)
+	if err := r.Appliance.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.Expect(vm, 2*time.Minute, `transfer: .*(waiting|again|retry)`)
+	r.PowerAppliance()
+	r.AwaitState(vm, "installed", 6*time.Minute)
+	if got := r.ConfigFile("state"); !strings.Contains(got, "('vm', 4)") {
+		t.Errorf("state = %s, want one count taken", got)
+	}
+	if used := strings.Count(r.ConfigFile("vm.cmdb"), "'used': 1"); used != 1 {
+		t.Errorf("%d CMDB entries are used, want 1", used)
+	}
+}
+
+// The wire is cut in mid-transfer and comes back: the agent resumes.
+func TestWireIsCut(t *testing.T) {
+	r := racktest.Start(t, racktest.Base)
+	r.Configure(rack.VM("base", racktest.Base.Version, r.Key))
+	vm := r.Power(rack.Blank{Name: "node"})
+	inMidTransfer(t, r, vm)
+	vm.Port(0).Cut()
+	r.Expect(vm, 3*time.Minute, `transfer: .*(waiting|again|retry)`)
+	before := vm.Port(0).Counters().ReceivedBytes
+	vm.Port(0).Restore()
+	r.AwaitState(vm, "installed", 6*time.Minute)
+	if resumed := vm.Port(0).Counters().ReceivedBytes - before; resumed > 380e6 {
+		t.Errorf("after the cut %d MB crossed the wire: the transfer started from the beginning", resumed/1e6)
+	}
+}
+
+// inMidTransfer waits until a good part of the tree, but not all of it, has
+// come over the wire.
+func inMidTransfer(t *testing.T, r *racktest.Rack, vm *lab.VM) {
+	t.Helper()
+	r.Expect(vm, 3*time.Minute, `transfer: `)
+	ctx, cancel := lab.Deadline(t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := vm.Port(0).AwaitBytes(ctx, vm.Port(0).Counters().ReceivedBytes+100e6); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What an operator gets wrong gives one clear sentence on the machine's
+// console and in the appliance's answer, and takes nothing.
+func TestMistakes(t *testing.T) {
+	r := racktest.Start(t, racktest.Base)
+	good := rack.VM("base", racktest.Base.Version, r.Key)
+	good["state"] = "[('vm', 5)]\n"
+	with := func(name, old, new string) map[string]string {
+		files := maps.Clone(good)
+		files[name] = strings.ReplaceAll(files[name], old, new)
+		return files
+	}
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+		disk  int64
+		want  string
+	}{
+		{"no such role", with("vm.configure", "set_role('base'", "set_role('nosuch'"), 3e9, `role nosuch version D12-F\.1\.0\.0 does not exist`},
+		{"disk too small", with("vm.specs", "gt(1)", "ge(0)"), 250e6, `(too small|does not fit|needs)`},
+		{"unknown variable", with("vm.configure", "var['disk']", "var['disk2']"), 3e9, `vm\.configure:1.*disk2`},
+		{"no match", with("vm.specs", "gt(1)", "gt(400)"), 3e9, `gt\(400\)`},
+		{"nothing left", with("state", "5", "0"), 3e9, `No more role available`},
+		{"broken specs", with("vm.specs", "'gt(1)'),", "'gt(1)')"), 3e9, `vm\.specs`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r.Configure(test.files)
+			vm := r.Power(rack.Blank{Name: strings.ReplaceAll(test.name, " ", "-"), Disks: []int64{test.disk}})
+			r.Expect(vm, 3*time.Minute, test.want)
+			r.AwaitState(vm, "failed", time.Minute)
+			if err := vm.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.ConfigFile("state"); got != test.files["state"] {
+				t.Errorf("state = %q, want it as it was: %q", got, test.files["state"])
+			}
+			if used := strings.Count(r.ConfigFile("vm.cmdb"), "'used'"); used != 0 {
+				t.Errorf("%d CMDB entries are used, want none", used)
+			}
+		})
+	}
+}

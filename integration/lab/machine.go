@@ -1,0 +1,332 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Machine describes a machine before it is started: firmware, disks, network
+// cards. The zero value of every field but Name is good.
+type Machine struct {
+	Name     string // names its logs; letters, digits, - and _
+	MemoryMB int    // default 1024
+	CPUs     int    // default 1
+
+	Firmware Firmware // default BIOS
+	Boot     Boot     // default NetworkFirst
+	// RetryBoot starts the boot order again after five seconds when nothing
+	// boots (BIOS only); without it the firmware stops there.
+	RetryBoot bool
+	// NoReboot ends QEMU when the guest reboots.
+	NoReboot bool
+
+	Disks []Disk
+	NICs  []NIC
+
+	// Kernel, Initrd and Append boot a kernel directly, without a loader.
+	Kernel, Initrd, Append string
+
+	SMBIOS SMBIOS
+
+	// Extra are more arguments for QEMU, as they stand.
+	Extra []string
+}
+
+// Firmware is what starts a machine.
+type Firmware string
+
+// The firmwares.
+const (
+	BIOS Firmware = "bios" // SeaBIOS, with iPXE in the network card
+	UEFI Firmware = "uefi" // OVMF; its variables are kept in NAME.vars.fd
+)
+
+// Boot is the order in which a firmware tries its devices.
+type Boot string
+
+// The boot orders. Within network and disks the order is that of the fields; a
+// user-mode card is never booted from.
+const (
+	NetworkFirst Boot = "network first"
+	DiskFirst    Boot = "disk first"
+)
+
+// Bus is how a disk is attached, which decides its name in Linux.
+type Bus string
+
+// The buses.
+const (
+	Virtio Bus = "virtio" // vda
+	IDE    Bus = "ide"    // sda, by AHCI
+	SCSI   Bus = "scsi"   // sda, by virtio-scsi
+	NVMe   Bus = "nvme"   // nvme0n1
+)
+
+// Disk is one disk of a machine.
+type Disk struct {
+	Path   string // a raw file, or a qcow2 file whose name ends in .qcow2 (see Overlay)
+	Bus    Bus    // default Virtio
+	Serial string // what the drive says its serial number is
+	// Cache is QEMU's cache mode, default "unsafe": flushes of the guest are
+	// ignored, which is much faster and still survives VM.Kill, because what
+	// QEMU has written is in this host's page cache. See the README for what
+	// a power cut loses.
+	Cache string
+}
+
+// NIC is one network card of a machine: on a hub, or QEMU's user-mode network.
+type NIC struct {
+	Hub   *Hub
+	User  *UserNet
+	MAC   string // default: made of the machine's name and the card's number
+	Model string // virtio (default), e1000 or e1000e
+	// NoROM takes iPXE out of the card: UEFI then uses its own PXE, and BIOS
+	// cannot boot from it.
+	NoROM bool
+}
+
+// UserNet is QEMU's user-mode network: the guest reaches the host's network
+// through it, and chosen ports of the guest are reached from 127.0.0.1.
+type UserNet struct {
+	// Forward are TCP ports of the guest; VM.Forwarded says where they are
+	// found on the host.
+	Forward []int
+	// Restricted keeps the guest from reaching anything but this host's
+	// forwarded ports.
+	Restricted bool
+}
+
+// SMBIOS is what the firmware says the machine is (type 1).
+type SMBIOS struct {
+	UUID         string // default: made of the machine's name
+	Serial       string
+	Product      string
+	Manufacturer string
+}
+
+// completed is m with its defaults, or what is wrong with it.
+func (m Machine) completed() (Machine, error) {
+	if err := checkName(m.Name); err != nil {
+		return m, err
+	}
+	if m.MemoryMB == 0 {
+		m.MemoryMB = 1024
+	}
+	if m.CPUs == 0 {
+		m.CPUs = 1
+	}
+	m.Firmware = orElse(m.Firmware, BIOS)
+	m.Boot = orElse(m.Boot, NetworkFirst)
+	m.SMBIOS.UUID = orElse(m.SMBIOS.UUID, uuidOf(m.Name))
+	m.Disks, m.NICs = slices.Clone(m.Disks), slices.Clone(m.NICs)
+	for i := range m.Disks {
+		d := &m.Disks[i]
+		d.Bus, d.Cache = orElse(d.Bus, Virtio), orElse(d.Cache, "unsafe")
+		if d.Path == "" {
+			return m, fmt.Errorf("disk %d has no path", i)
+		}
+	}
+	for i := range m.NICs {
+		n := &m.NICs[i]
+		n.Model, n.MAC = orElse(n.Model, "virtio"), orElse(n.MAC, macOf(m.Name, i))
+		if (n.Hub == nil) == (n.User == nil) {
+			return m, fmt.Errorf("network card %d: want either a hub or the user-mode network", i)
+		}
+		mac, err := net.ParseMAC(n.MAC)
+		if err != nil || len(mac) != 6 {
+			return m, fmt.Errorf("network card %d: %q is not an Ethernet address", i, n.MAC)
+		}
+		n.MAC = mac.String()
+	}
+	return m, m.checkWords()
+}
+
+func (m Machine) checkWords() error {
+	check := func(what, got string, allowed ...string) error {
+		if !slices.Contains(allowed, got) {
+			return fmt.Errorf("%s %q: want one of %s", what, got, strings.Join(allowed, ", "))
+		}
+		return nil
+	}
+	errs := []error{
+		check("firmware", string(m.Firmware), string(BIOS), string(UEFI)),
+		check("boot order", string(m.Boot), string(NetworkFirst), string(DiskFirst)),
+	}
+	for _, d := range m.Disks {
+		errs = append(errs, check("disk bus", string(d.Bus), string(Virtio), string(IDE), string(SCSI), string(NVMe)))
+	}
+	for _, n := range m.NICs {
+		errs = append(errs, check("network card", n.Model, "virtio", "e1000", "e1000e"))
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func orElse[T ~string](value, other T) T {
+	if value == "" {
+		return other
+	}
+	return value
+}
+
+// macOf is the same for the same machine every time, with the prefix that QEMU
+// uses.
+func macOf(name string, card int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", name, card))
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
+}
+
+func uuidOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	sum[6] = sum[6]&0x0f | 0x80 // version 8, RFC 9562
+	sum[8] = sum[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// plumbing is what QEMU connects to: unix sockets, copies and host ports.
+type plumbing struct {
+	accel     Accelerator
+	console   string           // socket of the serial port
+	monitor   string           // socket of QMP
+	wires     []string         // sockets of the hubs, by card; "" for the user-mode network
+	forwarded []map[int]string // host address by guest port, by card
+	code      string           // UEFI firmware
+	vars      string           // UEFI variables
+}
+
+// args is QEMU's command line for a completed machine.
+func (m Machine) args(p plumbing) []string {
+	args := append(p.accel.args(),
+		"-name", m.Name,
+		"-machine", "q35,graphics=off", // without graphics SeaBIOS talks on the serial port
+		"-m", fmt.Sprint(m.MemoryMB), "-smp", fmt.Sprint(m.CPUs),
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-chardev", "socket,id=console,path="+escape(p.console), "-serial", "chardev:console",
+		"-chardev", "socket,id=monitor,path="+escape(p.monitor), "-mon", "chardev=monitor,mode=control",
+		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
+		"-uuid", m.SMBIOS.UUID, "-smbios", m.SMBIOS.arg(),
+		"-boot", m.bootArg())
+	if m.Firmware == UEFI {
+		args = append(args,
+			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(p.code),
+			"-drive", "if=pflash,format=raw,file="+escape(p.vars))
+	}
+	if m.NoReboot {
+		args = append(args, "-no-reboot")
+	}
+	args = append(args, m.diskArgs()...)
+	args = append(args, m.nicArgs(p)...)
+	for _, option := range [][2]string{{"-kernel", m.Kernel}, {"-initrd", m.Initrd}, {"-append", m.Append}} {
+		if option[1] != "" {
+			args = append(args, option[0], option[1])
+		}
+	}
+	return append(args, m.Extra...)
+}
+
+// escape protects the commas of a value.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+func (m Machine) bootArg() string {
+	if m.RetryBoot {
+		return "strict=on,reboot-timeout=5000"
+	}
+	return "strict=on"
+}
+
+func (s SMBIOS) arg() string {
+	arg := "type=1,uuid=" + s.UUID
+	for _, f := range [][2]string{{"manufacturer", s.Manufacturer}, {"product", s.Product}, {"serial", s.Serial}} {
+		if f[1] != "" {
+			arg += "," + f[0] + "=" + escape(f[1])
+		}
+	}
+	return arg
+}
+
+func (m Machine) diskArgs() []string {
+	var args []string
+	if slices.ContainsFunc(m.Disks, func(d Disk) bool { return d.Bus == SCSI }) {
+		args = append(args, "-device", "virtio-scsi-pci,id=scsi")
+	}
+	for i, d := range m.Disks {
+		id := fmt.Sprintf("disk%d", i)
+		args = append(args,
+			"-drive", fmt.Sprintf("if=none,id=%s,format=%s,cache=%s,discard=unmap,file=%s", id, formatOf(d.Path), d.Cache, escape(d.Path)),
+			"-device", d.device(i)+",drive="+id+fmt.Sprintf(",bootindex=%d", m.bootIndex(true, i)))
+	}
+	return args
+}
+
+func formatOf(path string) string {
+	if filepath.Ext(path) == ".qcow2" {
+		return "qcow2"
+	}
+	return "raw"
+}
+
+func (d Disk) device(i int) string {
+	serial := d.Serial
+	if serial == "" && d.Bus == NVMe { // which must have one
+		serial = fmt.Sprintf("nvme%d", i)
+	}
+	if serial != "" {
+		serial = ",serial=" + escape(serial)
+	}
+	switch d.Bus {
+	case IDE:
+		return fmt.Sprintf("ide-hd,bus=ide.%d", i) + serial
+	case SCSI:
+		return "scsi-hd,bus=scsi.0" + serial
+	case NVMe:
+		return "nvme" + serial
+	}
+	return "virtio-blk-pci" + serial
+}
+
+func (m Machine) nicArgs(p plumbing) []string {
+	models := map[string]string{"virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e"}
+	var args []string
+	for i, n := range m.NICs {
+		id := fmt.Sprintf("net%d", i)
+		device := fmt.Sprintf("%s,netdev=%s,mac=%s", models[n.Model], id, n.MAC)
+		if n.User != nil || n.NoROM {
+			device += ",romfile="
+		}
+		if n.Hub != nil {
+			device += fmt.Sprintf(",bootindex=%d", m.bootIndex(false, i))
+			args = append(args, "-netdev", "stream,id="+id+",server=off,addr.type=unix,addr.path="+escape(p.wires[i]))
+		} else {
+			args = append(args, "-netdev", n.User.arg(id, p.forwarded[i]))
+		}
+		args = append(args, "-device", device)
+	}
+	return args
+}
+
+func (u UserNet) arg(id string, forwarded map[int]string) string {
+	arg := "user,id=" + id
+	if u.Restricted {
+		arg += ",restrict=on"
+	}
+	for _, port := range u.Forward {
+		arg += fmt.Sprintf(",hostfwd=tcp:%s-:%d", forwarded[port], port)
+	}
+	return arg
+}
+
+// bootIndex is the place of a device in the boot order.
+func (m Machine) bootIndex(disk bool, i int) int {
+	if disk == (m.Boot == DiskFirst) {
+		return 1 + i
+	}
+	return 100 + i
+}

@@ -1,0 +1,87 @@
+package lab
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"sync"
+	"time"
+)
+
+// Sizes of a capture. A story moves role trees of hundreds of megabytes, and
+// what one wants to read of them later are the headers: once a capture holds
+// wholeBytes, only the first headerBytes of a frame are kept; at mostBytes it
+// ends.
+const (
+	snapBytes   = 1 << 16
+	wholeBytes  = 64 << 20
+	headerBytes = 128
+	mostBytes   = 1 << 30
+)
+
+// capture writes frames as a libpcap file (draft-ietf-opsawg-pcap, magic
+// 0xa1b2c3d4: microseconds).
+type capture struct {
+	mu      sync.Mutex
+	file    io.WriteCloser
+	out     *bufio.Writer
+	written int64
+	err     error // the first one; the capture has ended
+}
+
+func newCapture(file io.WriteCloser) (*capture, error) {
+	c := &capture{file: file, out: bufio.NewWriterSize(file, 1<<16)}
+	var head [24]byte
+	binary.LittleEndian.PutUint32(head[0:], 0xa1b2c3d4)
+	binary.LittleEndian.PutUint16(head[4:], 2) // version 2.4
+	binary.LittleEndian.PutUint16(head[6:], 4)
+	binary.LittleEndian.PutUint32(head[16:], snapBytes)
+	binary.LittleEndian.PutUint32(head[20:], 1) // LINKTYPE_ETHERNET
+	c.write(head[:])
+	return c, c.flush()
+}
+
+func (c *capture) frame(at time.Time, frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.written > mostBytes {
+		return
+	}
+	kept := frame[:min(len(frame), snapBytes)]
+	if c.written > wholeBytes {
+		kept = frame[:min(len(frame), headerBytes)]
+	}
+	var head [16]byte
+	binary.LittleEndian.PutUint32(head[0:], uint32(at.Unix()))
+	binary.LittleEndian.PutUint32(head[4:], uint32(at.Nanosecond()/1000))
+	binary.LittleEndian.PutUint32(head[8:], uint32(len(kept)))
+	binary.LittleEndian.PutUint32(head[12:], uint32(len(frame)))
+	c.write(head[:])
+	c.write(kept)
+}
+
+func (c *capture) write(b []byte) {
+	if c.err != nil {
+		return
+	}
+	n, err := c.out.Write(b)
+	c.written += int64(n)
+	c.err = err
+}
+
+func (c *capture) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = c.out.Flush()
+	}
+	return c.err
+}
+
+func (c *capture) close() error {
+	err := c.flush()
+	if closing := c.file.Close(); err == nil {
+		err = closing
+	}
+	return err
+}

@@ -1,0 +1,274 @@
+package rack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"edeploy/integration/lab"
+	"edeploy/server/wire"
+)
+
+// Ctl runs edeployctl against the appliance; what it prints goes to the
+// rack's directory and comes back.
+func (r *Rack) Ctl(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(r.out, "bin", "edeployctl"), args...)
+	cmd.Env = append(os.Environ(), "EDEPLOY_SERVER="+r.server)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("edeployctl %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Push brings an image that `make role` built to the appliance.
+func (r *Rack) Push(ctx context.Context, ref wire.ImageRef) error {
+	end := r.Lab.Timeline.Begin("appliance", "push "+ref.String())
+	defer end()
+	_, err := r.Ctl(ctx, "push", filepath.Join(r.out, "install", ref.Archive()))
+	return err
+}
+
+// Configure replaces the appliance's profiles by the given files: name to
+// text.
+func (r *Rack) Configure(ctx context.Context, files map[string]string) error {
+	dir := r.Lab.Path("config")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	_, err := r.Ctl(ctx, "config", "push", dir)
+	return err
+}
+
+// ConfigFile reads one file of the appliance's configuration directory.
+func (r *Rack) ConfigFile(ctx context.Context, name string) (string, error) {
+	return r.Ctl(ctx, "config", "show", name)
+}
+
+// Machine is what the appliance says about one machine.
+type Machine struct {
+	ID         string           `json:"id"`
+	MACs       []string         `json:"macs"`
+	Name       string           `json:"name"`
+	State      string           `json:"state"`
+	Image      wire.ImageRef    `json:"image"`
+	LastError  string           `json:"last_error"`
+	Allocation *json.RawMessage `json:"allocation"`
+	Progress   *Progress        `json:"progress"`
+	History    []Line           `json:"history"`
+}
+
+// Progress is the step a machine is in.
+type Progress struct {
+	Step           string  `json:"step"`
+	Status         string  `json:"status"`
+	Message        string  `json:"message"`
+	Percent        float64 `json:"percent"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+}
+
+// Line is one line of a machine's history.
+type Line struct {
+	Time    time.Time `json:"time"`
+	Step    string    `json:"step"`
+	Status  string    `json:"status"`
+	Seconds float64   `json:"seconds"`
+	Message string    `json:"message"`
+}
+
+// Machines asks the appliance for all machines.
+func (r *Rack) Machines(ctx context.Context) ([]Machine, error) {
+	var all []Machine
+	err := r.get(ctx, "/api/v1/machines", &all)
+	return all, err
+}
+
+// Find is the machine with this Ethernet address, nil when the appliance does
+// not know it.
+func (r *Rack) Find(ctx context.Context, mac string) (*Machine, error) {
+	all, err := r.Machines(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(m Machine) bool { return slices.Contains(m.MACs, mac) })
+	if i < 0 {
+		return nil, nil
+	}
+	var m Machine
+	if err := r.get(ctx, "/api/v1/machines/"+all[i].ID, &m); err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
+
+func (r *Rack) get(ctx context.Context, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, lab.Patience(15*time.Second))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", path, res.Status)
+	}
+	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
+		return fmt.Errorf("GET %s: %w", path, err)
+	}
+	return nil
+}
+
+// Blank describes a machine with nothing on its disks.
+type Blank struct {
+	Name     string
+	Disks    []int64      // sizes in bytes; nil: one of 3 GB
+	MemoryMB int          // 0: 1024
+	SMBIOS   lab.SMBIOS   // zero: made of the name
+	Firmware lab.Firmware // zero: BIOS
+}
+
+// Power switches a machine on, network first. Its disks are made when they do
+// not exist, so the same Blank powers an installed machine on again.
+func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
+	if b.Disks == nil {
+		b.Disks = []int64{3e9}
+	}
+	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
+		NICs: []lab.NIC{{Hub: r.Hub}}, SMBIOS: b.SMBIOS}
+	for i, size := range b.Disks {
+		path := r.Disk(b.Name, i)
+		if _, err := os.Stat(path); err != nil {
+			if err := lab.BlankDisk(path, size); err != nil {
+				return nil, err
+			}
+		}
+		m.Disks = append(m.Disks, lab.Disk{Path: path})
+	}
+	return r.Lab.Start(ctx, m)
+}
+
+// Disk is the file behind a machine's disk.
+func (r *Rack) Disk(machine string, i int) string {
+	return r.Lab.Path(fmt.Sprintf("%s-%d.img", machine, i))
+}
+
+// AwaitState waits until the appliance says that a machine is in a state. A
+// machine that failed is an error with the appliance's reason, unless failed
+// is the state that is waited for. Progress is said once per step.
+func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patience time.Duration) (*Machine, error) {
+	ctx, cancel := lab.Deadline(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	said := 0
+	for {
+		m, err := r.Find(ctx, vm.MAC(0))
+		if err == nil && m != nil {
+			said = r.tell(vm.Name(), m, said)
+			if m.State == state {
+				r.recordSteps(vm.Name(), m)
+				return m, nil
+			}
+			if m.State == "failed" && state != "failed" {
+				return m, fmt.Errorf("machine %s failed: %s", vm.Name(), m.LastError)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-vm.Exited():
+			return m, fmt.Errorf("machine %s switched itself off before it was %s: %s", vm.Name(), state, describe(m, err))
+		case <-ctx.Done():
+			return m, fmt.Errorf("machine %s is not %s in time: %s", vm.Name(), state, describe(m, err))
+		}
+	}
+}
+
+func describe(m *Machine, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case m == nil:
+		return "the appliance never heard of it"
+	case m.Progress != nil:
+		return fmt.Sprintf("%s, step %s %s: %s", m.State, m.Progress.Step, m.Progress.Status, m.Progress.Message)
+	}
+	return m.State + " " + m.LastError
+}
+
+// tell says the lines of the history that were not said yet, and the
+// percentage of a running transfer.
+func (r *Rack) tell(name string, m *Machine, said int) int {
+	for _, l := range m.History[min(said, len(m.History)):] {
+		if l.Status == string(wire.StatusStarted) {
+			continue
+		}
+		text := fmt.Sprintf("%s: %s %s", name, l.Step, l.Status)
+		if l.Seconds > 0 {
+			text += fmt.Sprintf(" (%.1f s)", l.Seconds)
+		}
+		if l.Message != "" {
+			text += ": " + l.Message
+		}
+		r.say("%s", text)
+	}
+	if p := m.Progress; p != nil && p.Percent > 0 && p.Percent < 100 {
+		r.say("%s: %s %.0f%%, %.1f MB/s", name, p.Step, p.Percent, p.BytesPerSecond/1e6)
+	}
+	return len(m.History)
+}
+
+// recordSteps puts the agent's own timings into the lab's table.
+func (r *Rack) recordSteps(name string, m *Machine) {
+	for _, l := range m.History {
+		if l.Seconds > 0 {
+			took := time.Duration(l.Seconds * float64(time.Second))
+			r.Lab.Timeline.Add(name, l.Step, l.Time.Add(-took), l.Time)
+		}
+	}
+}
+
+// Address is the address that a machine was given by its CMDB entry.
+func (r *Rack) Address(ctx context.Context, vm *lab.VM) (netip.Addr, error) {
+	m, err := r.Find(ctx, vm.MAC(0))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if m == nil || m.Allocation == nil {
+		return netip.Addr{}, fmt.Errorf("machine %s holds no profile", vm.Name())
+	}
+	found := regexp.MustCompile(`'ip': '([0-9.]+)'`).FindSubmatch(*m.Allocation)
+	if found == nil {
+		return netip.Addr{}, fmt.Errorf("machine %s has no address in its variables: %s", vm.Name(), *m.Allocation)
+	}
+	return netip.ParseAddr(string(found[1]))
+}
+
+// Profile is the profile that the machine holds, "" for none.
+func (m *Machine) Profile() string {
+	if m.Allocation == nil {
+		return ""
+	}
+	var a struct{ Profile string }
+	if err := json.Unmarshal(*m.Allocation, &a); err != nil {
+		return ""
+	}
+	return a.Profile
+}

@@ -1,0 +1,135 @@
+package rack
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"edeploy/integration/lab"
+)
+
+// prepared is the disk of an appliance that holds the given images. It is
+// made once per build and shared by all stories, which start from overlays of
+// it: bringing a tree to the appliance takes longer than most stories.
+func prepared(ctx context.Context, o Options) (string, error) {
+	dir := filepath.Join(o.Out, "lab")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	key, err := inputs(o)
+	if err != nil {
+		return "", err
+	}
+	disk := filepath.Join(dir, "prepared-"+key+".qcow2")
+	if _, err := os.Stat(disk); err == nil {
+		return disk, nil
+	}
+	if err := removeAll(filepath.Join(dir, "prepared-*.qcow2")); err != nil {
+		return "", err
+	}
+	return disk, prepare(ctx, o, disk)
+}
+
+func removeAll(pattern string) error {
+	old, err := filepath.Glob(pattern)
+	if err != nil {
+		return err
+	}
+	for _, file := range old {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inputs names what a prepared disk was made of.
+func inputs(o Options) (string, error) {
+	h := sha256.New()
+	files := []string{filepath.Join(o.Out, "appliance.img")}
+	for _, ref := range o.Images {
+		files = append(files, filepath.Join(o.Out, "install", ref.Archive()))
+	}
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			return "", fmt.Errorf("%w: make image role builds it", err)
+		}
+		fmt.Fprintln(h, file, info.Size(), info.ModTime().UnixNano())
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
+}
+
+// prepare pushes the images to a fresh appliance and switches it off.
+func prepare(ctx context.Context, o Options, disk string) (err error) {
+	images := o.Images
+	o.Images, o.Dir = nil, filepath.Join(o.Out, "lab", "prepare")
+	if err := os.RemoveAll(o.Dir); err != nil {
+		return err
+	}
+	r, err := Start(ctx, o)
+	if err != nil {
+		return fmt.Errorf("prepare an appliance: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			r.Report(os.Stderr)
+		}
+		err = errors.Join(err, r.Close())
+	}()
+	for _, ref := range images {
+		if err := r.Push(ctx, ref); err != nil {
+			return fmt.Errorf("prepare an appliance: %w", err)
+		}
+	}
+	if err := r.shutDown(ctx); err != nil {
+		return fmt.Errorf("prepare an appliance: %w", err)
+	}
+	return os.Rename(r.disk, disk)
+}
+
+// shutDown presses the appliance's power button, so that its file systems are
+// clean.
+func (r *Rack) shutDown(ctx context.Context) error {
+	ctx, cancel := lab.Deadline(ctx, time.Minute)
+	defer cancel()
+	if err := r.Appliance.PowerDown(ctx); err != nil {
+		return err
+	}
+	return r.Appliance.Wait(ctx)
+}
+
+// base is what the disk of a rack's appliance starts from.
+func base(ctx context.Context, o Options) (string, error) {
+	if len(o.Images) > 0 {
+		return prepared(ctx, o)
+	}
+	image := filepath.Join(o.Out, "appliance.img")
+	if _, err := os.Stat(image); err != nil {
+		return "", fmt.Errorf("%w: make image builds it", err)
+	}
+	return image, nil
+}
+
+func lock(file string) (unlock func(), err error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", file, err)
+	}
+	return func() { f.Close() }, nil
+}

@@ -1,0 +1,124 @@
+// Package racktest wraps a rack for stories: it skips without EDEPLOY_VM=1,
+// and a story that fails ends with the lab's report.
+package racktest
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"edeploy/integration/lab"
+	"edeploy/integration/lab/labtest"
+	"edeploy/integration/rack"
+	"edeploy/server/wire"
+)
+
+// Base is the role that stories install.
+var Base = wire.ImageRef{Role: "base", Version: "D12-F.1.0.0"}
+
+// Rack is a rack whose errors end the test.
+type Rack struct {
+	*rack.Rack
+	t   *testing.T
+	Key *rack.Key
+}
+
+// Start boots an appliance that holds the given images.
+func Start(t *testing.T, images ...wire.ImageRef) *Rack {
+	t.Helper()
+	labtest.NeedVM(t)
+	out, err := filepath.Abs(filepath.Join("..", "..", "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := rack.Start(context.WithoutCancel(t.Context()), rack.Options{
+		Dir: t.ArtifactDir(), Out: out, Images: images, Say: t.Logf,
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			r.Report(t.Output())
+		} else {
+			r.Lab.Timeline.WriteTable(t.Output())
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	key, err := rack.NewKey(r.Lab.Path("id_ed25519"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Rack{r, t, key}
+}
+
+// Configure replaces the appliance's profiles.
+func (r *Rack) Configure(files map[string]string) {
+	r.t.Helper()
+	if err := r.Rack.Configure(r.t.Context(), files); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// Power switches a machine on; it runs until the rack closes.
+func (r *Rack) Power(b rack.Blank) *lab.VM {
+	r.t.Helper()
+	vm, err := r.Rack.Power(context.WithoutCancel(r.t.Context()), b)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return vm
+}
+
+// PowerAppliance switches the appliance on again.
+func (r *Rack) PowerAppliance() {
+	r.t.Helper()
+	if err := r.Rack.PowerAppliance(context.WithoutCancel(r.t.Context())); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// AwaitState waits until the appliance says that the machine is in a state.
+func (r *Rack) AwaitState(vm *lab.VM, state string, patience time.Duration) *rack.Machine {
+	r.t.Helper()
+	m, err := r.Rack.AwaitState(r.t.Context(), vm, state, patience)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return m
+}
+
+// Expect waits for a line of a machine's console.
+func (r *Rack) Expect(vm *lab.VM, patience time.Duration, pattern string) []string {
+	r.t.Helper()
+	return labtest.Expect(r.t, vm, patience, pattern)
+}
+
+// SSH runs a command on an installed machine and returns what it printed.
+func (r *Rack) SSH(vm *lab.VM, command string) string {
+	r.t.Helper()
+	host, err := r.Address(r.t.Context(), vm)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out, err := r.Rack.SSH(r.t.Context(), r.Key, host, command)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// ConfigFile is one file of the appliance's configuration directory.
+func (r *Rack) ConfigFile(name string) string {
+	r.t.Helper()
+	text, err := r.Rack.ConfigFile(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return text
+}

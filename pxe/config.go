@@ -1,0 +1,156 @@
+package pxe
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"edeploy/pxe/internal/ipxe"
+	"edeploy/server/wire"
+)
+
+// Config is what the boot services need to know.
+type Config struct {
+	// Interface is the network device of the provisioning network. DHCP and
+	// TFTP are bound to it. Only with a loopback DHCPListen may it be empty.
+	Interface string
+	// Address is the own address on the provisioning network and the network's
+	// length. It must be the device's first address in that network. Machines
+	// get everything from it.
+	Address netip.Prefix
+	// RangeFirst to RangeLast, both included, are the addresses to give away:
+	// inside Address's network, at most 65536.
+	RangeFirst, RangeLast netip.Addr
+	LeaseTime             time.Duration // 0: 12 hours; at least 10 seconds
+	LeaseFile             string        // text file in an existing directory
+	// BootDir holds vmlinuz, initrd.pxe and the loaders undionly.kpxe (BIOS)
+	// and snponly.efi (UEFI).
+	BootDir string
+
+	Router netip.Addr   // default gateway for the machines; the zero Addr: none
+	DNS    []netip.Addr // name servers for the machines
+
+	HTTPPort   int            // where Handler is served on Address; 0: 80
+	DHCPListen netip.AddrPort // zero: 0.0.0.0:67
+	TFTPListen netip.AddrPort // zero: Address, port 69
+
+	// Args is what the agent reads from its kernel command line; start from
+	// wire.DefaultBootArgs. An empty Serv stands for Address and HTTPPort.
+	Args wire.BootArgs
+	// KernelArgs goes in front of Args: "console=ttyS0".
+	KernelArgs string
+
+	Policy Policy
+	// OnEvent is called for what belongs into a machine's history, one call at
+	// a time; nil: nobody wants to know.
+	OnEvent func(Event)
+	Log     *slog.Logger // nil: silence
+}
+
+// Defaults.
+const (
+	defaultLeaseTime = 12 * time.Hour
+	minLeaseTime     = 10 * time.Second
+	defaultHTTPPort  = 80
+)
+
+// checked is the configuration with its defaults, or what is wrong with it.
+func (c Config) checked() (Config, error) {
+	c = c.withDefaults()
+	if c.Policy == nil {
+		return c, errors.New("no policy is given")
+	}
+	if c.LeaseFile == "" {
+		return c, errors.New("no lease file is named")
+	}
+	if c.LeaseTime < minLeaseTime {
+		return c, fmt.Errorf("lease time %s is shorter than %s", c.LeaseTime, minLeaseTime)
+	}
+	if c.HTTPPort < 1 || c.HTTPPort > 65535 {
+		return c, fmt.Errorf("HTTP port %d: want a number from 1 to 65535", c.HTTPPort)
+	}
+	if err := c.checkNetwork(); err != nil {
+		return c, err
+	}
+	return c, ipxe.CheckArgs(c.kernelLine())
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.LeaseTime == 0 {
+		c.LeaseTime = defaultLeaseTime
+	}
+	if c.HTTPPort == 0 {
+		c.HTTPPort = defaultHTTPPort
+	}
+	if c.Args.Serv == "" {
+		c.Args.Serv, c.Args.HTTPPort = c.Address.Addr().String(), c.HTTPPort
+	}
+	if !c.DHCPListen.IsValid() {
+		c.DHCPListen = netip.AddrPortFrom(netip.IPv4Unspecified(), 67)
+	}
+	if !c.TFTPListen.IsValid() {
+		c.TFTPListen = netip.AddrPortFrom(c.Address.Addr(), 69)
+	}
+	return c
+}
+
+// checkNetwork makes sure that only addresses of the machines' own network,
+// and nobody else's, are given away.
+func (c Config) checkNetwork() error {
+	if !c.Address.IsValid() || !c.Address.Addr().Is4() || c.Address.Bits() > 30 {
+		return fmt.Errorf("address %s: want an IPv4 address with a network, like 192.168.122.1/24", c.Address)
+	}
+	first, last := c.RangeFirst, c.RangeLast
+	for _, a := range []netip.Addr{first, last} {
+		if !c.Address.Contains(a) {
+			return fmt.Errorf("address range %s to %s is not inside the network of %s", first, last, c.Address)
+		}
+	}
+	for _, reserved := range []struct {
+		addr netip.Addr
+		what string
+	}{
+		{c.Address.Addr(), "the own address"},
+		{c.Router, "the router"},
+		{c.Address.Masked().Addr(), "the network's own address"},
+		{broadcast(c.Address), "the broadcast address"},
+	} {
+		if a := reserved.addr; a.IsValid() && first.Compare(a) <= 0 && a.Compare(last) <= 0 {
+			return fmt.Errorf("address range %s to %s holds %s, %s", first, last, reserved.what, a)
+		}
+	}
+	if c.Router.IsValid() && !c.Address.Contains(c.Router) {
+		return fmt.Errorf("router %s is not inside the network of %s", c.Router, c.Address)
+	}
+	for _, a := range c.DNS {
+		if !a.Is4() {
+			return fmt.Errorf("name server %s is not an IPv4 address", a)
+		}
+	}
+	return nil
+}
+
+// broadcast is the last address of the network.
+func broadcast(p netip.Prefix) netip.Addr {
+	a := p.Addr().As4()
+	for i, m := range net.CIDRMask(p.Bits(), 32) {
+		a[i] |= ^m
+	}
+	return netip.AddrFrom4(a)
+}
+
+// baseURL is the HTTP server as machines reach it.
+func (c Config) baseURL() string {
+	host := c.Address.Addr().String()
+	if c.HTTPPort != defaultHTTPPort {
+		host = net.JoinHostPort(host, strconv.Itoa(c.HTTPPort))
+	}
+	return "http://" + host
+}

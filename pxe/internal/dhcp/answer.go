@@ -1,0 +1,296 @@
+// Package dhcp answers DHCP requests of boot ROMs, iPXE, the agent and
+// installed systems (RFC 2131, RFC 4578).
+//
+// Answer decides; it is a function of the request and the lease table. Server
+// is the loop around it: it receives, makes leases durable, and sends.
+package dhcp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"edeploy/pxe/internal/firmware"
+	"edeploy/pxe/internal/lease"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+// Network is what the answers say about the provisioning network.
+type Network struct {
+	Prefix netip.Prefix // the server's own address and the network's length
+	Router netip.Addr   // default gateway; the zero Addr: none
+	DNS    []netip.Addr
+
+	// ScriptURL is where the iPXE of a machine gets its script.
+	ScriptURL func(mac, uuid string) string
+	// FileURL is where UEFI HTTP boot gets a file of the boot directory.
+	FileURL func(name string) string
+	// HasFile tells whether the boot directory holds a loader.
+	HasFile func(name string) bool
+}
+
+// Answer is what to do about one request.
+type Answer struct {
+	MAC     lease.MAC
+	Client  firmware.Client
+	Request dhcpv4.MessageType
+
+	Reply   *dhcpv4.DHCPv4 // nil: say nothing
+	To      Destination    // of Reply
+	Durable bool           // the table was changed: save it, then send Reply
+
+	Sentence string     // what was decided, and why when it was nothing
+	Address  netip.Addr // the machine's, when it has one
+	Event    bool       // the sentence belongs into the machine's history
+}
+
+// Destination is where a reply goes.
+type Destination struct {
+	Addr netip.AddrPort
+	// Frame: the machine does not answer ARP for Addr yet, so the reply goes
+	// in an Ethernet frame straight to its MAC address (RFC 2131 section 4.1).
+	Frame bool
+}
+
+// Answer decides about one request. Leases change in the table at once; the
+// caller saves it before it sends an answer that is Durable.
+func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
+	a := Answer{Request: req.MessageType()}
+	mac, err := machine(req)
+	if err != nil {
+		a.Sentence = "ignored: " + err.Error()
+		return a
+	}
+	a.MAC, a.Client = mac, identify(req)
+	if gw := addr(req.GatewayIPAddr); gw.IsValid() && !n.Prefix.Contains(gw) {
+		a.Sentence = fmt.Sprintf("ignored: the relay %s is on a network for which there is no address range", gw)
+		return a
+	}
+	q := question{Network: n, req: req, leases: leases, Answer: a}
+	switch a.Request {
+	case dhcpv4.MessageTypeDiscover:
+		q.discover()
+	case dhcpv4.MessageTypeRequest:
+		q.request()
+	case dhcpv4.MessageTypeDecline:
+		q.decline()
+	case dhcpv4.MessageTypeRelease:
+		q.release()
+	case dhcpv4.MessageTypeInform:
+		q.inform()
+	default:
+		q.Sentence = "ignored: not a message that a DHCP client sends"
+	}
+	return q.Answer
+}
+
+// machine is who asks, by the hardware address of the header. Client
+// identifiers change from firmware to iPXE to the installed system.
+func machine(req *dhcpv4.DHCPv4) (lease.MAC, error) {
+	var mac lease.MAC
+	switch {
+	case req.OpCode != dhcpv4.OpcodeBootRequest:
+		return mac, errors.New("not a request")
+	case req.HWType != iana.HWTypeEthernet || len(req.ClientHWAddr) != len(mac):
+		return mac, fmt.Errorf("hardware type %d with an address of %d bytes is not Ethernet", req.HWType, len(req.ClientHWAddr))
+	}
+	mac = lease.MAC(req.ClientHWAddr)
+	if mac == (lease.MAC{}) || mac[0]&1 != 0 {
+		return mac, fmt.Errorf("%s is not the address of one machine", mac)
+	}
+	return mac, nil
+}
+
+func identify(req *dhcpv4.DHCPv4) firmware.Client {
+	return firmware.Identify(firmware.Options{
+		VendorClass: req.Options.Get(dhcpv4.OptionClassIdentifier),
+		UserClass:   req.Options.Get(dhcpv4.OptionUserClassInformation),
+		Arch:        req.Options.Get(dhcpv4.OptionClientSystemArchitectureType),
+		UUID:        req.Options.Get(dhcpv4.OptionClientMachineIdentifier),
+		IPXE:        req.Options.Get(optionIPXE),
+	})
+}
+
+// addr is an address field; the zero Addr stands for 0.0.0.0 and for nothing.
+func addr(ip net.IP) netip.Addr {
+	a, ok := netip.AddrFromSlice(ip.To4())
+	if !ok || a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
+}
+
+// question is one request on its way to its answer.
+type question struct {
+	Network
+	Answer
+	req    *dhcpv4.DHCPv4
+	leases *lease.Table
+}
+
+// discover: RFC 2131 section 4.3.1.
+func (q *question) discover() {
+	offer, err := q.leases.Offer(q.MAC, addr(q.req.RequestedIPAddress()))
+	if err != nil {
+		q.Sentence, q.Event = fmt.Sprintf("no address for this machine: %v", err), true
+		return
+	}
+	q.grant(dhcpv4.MessageTypeOffer, offer)
+}
+
+// request: RFC 2131 section 4.3.2. With a server identifier it answers an
+// offer; with a requested address alone the machine has rebooted and wants its
+// old one again; with neither it renews.
+func (q *question) request() {
+	chosen := addr(q.req.ServerIdentifier())
+	wanted, current := addr(q.req.RequestedIPAddress()), addr(q.req.ClientIPAddr)
+	if chosen.IsValid() && chosen != q.Prefix.Addr() {
+		q.leases.Withdraw(q.MAC)
+		q.Sentence, q.Event = fmt.Sprintf("took the offer of another DHCP server on this network, %s", chosen), true
+		return
+	}
+	if !wanted.IsValid() {
+		wanted = current
+	}
+	if !wanted.IsValid() {
+		q.refuse("the request names no address")
+		return
+	}
+	isNew, err := q.leases.Lease(q.MAC, wanted)
+	if err != nil {
+		q.refuse(err.Error())
+		return
+	}
+	q.grant(dhcpv4.MessageTypeAck, wanted)
+	q.Durable = true
+	q.Event = isNew || q.Client.Kind != firmware.Plain
+}
+
+func (q *question) decline() {
+	declined := addr(q.req.RequestedIPAddress())
+	if !q.leases.Decline(q.MAC, declined) {
+		q.Sentence = fmt.Sprintf("ignored: declines %s, which it does not have", text(declined))
+		return
+	}
+	q.Durable, q.Event = true, true
+	q.Sentence = fmt.Sprintf("found another machine that uses %s; the address is set aside for %s", declined, lease.DeclineTime)
+}
+
+func (q *question) release() {
+	released := addr(q.req.ClientIPAddr)
+	if !q.leases.Release(q.MAC, released) {
+		q.Sentence = fmt.Sprintf("ignored: releases %s, which it does not have", text(released))
+		return
+	}
+	q.Durable = true
+	q.Sentence = fmt.Sprintf("released %s", released)
+}
+
+// inform: RFC 2131 section 4.3.5; the machine has its address from elsewhere.
+func (q *question) inform() {
+	current := addr(q.req.ClientIPAddr)
+	if !current.IsValid() {
+		q.Sentence = "ignored: asks for settings without having an address"
+		return
+	}
+	if !q.Prefix.Contains(current) {
+		q.Sentence = fmt.Sprintf("ignored: asks for settings with address %s of another network", current)
+		return
+	}
+	q.reply(dhcpv4.MessageTypeAck)
+	q.settings()
+	q.Reply.ClientIPAddr = q.req.ClientIPAddr
+	q.Sentence = fmt.Sprintf("told the network's settings to %s", current)
+}
+
+func text(a netip.Addr) string {
+	if !a.IsValid() {
+		return "no address"
+	}
+	return a.String()
+}
+
+// grant offers or confirms an address, with what the client can boot.
+func (q *question) grant(kind dhcpv4.MessageType, a netip.Addr) {
+	q.reply(kind)
+	q.Address = a
+	q.Reply.YourIPAddr = a.AsSlice()
+	q.To = q.destination()
+	if kind == dhcpv4.MessageTypeAck {
+		q.Reply.ClientIPAddr = q.req.ClientIPAddr
+	}
+	length := q.leases.Time()
+	q.Reply.UpdateOption(dhcpv4.OptIPAddressLeaseTime(length))
+	q.Reply.UpdateOption(dhcpv4.OptRenewTimeValue(length / 2)) // the usual fractions, RFC 2131 section 4.4.5
+	q.Reply.UpdateOption(dhcpv4.OptRebindingTimeValue(length / 8 * 7))
+	q.settings()
+	what := q.bootOptions()
+	q.Sentence = fmt.Sprintf("gets %s%s", a, what)
+	if kind == dhcpv4.MessageTypeOffer {
+		q.Sentence = fmt.Sprintf("is offered %s%s", a, what)
+	}
+}
+
+// refuse says no: the machine forgets the address and starts again.
+func (q *question) refuse(why string) {
+	q.reply(dhcpv4.MessageTypeNak)
+	q.Reply.UpdateOption(dhcpv4.OptMessage(why))
+	if gw := addr(q.req.GatewayIPAddr); gw.IsValid() {
+		q.Reply.SetBroadcast() // RFC 2131 section 4.3.2: the relay must not unicast it
+	}
+	q.Sentence = "refused: " + why
+}
+
+// reply starts a reply with what all have in common.
+func (q *question) reply(kind dhcpv4.MessageType) {
+	q.Reply = &dhcpv4.DHCPv4{Options: dhcpv4.Options{}}
+	for _, set := range []dhcpv4.Modifier{
+		dhcpv4.WithReply(q.req),
+		dhcpv4.WithGatewayIP(q.req.GatewayIPAddr),
+		dhcpv4.WithMessageType(kind),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(q.Prefix.Addr().AsSlice())),
+		dhcpv4.WithOptionCopied(q.req, dhcpv4.OptionRelayAgentInformation), // RFC 3046
+		dhcpv4.WithOptionCopied(q.req, dhcpv4.OptionClientIdentifier),      // RFC 6842
+	} {
+		set(q.Reply)
+	}
+	q.To = q.destination()
+}
+
+// settings are the options that every machine gets.
+func (q *question) settings() {
+	mask := net.CIDRMask(q.Prefix.Bits(), 32)
+	q.Reply.UpdateOption(dhcpv4.OptSubnetMask(mask))
+	if q.Router.IsValid() {
+		q.Reply.UpdateOption(dhcpv4.OptRouter(q.Router.AsSlice()))
+	}
+	var dns []net.IP
+	for _, a := range q.DNS {
+		dns = append(dns, a.AsSlice())
+	}
+	if len(dns) > 0 {
+		q.Reply.UpdateOption(dhcpv4.OptDNS(dns...))
+	}
+}
+
+// destination: RFC 2131 section 4.1.
+func (q *question) destination() Destination {
+	nak := q.Reply.MessageType() == dhcpv4.MessageTypeNak
+	gateway, current := addr(q.req.GatewayIPAddr), addr(q.req.ClientIPAddr)
+	switch {
+	case gateway.IsValid():
+		return Destination{Addr: netip.AddrPortFrom(gateway, dhcpv4.ServerPort)}
+	case nak:
+		return broadcast
+	case current.IsValid():
+		return Destination{Addr: netip.AddrPortFrom(current, dhcpv4.ClientPort)}
+	case q.req.IsBroadcast():
+		return broadcast
+	}
+	return Destination{Addr: netip.AddrPortFrom(addr(q.Reply.YourIPAddr), dhcpv4.ClientPort), Frame: true}
+}
+
+var broadcast = Destination{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), dhcpv4.ClientPort)}

@@ -1,0 +1,92 @@
+package dhcp
+
+import (
+	"fmt"
+
+	"edeploy/pxe/internal/firmware"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// optionIPXE is iPXE's own option: settings encapsulated as options.
+const optionIPXE = dhcpv4.GenericOptionCode(175)
+
+// loaders are the files of the boot directory that turn a boot ROM into iPXE.
+// undionly.kpxe and snponly.efi drive the card through the firmware that has
+// just used it, which works on more machines than iPXE's own drivers.
+var loaders = map[firmware.Kind]string{
+	firmware.BIOS:     "undionly.kpxe",
+	firmware.UEFI:     "snponly.efi",
+	firmware.UEFIHTTP: "snponly.efi",
+	firmware.ARM:      "snponly-arm64.efi",
+	firmware.ARMHTTP:  "snponly-arm64.efi",
+}
+
+// bootOptions adds what the client can boot to the reply, and says what it is.
+func (q *question) bootOptions() string {
+	kind := q.Client.Kind
+	if kind == firmware.Plain {
+		return ""
+	}
+	if kind == firmware.IPXE {
+		q.script()
+		return " and its boot script"
+	}
+	loader, known := loaders[kind]
+	if !known {
+		return fmt.Sprintf("; nothing to boot for architecture %d", q.Client.Arch)
+	}
+	if !q.HasFile(loader) {
+		return fmt.Sprintf("; nothing to boot, because the boot directory has no %s", loader)
+	}
+	if kind == firmware.UEFIHTTP || kind == firmware.ARMHTTP {
+		q.httpLoader(loader)
+	} else {
+		q.tftpLoader(loader)
+	}
+	return " and the loader " + loader
+}
+
+// script sends iPXE to its script. The machine's names are filled in here and
+// not by iPXE: DHCP knows which of the machine's cards asked.
+func (q *question) script() {
+	q.bootFile(q.ScriptURL(q.MAC.String(), q.Client.UUID))
+	// DHCP_EB_NO_PXEDHCP: there is no ProxyDHCP server to wait for.
+	q.Reply.UpdateOption(dhcpv4.OptGeneric(optionIPXE, []byte{176, 1, 1}))
+}
+
+// tftpLoader names the loader for PXE (PXE specification 2.1, table 2-2).
+func (q *question) tftpLoader(name string) {
+	q.bootFile(name)
+	q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient"))
+	// PXE_DISCOVERY_CONTROL, bit 3: take the boot file of this offer, do not
+	// look for boot servers on port 4011.
+	q.Reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
+	q.echoUUID()
+}
+
+// httpLoader names the loader for HTTP boot (UEFI specification section 24.7).
+func (q *question) httpLoader(name string) {
+	q.bootFile(q.FileURL(name))
+	q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("HTTPClient"))
+	q.echoUUID()
+}
+
+// echoUUID returns option 97, without which some ROMs ignore an offer.
+func (q *question) echoUUID() {
+	dhcpv4.WithOptionCopied(q.req, dhcpv4.OptionClientMachineIdentifier)(q.Reply)
+}
+
+// bootFile names the boot file and its server in the header, which is where
+// legacy ROMs look, and in options 66 and 67 for clients that ask for them.
+func (q *question) bootFile(name string) {
+	server := q.Prefix.Addr()
+	q.Reply.ServerIPAddr = server.AsSlice()
+	q.Reply.BootFileName = name
+	if q.req.IsOptionRequested(dhcpv4.OptionTFTPServerName) {
+		q.Reply.UpdateOption(dhcpv4.OptTFTPServerName(server.String()))
+	}
+	if q.req.IsOptionRequested(dhcpv4.OptionBootfileName) {
+		q.Reply.UpdateOption(dhcpv4.OptBootFileName(name))
+	}
+}

@@ -1,0 +1,153 @@
+package dhcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"edeploy/pxe/internal/lease"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sync/errgroup"
+)
+
+// Server is the loop around Answer.
+type Server struct {
+	Network Network
+	Leases  *lease.Table
+	// Save makes the leases durable; nil: Leases.Save.
+	Save   func() error
+	Notify func(Answer) // called for every answer that is an event; must not block
+	Log    *slog.Logger
+
+	socket *socket
+}
+
+// maxWaiting is how many answers may wait for the lease file to be written.
+// The machines of further ones ask again by themselves.
+const maxWaiting = 1024
+
+// outgoing is an answer and where its request came from.
+type outgoing struct {
+	Answer
+	peer netip.AddrPort
+}
+
+// Listen opens the socket: bound to the device, so that requests of other
+// networks are not even seen. Without a device it only takes a loopback
+// address, for tests.
+func (s *Server) Listen(device string, listen netip.AddrPort) error {
+	socket, err := openSocket(device, listen, s.Network.Prefix.Addr())
+	if err != nil {
+		return fmt.Errorf("DHCP: %w", err)
+	}
+	if socket.frames == nil && device != "" {
+		s.Log.Warn("DHCP answers are broadcast: no raw socket", "device", device, "err", socket.framesErr)
+	}
+	s.socket = socket
+	return nil
+}
+
+// Addr is the address that Listen bound.
+func (s *Server) Addr() netip.AddrPort { return s.socket.addr() }
+
+// Serve answers until ctx ends or the socket fails.
+func (s *Server) Serve(ctx context.Context) error {
+	if s.Save == nil {
+		s.Save = s.Leases.Save
+	}
+	waiting := make(chan outgoing, maxWaiting)
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { s.socket.udp.Close() })
+	defer stop()
+	defer s.socket.Close()
+	g.Go(func() error {
+		defer close(waiting)
+		return s.receive(ctx, waiting)
+	})
+	g.Go(func() error {
+		s.confirm(waiting)
+		return nil
+	})
+	return g.Wait()
+}
+
+// receive reads requests and decides. Answers that must be durable first go to
+// waiting, others go out.
+func (s *Server) receive(ctx context.Context, waiting chan<- outgoing) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, peer, err := s.socket.receive(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("DHCP: receive: %w", err)
+		}
+		req, err := dhcpv4.FromBytes(buf[:n])
+		if err != nil {
+			s.Log.Debug("DHCP packet is malformed", "from", peer, "err", err)
+			continue
+		}
+		out := outgoing{s.Network.Answer(req, s.Leases), peer}
+		if !out.Durable {
+			s.finish(out)
+			continue
+		}
+		select {
+		case waiting <- out:
+		default:
+			s.Log.Warn("DHCP answer dropped: the lease file is written too slowly", "mac", out.MAC)
+		}
+	}
+}
+
+// confirm makes leases durable and then sends their answers, as many at a time
+// as have come together while the previous ones were written (group commit).
+func (s *Server) confirm(waiting <-chan outgoing) {
+	for first := range waiting {
+		batch := append([]outgoing{first}, drain(waiting)...)
+		if err := s.Save(); err != nil {
+			s.Log.Error("DHCP answers withheld: leases are not on disk", "answers", len(batch), "err", err)
+			continue
+		}
+		for _, out := range batch {
+			s.finish(out)
+		}
+	}
+}
+
+// drain takes what is in the channel now.
+func drain(waiting <-chan outgoing) (all []outgoing) {
+	for {
+		select {
+		case out, ok := <-waiting:
+			if !ok {
+				return all
+			}
+			all = append(all, out)
+		default:
+			return all
+		}
+	}
+}
+
+// finish sends an answer, logs it and tells who wants to know.
+func (s *Server) finish(out outgoing) {
+	log := s.Log.With("mac", out.MAC.String(), "kind", out.Client.Kind, "request", out.Request.String())
+	if out.Reply != nil {
+		log = log.With("answer", out.Reply.MessageType().String())
+		err := s.socket.send(out.To, out.MAC, out.peer, out.Reply.ToBytes())
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			log.Error("DHCP answer not sent", "to", out.To.Addr, "err", err)
+			return
+		}
+	}
+	log.Info("DHCP", "sentence", out.Sentence)
+	if out.Event && s.Notify != nil {
+		s.Notify(out.Answer)
+	}
+}

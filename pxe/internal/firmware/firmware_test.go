@@ -1,0 +1,131 @@
+package firmware_test
+
+import (
+	"testing"
+
+	"edeploy/pxe/internal/firmware"
+	"edeploy/pxe/internal/pcap"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+func options(m *dhcpv4.DHCPv4) firmware.Options {
+	return firmware.Options{
+		VendorClass: m.Options.Get(dhcpv4.GenericOptionCode(60)),
+		UserClass:   m.Options.Get(dhcpv4.GenericOptionCode(77)),
+		Arch:        m.Options.Get(dhcpv4.GenericOptionCode(93)),
+		UUID:        m.Options.Get(dhcpv4.GenericOptionCode(97)),
+		IPXE:        m.Options.Get(dhcpv4.GenericOptionCode(175)),
+	}
+}
+
+// TestCaptured identifies what real firmware sent; testdata/README says which.
+func TestCaptured(t *testing.T) {
+	const uuid = "6a3c0a52-5a9d-4d3f-8a75-0123456789ab"
+	for _, test := range []struct {
+		capture string
+		want    firmware.Client
+	}{
+		{"seabios-ipxe-rom", firmware.Client{Kind: firmware.IPXE, Arch: 0, UUID: uuid}},
+		{"seabios-undionly", firmware.Client{Kind: firmware.IPXE, Arch: 0, UUID: uuid}},
+		{"ovmf-pxe", firmware.Client{Kind: firmware.UEFI, Arch: 7, UUID: uuid}},
+		{"ovmf-http", firmware.Client{Kind: firmware.UEFIHTTP, Arch: 16, UUID: uuid}},
+		{"ovmf-snponly", firmware.Client{Kind: firmware.IPXE, Arch: 7, UUID: uuid}},
+		{"udhcpc", firmware.Client{Kind: firmware.Plain, Arch: -1}},
+		{"dhclient", firmware.Client{Kind: firmware.Plain, Arch: -1}},
+	} {
+		t.Run(test.capture, func(t *testing.T) {
+			packets, err := pcap.Payloads("../../testdata/" + test.capture + ".pcap")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(packets) < 2 {
+				t.Fatalf("capture holds %d packets, want a discover and a request", len(packets))
+			}
+			for _, packet := range packets {
+				m, err := dhcpv4.FromBytes(packet)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(test.want, firmware.Identify(options(m))); diff != "" {
+					t.Errorf("%s: (-want +got)\n%s", m.MessageType(), diff)
+				}
+			}
+		})
+	}
+}
+
+func TestIdentify(t *testing.T) {
+	withHTTP := []byte{0xb1, 2, 0, 0, 0, 0x13, 1, 1, 0x17, 1, 1}
+	withoutHTTP := []byte{0xb1, 2, 0, 0, 0x17, 1, 1}
+	for _, test := range []struct {
+		name string
+		in   firmware.Options
+		want firmware.Kind
+		arch int
+	}{
+		{"nothing", firmware.Options{}, firmware.Plain, -1},
+		{"Windows", firmware.Options{VendorClass: []byte("MSFT 5.0")}, firmware.Plain, -1},
+		{"legacy ROM", firmware.Options{VendorClass: []byte("PXEClient:Arch:00000:UNDI:002001"), Arch: []byte{0, 0}}, firmware.BIOS, 0},
+		{"architecture only in the class", firmware.Options{VendorClass: []byte("PXEClient:Arch:00000:UNDI:002001")}, firmware.BIOS, 0},
+		{"no architecture at all", firmware.Options{VendorClass: []byte("PXEClient")}, firmware.BIOS, -1},
+		{"broken architecture", firmware.Options{VendorClass: []byte("PXEClient:Arch:x"), Arch: []byte{7}}, firmware.BIOS, -1},
+		{"x86-64 by its old number", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 9}}, firmware.UEFI, 9},
+		{"first of two architectures", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 7, 0, 0}}, firmware.UEFI, 7},
+		{"UEFI of 32 bits", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 6}}, firmware.Unknown, 6},
+		{"ARM", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 11}}, firmware.ARM, 11},
+		{"ARM over HTTP", firmware.Options{VendorClass: []byte("HTTPClient"), Arch: []byte{0, 19}}, firmware.ARMHTTP, 19},
+		{"HTTP boot", firmware.Options{VendorClass: []byte("HTTPClient:Arch:00016:UNDI:003001")}, firmware.UEFIHTTP, 16},
+		{"HTTP boot of RISC-V", firmware.Options{VendorClass: []byte("HTTPClient"), Arch: []byte{0, 28}}, firmware.Unknown, 28},
+		{"bare iPXE", firmware.Options{UserClass: []byte("iPXE")}, firmware.IPXE, -1},
+		{"iPXE as RFC 3004 wants it", firmware.Options{UserClass: []byte("\x03lab\x04iPXE")}, firmware.IPXE, -1},
+		{"iPXE with HTTP", firmware.Options{VendorClass: []byte("PXEClient"), UserClass: []byte("iPXE"), IPXE: withHTTP}, firmware.IPXE, -1},
+		{"iPXE without HTTP gets ours", firmware.Options{VendorClass: []byte("PXEClient"), UserClass: []byte("iPXE"), IPXE: withoutHTTP}, firmware.BIOS, -1},
+		{"truncated iPXE option", firmware.Options{VendorClass: []byte("PXEClient"), UserClass: []byte("iPXE"), IPXE: []byte{0x17, 9}}, firmware.BIOS, -1},
+		{"padded iPXE option", firmware.Options{UserClass: []byte("iPXE"), IPXE: []byte{0, 0, 0x13, 1, 1, 255}}, firmware.IPXE, -1},
+		{"gPXE is not iPXE", firmware.Options{VendorClass: []byte("PXEClient"), UserClass: []byte("gPXE"), Arch: []byte{0, 0}}, firmware.BIOS, 0},
+		{"user class that lies about its length", firmware.Options{UserClass: []byte("\x20iPXE")}, firmware.Plain, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			want := firmware.Client{Kind: test.want, Arch: test.arch}
+			if diff := cmp.Diff(want, firmware.Identify(test.in)); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestUUID(t *testing.T) {
+	set := []byte{0, 0x52, 0x0a, 0x3c, 0x6a, 0x9d, 0x5a, 0x3f, 0x4d, 0x8a, 0x75, 1, 0x23, 0x45, 0x67, 0x89, 0xab}
+	for _, test := range []struct {
+		name string
+		in   []byte
+		want string
+	}{
+		{"set", set, "6a3c0a52-5a9d-4d3f-8a75-0123456789ab"},
+		{"absent", nil, ""},
+		{"zero", make([]byte, 17), ""},
+		{"all ones", append([]byte{0}, []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")...), ""},
+		{"other type", append([]byte{1}, set[1:]...), ""},
+		{"short", set[:16], ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := firmware.UUID(test.in); got != test.want {
+				t.Errorf("UUID = %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// FuzzIdentify: no bytes of the network make it fail.
+func FuzzIdentify(f *testing.F) {
+	f.Add([]byte("PXEClient:Arch:00007"), []byte("iPXE"), []byte{0, 7}, make([]byte, 17), []byte{0x13, 1, 1})
+	f.Add([]byte("HTTPClient"), []byte("\x04iPXE\x09"), []byte{0}, []byte{0}, []byte{0x13, 200})
+	f.Fuzz(func(t *testing.T, vendor, user, arch, uuid, ipxe []byte) {
+		c := firmware.Identify(firmware.Options{VendorClass: vendor, UserClass: user, Arch: arch, UUID: uuid, IPXE: ipxe})
+		if c.Kind == "" || len(c.UUID) != 0 && len(c.UUID) != 36 {
+			t.Errorf("client %+v", c)
+		}
+	})
+}

@@ -1,0 +1,338 @@
+package pxe_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"edeploy/pxe"
+)
+
+// inNamespace is set when the test runs in a network namespace of its own.
+const inNamespace = "PXE_TEST_IN_NAMESPACE"
+
+// need finds programs. Without one a test is skipped, and fails in CI.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			skip(t, program+" is not installed")
+		}
+	}
+}
+
+func skip(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+// TestPeers lets real DHCP clients ask over a real (virtual) wire: the server
+// is in one network namespace, the clients in another.
+func TestPeers(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		if os.Getuid() != 0 {
+			skip(t, "only root can make network namespaces")
+		}
+		need(t, "ip", "unshare", "nsenter", "busybox", "dhclient", "rdisc6")
+		again(t)
+		return
+	}
+	wire := newWire(t)
+	conf := loopback(t)
+	conf.Interface, conf.DHCPListen, conf.TFTPListen = "srv0", netip.AddrPort{}, netip.AddrPort{}
+	conf.Address = netip.MustParsePrefix("192.168.122.1/24")
+	conf.RangeFirst, conf.RangeLast = netip.MustParseAddr("192.168.122.100"), netip.MustParseAddr("192.168.122.109")
+	conf.Router = netip.MustParseAddr("192.168.122.254")
+	conf.DNS = []netip.Addr{netip.MustParseAddr("192.168.122.253")}
+	_, stop := run(t, conf)
+	restart := func() {
+		stop()
+		_, stop = run(t, conf)
+	}
+
+	t.Run("udhcpc", func(t *testing.T) {
+		c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-t", "8", "-T", "1", "-s", wire.script)
+		c.expect("bound ip=192.168.122.100 mask=24 router=192.168.122.254 dns=192.168.122.253 server=192.168.122.1 lease=43200")
+		c.signal(syscall.SIGUSR1)
+		c.expect("renew ip=192.168.122.100")
+		c.signal(syscall.SIGUSR2)
+		c.expect("deconfig")
+		awaitLease(t, conf.LeaseFile, "192.168.122.100 52:54:12:34:00:10", "released")
+	})
+	t.Run("broadcast", func(t *testing.T) { // as a client that cannot take unicast yet
+		c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-q", "-B", "-t", "8", "-T", "1", "-s", wire.script)
+		c.expect("bound ip=192.168.122.100")
+	})
+	t.Run("dhclient", func(t *testing.T) {
+		args := []string{"dhclient", "-1", "-d", "-v", "-sf", "/bin/true", "-pf", filepath.Join(t.TempDir(), "pid"), "-lf", filepath.Join(t.TempDir(), "leases"), "cli0"}
+		c := wire.start(t, args...)
+		c.expect("DHCPACK of 192.168.122.100 from 192.168.122.1") // its client identifier is another one
+		c.expect("bound to 192.168.122.100")
+		c.kill()
+		c = wire.start(t, args...) // with its lease file: INIT-REBOOT
+		c.expect("DHCPREQUEST for 192.168.122.100")
+		c.expect("bound to 192.168.122.100")
+	})
+	t.Run("after a restart", func(t *testing.T) {
+		restart()
+		c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-q", "-r", "192.168.122.105", "-t", "8", "-T", "1", "-s", wire.script)
+		c.expect("bound ip=192.168.122.100")
+	})
+	t.Run("TFTP", func(t *testing.T) {
+		got := filepath.Join(t.TempDir(), "got")
+		wire.mustRun(t, "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", got, "192.168.122.1")
+		text, err := os.ReadFile(got)
+		if err != nil || len(text) != 6000 {
+			t.Errorf("loader has %d bytes (%v), want 6000", len(text), err)
+		}
+	})
+	t.Run("router solicitation", func(t *testing.T) {
+		out, err := wire.command(t.Context(), "rdisc6", "--single", "--retry", "10", "--wait", "1000", "cli0").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for _, line := range []string{"Router lifetime", "Stateful address conf.", "Stateful other conf."} {
+			if !strings.Contains(string(out), line) {
+				t.Errorf("rdisc6 does not say %q:\n%s", line, out)
+			}
+		}
+		t.Logf("%s", out)
+	})
+	t.Run("other device", func(t *testing.T) {
+		out, err := wire.command(t.Context(), "busybox", "udhcpc", "-i", "cli1", "-f", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "no lease") {
+			t.Errorf("a machine of another network was answered: %v\n%s", err, out)
+		}
+		// Routed so that an answer would reach it.
+		wire.mustRun(t, "ip", "address", "add", "192.168.122.150/32", "dev", "cli1")
+		wire.mustRun(t, "ip", "route", "add", "192.168.122.1/32", "dev", "cli1", "src", "192.168.122.150")
+		mustIP(t, "route", "add", "192.168.122.150/32", "dev", "srv1", "src", "192.168.122.1")
+		out, err = wire.command(t.Context(), "timeout", "3", "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "/dev/null", "192.168.122.1").CombinedOutput()
+		if err == nil {
+			t.Errorf("a machine of another network was served files: %s", out)
+		}
+	})
+	stop()
+	t.Run("no device", func(t *testing.T) {
+		conf.Interface = "srv9"
+		s, err := pxe.New(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "srv9") {
+			t.Errorf("error %v, want one that names the device", err)
+		}
+	})
+}
+
+// again runs the test once more, in a new network namespace.
+func again(t *testing.T) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatalf("%v: %v", cmd.Args, err)
+	}
+}
+
+// testWire is two cables between the server's namespace, which is the test's,
+// and the clients': srv0 - cli0 (52:54:12:34:00:10) and srv1 - cli1.
+type testWire struct {
+	clients int    // process in the clients' namespace
+	script  string // of udhcpc: configures the device and says what it was told
+}
+
+// clientScript says what udhcpc was told.
+const clientScript = `#!/bin/sh
+case $1 in
+bound|renew) ip -4 address flush dev $interface; ip address add $ip/$mask dev $interface;;
+esac
+echo "$1 ip=$ip mask=$mask router=$router dns=$dns server=$serverid lease=$lease"
+`
+
+func newWire(t *testing.T) *testWire {
+	t.Helper()
+	// The namespace lives as long as a process in it, which lives as long as
+	// the test holds its input.
+	holder := exec.Command("unshare", "--net", "cat")
+	input, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		input.Close()
+		holder.Wait()
+	})
+	w := &testWire{clients: holder.Process.Pid, script: filepath.Join(t.TempDir(), "script")}
+	if err := os.WriteFile(w.script, []byte(clientScript), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitNamespace(t)
+	pid := strconv.Itoa(w.clients)
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"},
+		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "address", "52:54:12:34:00:10", "netns", pid},
+		{"link", "add", "srv1", "type", "veth", "peer", "name", "cli1", "netns", pid},
+		{"address", "add", "192.168.122.1/24", "dev", "srv0"},
+		{"address", "add", "192.168.123.1/24", "dev", "srv1"},
+		{"link", "set", "srv0", "addrgenmode", "none"},
+		{"address", "add", "fe80::1/64", "dev", "srv0", "nodad"},
+		{"link", "set", "srv0", "up"},
+		{"link", "set", "srv1", "up"},
+	} {
+		mustIP(t, args...)
+	}
+	w.mustRun(t, "ip", "link", "set", "cli0", "addrgenmode", "none")
+	w.mustRun(t, "ip", "address", "add", "fe80::10/64", "dev", "cli0", "nodad")
+	w.mustRun(t, "ip", "link", "set", "cli0", "up")
+	w.mustRun(t, "ip", "link", "set", "cli1", "up")
+	return w
+}
+
+// mustIP configures the server's namespace.
+func mustIP(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %v: %v\n%s", args, err, out)
+	}
+}
+
+// awaitNamespace waits until unshare has made the clients' namespace.
+func (w *testWire) awaitNamespace(t *testing.T) {
+	t.Helper()
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(soon); ; time.Sleep(10 * time.Millisecond) {
+		other, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", w.clients))
+		if err == nil && other != own {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no second namespace: %v", err)
+		}
+	}
+}
+
+func (w *testWire) command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(w.clients), "--net"}, args...)...)
+}
+
+func (w *testWire) mustRun(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := w.command(t.Context(), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+}
+
+// peer is a running client.
+type peer struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines chan string
+	kill  func()
+
+	mu   sync.Mutex
+	said bytes.Buffer
+}
+
+func (w *testWire) start(t *testing.T, args ...string) *peer {
+	t.Helper()
+	p := &peer{t: t, cmd: w.command(t.Context(), args...), lines: make(chan string, 1000)}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.cmd.Stdout
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			p.mu.Lock()
+			fmt.Fprintln(&p.said, scanner.Text())
+			p.mu.Unlock()
+			p.lines <- scanner.Text()
+		}
+	}()
+	p.kill = sync.OnceFunc(func() {
+		p.cmd.Process.Kill()
+		for range p.lines { // until its output ends
+		}
+		p.cmd.Wait()
+	})
+	t.Cleanup(p.kill)
+	return p
+}
+
+// expect waits for a line that holds the text.
+func (p *peer) expect(text string) {
+	p.t.Helper()
+	deadline := time.After(soon)
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				p.t.Fatalf("%v ended without %q; it said:\n%s", p.cmd.Args, text, p.output())
+			}
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-deadline:
+			p.t.Fatalf("%v did not say %q; it said:\n%s", p.cmd.Args, text, p.output())
+		}
+	}
+}
+
+func (p *peer) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said.String()
+}
+
+func (p *peer) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// awaitLease waits until the lease file says it.
+func awaitLease(t *testing.T, file, who, state string) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, who) && strings.HasSuffix(line, state+"\n") {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("lease file has no line %s ... %s:\n%s", who, state, text)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+// Package pxe boots machines over the network: DHCP gives them an address and
+// the name of a loader, TFTP the loader (iPXE), HTTP an iPXE script, the
+// agent's kernel and its initrd.
+//
+// What a machine boots is not decided here: for every script the Policy is
+// asked. DHCP is answered on one network device only, TFTP on one address.
+//
+// It reads the boot directory (vmlinuz, initrd.pxe, undionly.kpxe,
+// snponly.efi) and keeps the leases in one text file.
+package pxe
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"edeploy/pxe/internal/dhcp"
+	"edeploy/pxe/internal/firmware"
+	"edeploy/pxe/internal/httpboot"
+	"edeploy/pxe/internal/lease"
+	"edeploy/pxe/internal/radv"
+	"edeploy/pxe/internal/tftp"
+	"edeploy/server/wire"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Policy is the one question that the boot services ask.
+type Policy interface {
+	// BootAction says what a machine boots now. It is called for every script
+	// a machine fetches, from many goroutines, and should answer within a
+	// second. mac is as wire.NormalMAC writes it; uuid is the SMBIOS UUID in
+	// lower case, or "".
+	BootAction(mac, uuid string) wire.BootAction
+}
+
+// Event is one line of a machine's history.
+type Event struct {
+	MAC     string     // as wire.NormalMAC writes it
+	UUID    string     // SMBIOS UUID, "" when it is not known
+	IP      netip.Addr // the machine's address; the zero Addr when it has none
+	Message string     // one sentence for the history: "ipxe: gets 192.168.122.100 and its boot script"
+}
+
+// Server is the boot services.
+type Server struct {
+	conf    Config
+	log     *slog.Logger
+	root    *os.Root
+	handler *httpboot.Handler
+	dhcp    *dhcp.Server
+	tftp    *tftp.Server
+	radv    *radv.Server // nil: the device has no IPv6
+	events  chan Event
+	ready   chan struct{}
+}
+
+// maxEvents is how many events may wait for a slow OnEvent; later ones are
+// dropped, and the log says so.
+const maxEvents = 1024
+
+// New checks the configuration, opens the boot directory and reads the leases.
+// It opens no socket: Run does.
+func New(conf Config) (*Server, error) {
+	conf, err := conf.checked()
+	if err != nil {
+		return nil, fmt.Errorf("boot services: %w", err)
+	}
+	leases, err := lease.Open(lease.Config{
+		First: conf.RangeFirst, Last: conf.RangeLast, Time: conf.LeaseTime, File: conf.LeaseFile,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boot services: leases: %w", err)
+	}
+	root, err := os.OpenRoot(conf.BootDir)
+	if err != nil {
+		return nil, fmt.Errorf("boot services: boot directory: %w", err)
+	}
+	s := &Server{
+		conf: conf, log: conf.Log, root: root,
+		events: make(chan Event, maxEvents), ready: make(chan struct{}),
+	}
+	s.handler = &httpboot.Handler{
+		BaseURL: conf.baseURL(), Root: root, Args: conf.kernelLine(),
+		Action: conf.Policy.BootAction, Notify: s.note, Log: conf.Log,
+	}
+	s.dhcp = &dhcp.Server{
+		Network: dhcp.Network{
+			Prefix: conf.Address, Router: conf.Router, DNS: conf.DNS,
+			ScriptURL: s.handler.ScriptURL, FileURL: s.handler.FileURL, HasFile: s.hasFile,
+		},
+		Leases: leases, Notify: s.noteAnswer, Log: conf.Log,
+	}
+	s.tftp = &tftp.Server{Root: root, Log: conf.Log, Notify: func(client netip.Addr, name string, bytes int64, took time.Duration) {
+		if mac, ok := leases.Machine(client); ok {
+			s.note(mac.String(), "", client, fmt.Sprintf("fetched %s, %d bytes in %.1f s", name, bytes, took.Seconds()))
+		}
+	}}
+	return s, nil
+}
+
+// Handler answers the URL paths /boot/ipxe and /boot/file/NAME.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Ready is closed when DHCP and TFTP are listening.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// DHCPAddr is where DHCP listens, once Ready.
+func (s *Server) DHCPAddr() netip.AddrPort { return s.dhcp.Addr() }
+
+// TFTPAddr is where TFTP listens, once Ready.
+func (s *Server) TFTPAddr() netip.AddrPort { return s.tftp.Addr() }
+
+// String names the component.
+func (s *Server) String() string { return "boot services" }
+
+// Run serves until ctx ends, or until the first error. It can be called once.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.listen(); err != nil {
+		return fmt.Errorf("boot services: %w", err)
+	}
+	s.log.Info("boot services", "dhcp", s.DHCPAddr(), "device", s.conf.Interface, "tftp", s.TFTPAddr(),
+		"range", s.conf.RangeFirst.String()+"-"+s.conf.RangeLast.String())
+	for _, name := range []string{httpboot.Kernel, httpboot.Initrd, "undionly.kpxe"} {
+		if !s.hasFile(name) {
+			s.log.Warn("boot directory lacks a file that machines need", "dir", s.conf.BootDir, "file", name)
+		}
+	}
+	close(s.ready)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.dhcp.Serve(ctx) })
+	g.Go(func() error { return s.tftp.Serve(ctx) })
+	if s.radv != nil {
+		g.Go(func() error { s.quietIPv6(ctx); return nil })
+	}
+	g.Go(func() error { s.tell(ctx); return nil })
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("boot services: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) listen() error {
+	if err := s.tftp.Listen(s.conf.Interface, s.conf.TFTPListen); err != nil {
+		return err
+	}
+	if err := s.dhcp.Listen(s.conf.Interface, s.conf.DHCPListen); err != nil {
+		s.tftp.Close()
+		return err
+	}
+	if s.conf.Interface == "" {
+		return nil
+	}
+	quiet := &radv.Server{Log: s.log}
+	if err := quiet.Listen(s.conf.Interface); err != nil {
+		// Booting works without, it only takes longer.
+		s.log.Warn("iPXE will wait for an IPv6 router", "device", s.conf.Interface, "err", err)
+		return nil
+	}
+	s.radv = quiet
+	return nil
+}
+
+// quietIPv6 spares iPXE its wait for an IPv6 router. The other services go on
+// when it ends.
+func (s *Server) quietIPv6(ctx context.Context) {
+	if err := s.radv.Serve(ctx); err != nil {
+		s.log.Warn("iPXE will wait for an IPv6 router", "err", err)
+	}
+}
+
+// hasFile tells whether the boot directory holds the file.
+func (s *Server) hasFile(name string) bool {
+	info, err := s.root.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func (s *Server) noteAnswer(a dhcp.Answer) {
+	sentence := a.Sentence
+	if a.Client.Kind != firmware.Plain {
+		sentence = fmt.Sprintf("%s: %s", a.Client.Kind, sentence)
+	}
+	s.note(a.MAC.String(), a.Client.UUID, a.Address, sentence)
+}
+
+// note queues an event. It never blocks: a machine must not wait for its
+// history to be written.
+func (s *Server) note(mac, uuid string, ip netip.Addr, sentence string) {
+	select {
+	case s.events <- Event{mac, uuid, ip, sentence}:
+	default:
+		s.log.Warn("event dropped: too many are waiting", "mac", mac, "sentence", sentence)
+	}
+}
+
+// tell hands the events on, one after the other.
+func (s *Server) tell(ctx context.Context) {
+	for {
+		select {
+		case e := <-s.events:
+			if s.conf.OnEvent != nil {
+				s.conf.OnEvent(e)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// kernelLine is the agent's kernel command line.
+func (c Config) kernelLine() string {
+	return strings.TrimSpace(c.KernelArgs + " " + c.Args.String())
+}

@@ -1,0 +1,355 @@
+package pxe_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"edeploy/pxe"
+	"edeploy/server/wire"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+	"github.com/pin/tftp/v3"
+)
+
+const soon = 20 * time.Second
+
+// policy answers the same for every machine.
+type policy wire.BootAction
+
+func (p policy) BootAction(mac, uuid string) wire.BootAction { return wire.BootAction(p) }
+
+// bootDir is a boot directory with small files.
+func bootDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"vmlinuz": "the kernel", "initrd.pxe": "the initrd", "undionly.kpxe": strings.Repeat("loader", 1000)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// loopback is a configuration for tests without a network device.
+func loopback(t *testing.T) pxe.Config {
+	return pxe.Config{
+		Address:    netip.MustParsePrefix("127.0.0.1/8"),
+		RangeFirst: netip.MustParseAddr("127.1.0.10"), RangeLast: netip.MustParseAddr("127.1.0.20"),
+		LeaseFile: filepath.Join(t.TempDir(), "leases"), BootDir: bootDir(t),
+		DHCPListen: netip.MustParseAddrPort("127.0.0.1:0"), TFTPListen: netip.MustParseAddrPort("127.0.0.1:0"),
+		KernelArgs: "console=ttyS0", Args: wire.BootArgs{},
+		Policy: policy(wire.BootInstall),
+		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+// run runs a server until stop is called.
+func run(t *testing.T, conf pxe.Config) (s *pxe.Server, stop func()) {
+	t.Helper()
+	s, err := pxe.New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	select {
+	case <-s.Ready():
+	case err := <-done:
+		t.Fatalf("Run ended: %v", err)
+	case <-time.After(soon):
+		t.Fatal("not ready")
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(soon):
+			t.Error("Run does not end")
+		}
+	})
+	t.Cleanup(stop)
+	return s, stop
+}
+
+// exchange sends a DHCP request and answers the reply; it may be called by any
+// goroutine.
+func exchange(t *testing.T, s *pxe.Server, kind dhcpv4.MessageType, with ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	t.Helper()
+	reply, err := ask(s, kind, with...)
+	if err != nil {
+		t.Error(err)
+		return &dhcpv4.DHCPv4{Options: dhcpv4.Options{}}
+	}
+	return reply
+}
+
+func ask(s *pxe.Server, kind dhcpv4.MessageType, with ...dhcpv4.Modifier) (*dhcpv4.DHCPv4, error) {
+	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.DHCPAddr()))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	m, err := dhcpv4.New(append([]dhcpv4.Modifier{dhcpv4.WithMessageType(kind), dhcpv4.WithHwAddr(net.HardwareAddr{2, 0, 0, 0, 0, 1})}, with...)...)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(m.ToBytes()); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, 1500)
+	conn.SetReadDeadline(time.Now().Add(soon))
+	n, err := conn.Read(buf)
+	if err != nil {
+		return nil, err
+	}
+	return dhcpv4.FromBytes(buf[:n])
+}
+
+func asROM(d *dhcpv4.DHCPv4) {
+	d.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient:Arch:00000:UNDI:002001"))
+	d.UpdateOption(dhcpv4.OptClientArch(iana.INTEL_X86PC))
+}
+
+func asIPXE(d *dhcpv4.DHCPv4) {
+	asROM(d)
+	d.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionUserClassInformation, []byte("iPXE")))
+}
+
+func wants(a net.IP) dhcpv4.Modifier { return dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(a)) }
+
+// TestJourney is a legacy machine's way from its ROM to the agent's initrd.
+func TestJourney(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := loopback(t)
+	conf.HTTPPort = listener.Addr().(*net.TCPAddr).Port
+	events := make(chan pxe.Event, 100)
+	conf.OnEvent = func(e pxe.Event) { events <- e }
+	s, _ := run(t, conf)
+	web := &http.Server{Handler: s.Handler()}
+	go web.Serve(listener)
+	t.Cleanup(func() { web.Close() })
+
+	offer := exchange(t, s, dhcpv4.MessageTypeDiscover, asROM)
+	ack := exchange(t, s, dhcpv4.MessageTypeRequest, asROM, wants(offer.YourIPAddr))
+	if got := ack.YourIPAddr.String() + " " + ack.ServerIPAddr.String() + " " + ack.BootFileName; got != "127.1.0.10 127.0.0.1 undionly.kpxe" {
+		t.Fatalf("the ROM gets %q", got)
+	}
+	if got := fetchTFTP(t, s, ack.BootFileName); got != strings.Repeat("loader", 1000) {
+		t.Fatalf("the loader is %q", got)
+	}
+	ack = exchange(t, s, dhcpv4.MessageTypeRequest, asIPXE, wants(offer.YourIPAddr))
+	script := fetch(t, ack.BootFileName)
+	base := fmt.Sprintf("http://127.0.0.1:%d/boot/file/", conf.HTTPPort)
+	args := fmt.Sprintf("initrd=initrd.pxe console=ttyS0 SERV=127.0.0.1 HTTP_PORT=%d ", conf.HTTPPort)
+	if !strings.Contains(script, base+"vmlinuz?mac=02:00:00:00:00:01 "+args) {
+		t.Fatalf("script does not start %s with %s:\n%s", base+"vmlinuz", args, script)
+	}
+	if got := fetch(t, base+"vmlinuz?mac=02:00:00:00:00:01") + ", " + fetch(t, base+"initrd.pxe?mac=02:00:00:00:00:01"); got != "the kernel, the initrd" {
+		t.Errorf("kernel and initrd are %q", got)
+	}
+
+	var history []string
+	for range 5 {
+		select {
+		case e := <-events:
+			history = append(history, e.MAC+" "+e.Message)
+		case <-time.After(soon):
+			t.Fatalf("history ends after %q", history)
+		}
+	}
+	want := []string{
+		"02:00:00:00:00:01 bios: gets 127.1.0.10 and the loader undionly.kpxe",
+		"02:00:00:00:00:01 ipxe: gets 127.1.0.10 and its boot script",
+		"02:00:00:00:00:01 boots: install",
+		"02:00:00:00:00:01 fetched vmlinuz, 10 bytes in 0.0 s",
+		"02:00:00:00:00:01 fetched initrd.pxe, 10 bytes in 0.0 s",
+	} // on loopback the TFTP client has none of the addresses that are leased
+	if diff := cmp.Diff(want, history); diff != "" {
+		t.Errorf("history: (-want +got)\n%s", diff)
+	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s %v %s", url, resp.Status, err, body)
+	}
+	return string(body)
+}
+
+func fetchTFTP(t *testing.T, s *pxe.Server, name string) string {
+	t.Helper()
+	client, err := tftp.NewClient(s.TFTPAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := client.Receive(name, "octet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if _, err := from.WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
+// TestRestart: a confirmed lease is in the file, and belongs to the same
+// machine after the server came back.
+func TestRestart(t *testing.T) {
+	conf := loopback(t)
+	s, stop := run(t, conf)
+	ack := exchange(t, s, dhcpv4.MessageTypeRequest, wants(net.IPv4(127, 1, 0, 15)))
+	if ack.MessageType() != dhcpv4.MessageTypeAck {
+		t.Fatalf("answer %s", ack.Summary())
+	}
+	text, err := os.ReadFile(conf.LeaseFile)
+	if err != nil || !strings.Contains(string(text), "127.1.0.15 02:00:00:00:00:01 ") {
+		t.Fatalf("lease file: %v\n%s", err, text)
+	}
+	stop()
+
+	s, _ = run(t, conf)
+	other := dhcpv4.WithHwAddr(net.HardwareAddr{2, 0, 0, 0, 0, 2})
+	if r := exchange(t, s, dhcpv4.MessageTypeRequest, other, wants(net.IPv4(127, 1, 0, 15))); r.MessageType() != dhcpv4.MessageTypeNak {
+		t.Errorf("another machine gets %s", r.Summary())
+	}
+	if r := exchange(t, s, dhcpv4.MessageTypeDiscover); r.YourIPAddr.String() != "127.1.0.15" {
+		t.Errorf("the same machine is offered %s", r.YourIPAddr)
+	}
+}
+
+// TestBootStorm: many machines at once, on a real disk; every one gets an
+// address of its own, and all of them are in the file.
+func TestBootStorm(t *testing.T) {
+	const machines = 250
+	conf := loopback(t)
+	conf.RangeLast = netip.MustParseAddr("127.1.1.255")
+	conf.Log = nil
+	s, _ := run(t, conf)
+	addrs := make([]string, machines)
+	var all sync.WaitGroup
+	for i := range machines {
+		all.Go(func() {
+			hw := dhcpv4.WithHwAddr(net.HardwareAddr{2, 0, 0, 1, byte(i >> 8), byte(i)})
+			offer := exchange(t, s, dhcpv4.MessageTypeDiscover, hw)
+			ack := exchange(t, s, dhcpv4.MessageTypeRequest, hw, wants(offer.YourIPAddr))
+			if ack.MessageType() == dhcpv4.MessageTypeAck {
+				addrs[i] = ack.YourIPAddr.String()
+			}
+		})
+	}
+	all.Wait()
+	text, err := os.ReadFile(conf.LeaseFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := map[string]int{}
+	for i, a := range addrs {
+		if other, taken := owner[a]; a == "" || taken {
+			t.Fatalf("machine %d has address %q, as machine %d", i, a, other)
+		}
+		owner[a] = i
+		if line := fmt.Sprintf("%s 02:00:00:01:%02x:%02x ", a, i>>8, i&255); !strings.Contains(string(text), line) {
+			t.Errorf("lease file lacks %q", line)
+		}
+	}
+}
+
+// TestPortTaken: Run says which port is taken, and frees the other one.
+func TestPortTaken(t *testing.T) {
+	first, _ := run(t, loopback(t))
+	conf := loopback(t)
+	conf.DHCPListen = first.DHCPAddr()
+	s, err := pxe.New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "DHCP") || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("error %v, want one that says that the DHCP port is taken", err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*pxe.Config)
+		want   string
+	}{
+		{"good", func(c *pxe.Config) {}, ""},
+		{"no policy", func(c *pxe.Config) { c.Policy = nil }, "no policy"},
+		{"no lease file", func(c *pxe.Config) { c.LeaseFile = "" }, "no lease file"},
+		{"broken lease file", func(c *pxe.Config) { os.WriteFile(c.LeaseFile, []byte("x\n"), 0o644) }, "leases line 1: 1 words"},
+		{"no boot directory", func(c *pxe.Config) { c.BootDir = "/no/such/dir" }, "boot directory: open /no/such/dir"},
+		{"short leases", func(c *pxe.Config) { c.LeaseTime = time.Second }, "lease time 1s is shorter than 10s"},
+		{"HTTP port", func(c *pxe.Config) { c.HTTPPort = 65536 }, "HTTP port 65536"},
+		{"no address", func(c *pxe.Config) { c.Address = netip.Prefix{} }, "want an IPv4 address with a network"},
+		{"IPv6", func(c *pxe.Config) { c.Address = netip.MustParsePrefix("fe80::1/64") }, "address fe80::1/64: want an IPv4"},
+		{"no range", func(c *pxe.Config) { c.RangeFirst, c.RangeLast = netip.Addr{}, netip.Addr{} }, "is not inside the network"},
+		{"range elsewhere", func(c *pxe.Config) { c.RangeLast = netip.MustParseAddr("10.0.0.9") }, "address range 127.1.0.10 to 10.0.0.9 is not inside the network of 127.0.0.1/8"},
+		{"range backwards", func(c *pxe.Config) { c.RangeFirst, c.RangeLast = c.RangeLast, c.RangeFirst }, "holds 0 addresses"},
+		{"range too large", func(c *pxe.Config) { c.RangeLast = netip.MustParseAddr("127.200.0.1") }, "want 1 to 65536"},
+		{"range with the own address", func(c *pxe.Config) {
+			c.Address = netip.MustParsePrefix("127.1.0.12/16")
+		}, "holds the own address, 127.1.0.12"},
+		{"range with the router", func(c *pxe.Config) { c.Router = netip.MustParseAddr("127.1.0.20") }, "holds the router, 127.1.0.20"},
+		{"range with the broadcast address", func(c *pxe.Config) {
+			c.Address, c.RangeLast = netip.MustParsePrefix("127.1.0.1/27"), netip.MustParseAddr("127.1.0.31")
+		}, "holds the broadcast address, 127.1.0.31"},
+		{"range with the network's address", func(c *pxe.Config) {
+			c.Address, c.RangeFirst = netip.MustParsePrefix("127.1.0.1/27"), netip.MustParseAddr("127.1.0.0")
+		}, "127.1.0.0"},
+		{"router elsewhere", func(c *pxe.Config) { c.Router = netip.MustParseAddr("10.0.0.1") }, "router 10.0.0.1 is not inside"},
+		{"IPv6 name server", func(c *pxe.Config) { c.DNS = []netip.Addr{netip.MustParseAddr("::1")} }, "name server ::1"},
+		{"kernel arguments", func(c *pxe.Config) { c.KernelArgs = "a\nb" }, "control character"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			conf := loopback(t)
+			test.change(&conf)
+			_, err := pxe.New(conf)
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestDeviceNeeded: on a real address, a device must be named.
+func TestDeviceNeeded(t *testing.T) {
+	conf := loopback(t)
+	conf.DHCPListen = netip.AddrPort{}
+	s, err := pxe.New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no network device is named") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,335 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"edeploy/server/internal/assign"
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/script"
+	"edeploy/server/internal/upload"
+	"edeploy/server/wire"
+)
+
+// request is one upload of a hardware description.
+type request struct {
+	deployment   *deployment
+	form         upload.Form
+	identity     wire.Identity
+	name         string // sysname
+	hardwareFile string // where the description was saved, "" when it was not
+}
+
+// outcome is what became of a request.
+type outcome struct {
+	record        machine.Record
+	configuration *wire.Configuration // nil: refused, or a failure report
+	refused       error               // a *refusal, or nil
+	lines         []history.Line
+}
+
+// allocate gives a machine its profile: the one it holds, or a new one. The
+// record, the state and the CMDB change together.
+func (s *Server) allocate(ctx context.Context, q request) (outcome, error) {
+	var out outcome
+	err := s.inTurn(ctx, func() (c change, err error) {
+		out, c, err = s.decide(q)
+		return c, err
+	}, s.sectionsToLock(q)...)
+	return out, err
+}
+
+// sectionsToLock are the deployment of the request and the one that the
+// machine has its allocation from.
+func (s *Server) sectionsToLock(q request) []string {
+	sections := []string{q.deployment.name}
+	for _, mac := range q.identity.MACs {
+		if r, ok := s.machines.byMAC(mac); ok && r.Allocation != nil {
+			sections = append(sections, r.Allocation.Section)
+		}
+	}
+	return sections
+}
+
+// decide makes the whole decision about one request. An error is a refusal
+// that leaves no trace in the machine's record, because it is not known which
+// record that would be.
+func (s *Server) decide(q request) (outcome, change, error) {
+	admitted, err := s.admit(q)
+	if err != nil {
+		return outcome{}, change{}, err
+	}
+	r := admitted.Record
+	r.Section, r.Name = q.deployment.name, q.name
+	if q.hardwareFile != "" {
+		r.HardwareFile = q.hardwareFile
+	}
+	b := &bargain{server: s, request: q, record: r, view: newView(q.deployment)}
+	b.views = []*view{b.view}
+	out, err := b.strike()
+	if err != nil {
+		return outcome{}, change{}, err
+	}
+	c := change{put: append([]machine.Record{out.record}, admitted.Others...)}
+	for _, v := range b.views {
+		files, err := v.changes(s.documents)
+		if err != nil {
+			return outcome{}, change{}, refuse(errBroken, "%v", err)
+		}
+		c.files = append(c.files, files...)
+	}
+	return out, c, nil
+}
+
+// admit finds out which machine it is.
+func (s *Server) admit(q request) (machine.Admission, error) {
+	admitted, err := s.machines.admit(q.identity)
+	if errors.Is(err, machine.ErrAmbiguous) {
+		s.problem(q.deployment.name, "A machine was refused: %v.", err)
+	}
+	switch {
+	case err != nil:
+		return admitted, refuseIdentity("hardware description", err)
+	case admitted.New && s.machines.len() >= s.config.Limits.Machines:
+		return admitted, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", s.machines.len())
+	}
+	return admitted, nil
+}
+
+// refuseIdentity makes a refusal of an error of the book.
+func refuseIdentity(what string, err error) error {
+	if errors.Is(err, machine.ErrNameless) {
+		return refuse(errUnusable, "%s: %v", what, err)
+	}
+	return refuse(errConflict, "%s: %v", what, err)
+}
+
+// bargain is one decision on its way.
+type bargain struct {
+	server  *Server
+	request request
+	record  machine.Record
+	view    *view   // of the request's deployment
+	views   []*view // all that changes
+	lines   []history.Line
+}
+
+// strike answers what the machine gets. Refusals that say something about the
+// machine are in the outcome, with its record.
+func (b *bargain) strike() (outcome, error) {
+	if err := heldBack(b.record); err != nil {
+		return b.refuse(err, b.record.State), nil
+	}
+	before, viewsBefore := b.record, b.views
+	decision, err := b.choose()
+	if err != nil {
+		err = b.explain(err)
+		if errors.Is(err, errBroken) { // nothing is given up because of a typing error
+			b.record, b.views = before, viewsBefore
+			b.view.forget()
+		}
+		return b.refuse(err, machine.Failed), nil
+	}
+	configuration, err := b.configuration(decision)
+	if err != nil {
+		b.record, b.views = before, viewsBefore
+		b.view.forget()
+		return b.refuse(err, machine.Failed), nil
+	}
+	b.grant(decision)
+	return outcome{record: b.record, configuration: &configuration, lines: b.lines}, nil
+}
+
+// heldBack: the operator wants this machine to do something else.
+func heldBack(r machine.Record) error {
+	switch r.Boot {
+	case machine.Hold, machine.Rescue, machine.Local:
+		return refuse(errConflict, "the operator has set machine %s to %s, so it gets no configuration: edeployctl reinstall %s installs it", r.ID, r.Boot, r.ID)
+	}
+	return nil
+}
+
+// choose finds the profile: the one the machine holds, else the first that
+// fits.
+func (b *bargain) choose() (assign.Decision, error) {
+	hardware := b.request.form.Hardware
+	if b.record.Allocation != nil {
+		decision, err := b.again()
+		if !errors.Is(err, assign.ErrNoMatch) && !errors.Is(err, assign.ErrGone) {
+			return decision, err
+		}
+		if b.record.State == machine.Installed {
+			return decision, refuse(errConflict, "machine %s is installed with profile %s, which it cannot get again: %v. It keeps what it holds until it is forgotten: edeployctl forget %s",
+				b.record.ID, b.record.Allocation.Profile, err, b.record.ID)
+		}
+		if err := b.giveBack(err); err != nil {
+			return decision, err
+		}
+	}
+	decision, err := assign.Find(b.view, hardware, b.others())
+	if err == nil {
+		b.view.apply(decision.Files)
+	}
+	for _, text := range decision.Problems {
+		b.server.config.Log.Warn("problem", "deployment", b.view.name, "text", text)
+	}
+	return decision, err
+}
+
+func (b *bargain) again() (assign.Decision, error) {
+	a := b.record.Allocation
+	if a.Section != b.view.name {
+		return assign.Decision{}, fmt.Errorf("%w: it is from deployment %s, the machine asks deployment %s", assign.ErrGone, a.Section, b.view.name)
+	}
+	// Without this a typing error in the specs would look like a machine that
+	// does not fit any more.
+	if specs, err := b.view.Specs(a.Profile); specs == nil {
+		return assign.Decision{}, refuse(errBroken, "machine %s holds profile %s, whose specs cannot be had: %v", b.record.ID, a.Profile, err)
+	}
+	decision, err := assign.Again(b.view, b.request.form.Hardware, a.Holding, b.others())
+	if err == nil {
+		b.view.apply(decision.Files)
+	}
+	return decision, err
+}
+
+// giveBack releases what the machine holds, because of a reason.
+func (b *bargain) giveBack(reason error) error {
+	a := b.record.Allocation
+	v := b.view
+	if a.Section != v.name {
+		d := b.server.deployments[a.Section]
+		if d == nil {
+			b.server.problem(a.Section, "Machine %s held profile %s of this deployment, which edeploy.conf has no more: its count was not given back.", b.record.ID, a.Profile)
+			b.record.Allocation = nil
+			return nil
+		}
+		v = newView(d)
+		b.views = append(b.views, v)
+	}
+	files, err := assign.Release(v, a.Holding)
+	if err != nil {
+		return err
+	}
+	v.apply(files)
+	b.line("match", "note", "gave profile %s back: %v", a.Profile, reason)
+	b.record.Allocation = nil
+	return nil
+}
+
+// others answers whether another machine holds a CMDB entry of this
+// configuration directory.
+func (b *bargain) others() assign.Others {
+	s, dir := b.server, b.view.ConfigDir
+	return s.machines.heldByOthers(b.record.ID, func(section string) bool {
+		d := s.deployments[section]
+		return d != nil && d.ConfigDir == dir
+	})
+}
+
+// configuration makes the answer.
+func (b *bargain) configuration(decision assign.Decision) (wire.Configuration, error) {
+	text, err := b.view.dir.Configure(decision.Profile)
+	if err != nil {
+		return wire.Configuration{}, refuse(errBroken, "profile %s fits machine %s, but its script cannot be had: %v", decision.Profile, b.record.ID, err)
+	}
+	c := script.Configuration(decision.Profile, decision.Var, text)
+	c.Script = withVariables(c, b.view.Deployment)
+	return c, nil
+}
+
+// withVariables adds the lines that hand METADATA_URL and PXEMNGR_URL to the
+// agent (reference section 4.4). A script with an interpreter of its own, other
+// than Python, gets METADATA_URL by the kernel command line only.
+func withVariables(c wire.Configuration, d Deployment) string {
+	text := c.Script
+	if program := c.Interpreter(); program != "" && !strings.Contains(program, "python") {
+		return text
+	}
+	for _, v := range []struct{ name, url string }{{"PXEMNGR_URL", d.PXEMngrURL}, {"METADATA_URL", d.MetadataURL}} {
+		if v.url == "" {
+			continue
+		}
+		if !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+		text += fmt.Sprintf("run('echo \"%s=%s\" >> /vars')\n", v.name, v.url)
+	}
+	return text
+}
+
+// grant writes the decision into the record.
+func (b *bargain) grant(decision assign.Decision) {
+	now := b.server.config.Now()
+	a := machine.Allocation{Holding: decision.Holding, Section: b.view.name, Var: literal.Repr(decision.Var), Given: now, Asked: 1}
+	words := "profile " + decision.Profile
+	if old := b.record.Allocation; old != nil {
+		a.Given, a.Asked = old.Given, old.Asked+1
+		words += ", as before"
+	}
+	b.record.Allocation = &a
+	b.record.State, b.record.Since, b.record.LastError = machine.Installing, now, ""
+	if b.record.Boot == machine.Reinstall {
+		b.record.Boot = machine.Auto
+	}
+	b.line("match", "done", "%s", words)
+}
+
+// refuse notes in the record why the machine got nothing. One that is
+// installed stays so: its disk is as it was.
+func (b *bargain) refuse(err error, state machine.State) outcome {
+	if b.record.State != machine.Installed && b.record.State != state {
+		b.record.State, b.record.Since = state, b.server.config.Now()
+	}
+	b.record.LastError = err.Error()
+	b.line("match", "failed", "%s", err.Error())
+	return outcome{record: b.record, refused: err, lines: b.lines}
+}
+
+func (b *bargain) line(step, status, format string, args ...any) {
+	b.lines = append(b.lines, history.Line{Time: b.server.config.Now(), Step: step, Status: status, Message: fmt.Sprintf(format, args...)})
+}
+
+// explain makes a refusal of an error of assign.
+func (b *bargain) explain(err error) error {
+	var known *refusal
+	if errors.As(err, &known) {
+		return err
+	}
+	kind := errBroken
+	switch {
+	case errors.Is(err, assign.ErrNoMatch):
+		kind = errNoMatch
+	case errors.Is(err, assign.ErrStateExhausted), errors.Is(err, assign.ErrCMDBExhausted), errors.Is(err, assign.ErrCMDBNoEntry):
+		kind = errConflict
+	}
+	var why *assign.Error
+	switch {
+	case !errors.As(err, &why):
+	case kind == errNoMatch:
+		return refuse(kind, "%s%s", why.Message, attempts(why.Tried))
+	case why.Profile != "" && !strings.Contains(why.Message, why.Profile):
+		return refuse(kind, "profile %s: %s", why.Profile, why.Message)
+	}
+	return refuse(kind, "%v", err)
+}
+
+// maxAttempts bounds the profiles that a refusal lists.
+const maxAttempts = 50
+
+// attempts lists why the profiles do not fit, one a line.
+func attempts(tried []assign.Attempt) string {
+	var list strings.Builder
+	for i, a := range tried {
+		if i == maxAttempts {
+			fmt.Fprintf(&list, "\n  ... and %d more profiles", len(tried)-i)
+			break
+		}
+		fmt.Fprintf(&list, "\n  %s: %s", a.Profile, a.Reason)
+	}
+	return list.String()
+}

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/machine"
+	"edeploy/server/wire"
+)
+
+// Machine is a machine as the API shows it.
+type Machine struct {
+	ID          string          `json:"id"`
+	DisplayName string          `json:"display_name"`
+	MACs        []string        `json:"macs"`
+	FormerMACs  []string        `json:"former_macs,omitempty"`
+	UUID        string          `json:"uuid,omitempty"`
+	Serial      string          `json:"serial,omitempty"`
+	Name        string          `json:"name,omitempty"`          // product, serial, MAC
+	Hardware    string          `json:"hardware_file,omitempty"` // in HWDIR
+	Section     string          `json:"section,omitempty"`
+	State       string          `json:"state"` // unknown, installing, installed, failed
+	Since       time.Time       `json:"since"`
+	Boot        string          `json:"boot"`      // what the operator has set: auto, reinstall, rescue, hold, local
+	NextBoot    wire.BootAction `json:"next_boot"` // what follows from state and boot
+	Image       *wire.ImageRef  `json:"image,omitempty"`
+	LastError   string          `json:"last_error,omitempty"`
+	Allocation  *Allocation     `json:"allocation,omitempty"`
+	Progress    *Progress       `json:"progress,omitempty"`
+	History     []HistoryLine   `json:"history,omitempty"` // only of a single machine; oldest first
+}
+
+// Allocation is what a machine holds.
+type Allocation struct {
+	Profile string    `json:"profile"`
+	Section string    `json:"section"`
+	Counted bool      `json:"counted"`
+	Var     string    `json:"var"`            // a dictionary in Python syntax
+	CMDB    string    `json:"cmdb,omitempty"` // its entry, in Python syntax
+	Given   time.Time `json:"given"`
+	Asked   int       `json:"asked"`
+}
+
+// HistoryLine is one line of a machine's history.
+type HistoryLine = history.Line
+
+// historyShown is how many lines the API shows.
+const historyShown = 500
+
+// maxAPIBytes bounds the body of an API request.
+const maxAPIBytes = 4 << 10
+
+func (s *Server) apiRoutes() *http.ServeMux {
+	mux := http.NewServeMux()
+	routes := []struct {
+		method, path string
+		handle       http.HandlerFunc
+	}{
+		{"POST", wire.ReportPath, s.takeReport},
+		{"GET", "/api/v1/machines", s.listMachines},
+		{"GET", "/api/v1/machines/{id}", s.showMachine},
+		{"DELETE", "/api/v1/machines/{id}", s.deleteMachine},
+		{"PUT", "/api/v1/machines/{id}/boot", s.putBoot},
+		{"GET", "/api/v1/version", s.showVersion},
+		{"GET", "/api/v1/problems", s.showProblems},
+	}
+	methods := map[string][]string{}
+	for _, r := range routes {
+		mux.HandleFunc(r.method+" "+r.path, r.handle)
+		methods[r.path] = append(methods[r.path], r.method)
+	}
+	for path, allowed := range methods {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			answerJSON(w, http.StatusMethodNotAllowed, errorBody{r.URL.Path + " takes " + strings.Join(allowed, " and ")})
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		answerJSON(w, http.StatusNotFound, errorBody{"there is nothing at " + clipText(r.URL.Path, 200)})
+	})
+	return mux
+}
+
+func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
+	all := []Machine{}
+	for _, rec := range s.machines.all() {
+		all = append(all, s.show(rec))
+	}
+	answerJSON(w, http.StatusOK, all)
+}
+
+func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
+	rec, ok := s.machines.get(r.PathValue("id"))
+	if !ok {
+		s.answerError(w, refuse(errUnknownMachine, "no machine is known as %s", r.PathValue("id")))
+		return
+	}
+	m := s.show(rec)
+	lines, err := s.history.Tail(rec.ID, historyShown)
+	if err != nil {
+		s.problem(rec.Section, "%v", err)
+	}
+	m.History = lines
+	answerJSON(w, http.StatusOK, m)
+}
+
+// show makes the public form of a record.
+func (s *Server) show(r machine.Record) Machine {
+	m := Machine{ID: r.ID, DisplayName: displayName(r), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
+		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, State: string(r.State), Since: r.Since,
+		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError}
+	if r.Image != (wire.ImageRef{}) {
+		m.Image = &r.Image
+	}
+	if a := r.Allocation; a != nil {
+		m.Allocation = &Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, CMDB: a.After, Given: a.Given, Asked: a.Asked}
+	}
+	if p, ok := s.progress.get(r.ID); ok {
+		m.Progress = &p
+	}
+	return m
+}
+
+func (s *Server) deleteMachine(w http.ResponseWriter, r *http.Request) {
+	if err := s.forget(r.Context(), r.PathValue("id")); err != nil {
+		s.answerError(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Action string `json:"action"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
+		s.answerError(w, refuse(errInput, "want a body such as {\"action\": \"reinstall\"}: %v", err))
+		return
+	}
+	boot, err := machine.ParseBoot(body.Action)
+	if err != nil {
+		s.answerError(w, refuse(errInput, "%v", err))
+		return
+	}
+	rec, err := s.setBoot(r.Context(), r.PathValue("id"), boot)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, s.show(rec))
+}
+
+func (s *Server) showVersion(w http.ResponseWriter, r *http.Request) {
+	answerJSON(w, http.StatusOK, map[string]any{"version": s.config.Version, "protocol": wire.Protocol})
+}
+
+func (s *Server) showProblems(w http.ResponseWriter, r *http.Request) {
+	answerJSON(w, http.StatusOK, s.Problems())
+}

@@ -1,0 +1,100 @@
+package server
+
+import (
+	"slices"
+	"sync"
+
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/machine"
+	"edeploy/server/wire"
+)
+
+// BootAction says what a machine boots now. It is known by the MAC address
+// that asks; the UUID decides only when there is no MAC address, since UUIDs
+// repeat in the field. A machine that nobody knows is to be installed.
+func (s *Server) BootAction(mac, uuid string) wire.BootAction {
+	if r, ok := s.bootClient(mac, uuid); ok {
+		return r.BootAction()
+	}
+	return wire.BootInstall
+}
+
+func (s *Server) bootClient(mac, uuid string) (machine.Record, bool) {
+	if wire.NormalMAC(mac) != "" {
+		return s.machines.byMAC(mac)
+	}
+	return s.machines.byUUID(uuid)
+}
+
+// Note adds what a boot service has to say to a machine's history. Words about
+// a machine that is not known yet are kept in memory until it is.
+func (s *Server) Note(mac, uuid, message string) {
+	line := history.Line{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
+	if r, ok := s.bootClient(mac, uuid); ok {
+		s.record(r, line)
+		return
+	}
+	mac = wire.NormalMAC(mac)
+	s.notes.add(mac, line)
+	s.tell(Event{Time: line.Time, Name: mac, Step: line.Step, Status: line.Status, Message: message})
+}
+
+// record adds lines to a machine's history and tells them. That the history
+// cannot be written is no reason to stop anything; it becomes a problem.
+func (s *Server) record(r machine.Record, lines ...history.Line) {
+	if err := s.history.Append(r.ID, false, s.notes.take(r.MACs, lines...)...); err != nil {
+		s.problem(r.Section, "%v", err)
+	}
+	for _, l := range lines {
+		s.tell(Event{Time: l.Time, Machine: r.ID, Name: displayName(r), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds})
+	}
+}
+
+// Bounds of the notes about machines that are not known: any device on the
+// network can cause some.
+const (
+	maxNoted     = 1000
+	notesPerName = 10
+)
+
+// noteTable keeps the last words about MAC addresses that nobody knows.
+type noteTable struct {
+	mu    sync.Mutex
+	notes map[string][]history.Line
+	order []string // of arrival
+}
+
+func newNoteTable() *noteTable { return &noteTable{notes: map[string][]history.Line{}} }
+
+func (t *noteTable) add(mac string, line history.Line) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if mac == "" {
+		return
+	}
+	if _, ok := t.notes[mac]; !ok {
+		t.order = append(t.order, mac)
+	}
+	all := append(t.notes[mac], line)
+	t.notes[mac] = all[max(0, len(all)-notesPerName):]
+	if len(t.order) > maxNoted {
+		delete(t.notes, t.order[0])
+		t.order = t.order[1:]
+	}
+}
+
+// take answers the lines with what was noted about these addresses before
+// them, and forgets the notes.
+func (t *noteTable) take(macs []string, lines ...history.Line) []history.Line {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var before []history.Line
+	for _, mac := range macs {
+		if noted, ok := t.notes[mac]; ok {
+			before = append(before, noted...)
+			delete(t.notes, mac)
+			t.order = slices.DeleteFunc(t.order, func(s string) bool { return s == mac })
+		}
+	}
+	return append(before, lines...)
+}

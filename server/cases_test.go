@@ -1,0 +1,488 @@
+package server_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/server/internal/assign"
+	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/match"
+	"edeploy/server/internal/profile"
+	"edeploy/server/internal/state"
+	"edeploy/server/internal/sysname"
+	"edeploy/server/wire"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// testCase is one case of the reference (section 14): what the original does,
+// or, for a defect, what it should have done.
+type testCase struct {
+	ID, Op, Class, Note, Better string
+	In, Out                     json.RawMessage
+}
+
+// better are the answers to the defect cases, as their field "better" asks,
+// in the form of the field "out".
+var better = map[string]string{
+	// network(10.44.0.1/16): the host bits are masked.
+	"M08": `{"result": ["network", "ens1", "ipv4", "10.44.0.7"], "arr": {"n": "ens1"}, "remaining": []}`,
+	// not(in(100, 450)): nested calls are parsed; 450 is in the list.
+	"M12": `{"result": false, "arr": {}, "remaining": [["disk", "sdb", "size", "450"]]}`,
+	// Rack Node (R7) is text.
+	"M13": `{"result": ["system", "product", "name", "Rack Node (R7)"], "arr": {"what": "name"}, "remaining": []}`,
+	// no rejected value is left behind.
+	"M15": `{"result": true, "arr": {"ssd": "sdb"}, "arr2": {"ssd": "sdb"}}`,
+	// gt(0) takes the other line.
+	"M17": `{"result": true, "arr": {}, "arr2": {}}`,
+	// a single number in a group stands for itself.
+	"G08": `{"entries": [{"ip": "10.7.0.1"}, {"ip": "10.7.0.2"}, {"ip": "10.7.0.6"}]}`,
+	// a profile with a CMDB needs a variable.
+	"C06": `{"error": {"message": "a profile with a CMDB needs at least one variable in its specs"}}`,
+}
+
+// TestCases runs the cases of testdata/edeploy-cases.json, or of the file that
+// the environment variable EDEPLOY_CASES names. A defect case without an entry
+// in better is run and logged.
+func TestCases(t *testing.T) {
+	file := os.Getenv("EDEPLOY_CASES")
+	if file == "" {
+		file = filepath.Join("testdata", "edeploy-cases.json")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all struct{ Cases []testCase }
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	if len(all.Cases) == 0 {
+		t.Fatalf("%s holds no cases", file)
+	}
+	for _, c := range all.Cases {
+		t.Run(c.ID, func(t *testing.T) { c.run(t) })
+	}
+}
+
+// ops are the operations of the cases: arguments in, results out, as JSON.
+var ops = map[string]func(t *testing.T, in json.RawMessage) any{
+	"match_spec": matchSpec, "match_all": matchAll, "match_multiple": matchMultiple, "sysname": systemName,
+	"generate": generate, "generate_dict": generateDict, "update_cmdb": updateCMDB,
+	"find_match": findMatch, "failed_profile": failedProfile,
+}
+
+func (c testCase) run(t *testing.T) {
+	op := ops[c.Op]
+	if op == nil {
+		t.Fatalf("unknown operation %q", c.Op)
+	}
+	got := roundTrip(t, op(t, c.In))
+	want := c.Out
+	switch c.Class {
+	case "contract":
+	case "defect":
+		answer, ok := better[c.ID]
+		if !ok {
+			t.Logf("unknown defect (%s; better: %s): %v", c.Note, c.Better, got)
+			return
+		}
+		want = json.RawMessage(answer)
+	default:
+		t.Fatalf("unknown class %q", c.Class)
+	}
+	expected := roundTrip(t, want)
+	dropUnasked(expected, got, c.In)
+	if diff := cmp.Diff(expected, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", c.Note, diff)
+	}
+}
+
+// dropUnasked takes out of an answer what the case does not state: files that
+// it does not name, and the text of an error that it does not fix.
+func dropUnasked(want, got any, in json.RawMessage) {
+	w, ok1 := want.(map[string]any)
+	g, ok2 := got.(map[string]any)
+	if !ok1 || !ok2 {
+		return
+	}
+	if wantError, ok := w["error"].(map[string]any); ok {
+		delete(wantError, "python") // our errors have no Python class
+		if gotError, ok := g["error"].(map[string]any); ok && wantError["message"] == nil {
+			delete(gotError, "message")
+		}
+	}
+	wantFiles, _ := w["files"].(map[string]any)
+	gotFiles, _ := g["files"].(map[string]any)
+	for name := range gotFiles {
+		if _, ok := wantFiles[name]; !ok {
+			delete(gotFiles, name)
+		}
+	}
+	if wantFiles == nil {
+		delete(g, "files")
+	}
+	sameData(wantFiles, gotFiles, in)
+}
+
+// sameData lets a rewritten file keep the comments of its input, which the
+// original loses, when the data is equal.
+func sameData(want, got map[string]any, in json.RawMessage) {
+	var input struct{ Files map[string]string }
+	if json.Unmarshal(in, &input) != nil {
+		return
+	}
+	for name, before := range input.Files {
+		w, ok1 := want[name].(string)
+		g, ok2 := got[name].(string)
+		if !ok1 || !ok2 || !strings.Contains(before, "#") {
+			continue
+		}
+		wantDoc, err1 := literal.Parse(name, w)
+		gotDoc, err2 := literal.Parse(name, g)
+		if err1 == nil && err2 == nil && literal.Equal(wantDoc.Node.Value, gotDoc.Node.Value) {
+			got[name] = w
+		}
+	}
+}
+
+// roundTrip brings expected and real results to the same Go types.
+func roundTrip(t *testing.T, v any) any {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out any
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func decode(t *testing.T, in json.RawMessage, into any) {
+	t.Helper()
+	if err := json.Unmarshal(in, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func failure(message string) any {
+	return map[string]any{"error": map[string]any{"message": message}}
+}
+
+// compile makes a specs file of the tuples of a case.
+func compile(specs ...json.RawMessage) (*match.Specs, error) {
+	var list literal.List
+	for _, raw := range specs {
+		v, err := fromJSON(raw)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return match.Compile("case.specs", literal.Format(list))
+}
+
+func matchSpec(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		Lines wire.Hardware
+		Spec  json.RawMessage
+		Arr   match.Bindings
+	}
+	decode(t, in, &args)
+	specs, err := compile(args.Spec)
+	if err != nil {
+		return failure(err.Error())
+	}
+	n, arr, ok := match.One(args.Lines, specs, args.Arr)
+	if !ok {
+		return map[string]any{"result": false, "arr": arr, "remaining": args.Lines}
+	}
+	remaining := append(append(wire.Hardware{}, args.Lines[:n]...), args.Lines[n+1:]...)
+	return map[string]any{"result": args.Lines[n], "arr": arr, "remaining": remaining}
+}
+
+func matchAll(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		Lines wire.Hardware
+		Specs []json.RawMessage
+	}
+	decode(t, in, &args)
+	specs, err := compile(args.Specs...)
+	if err != nil {
+		return failure(err.Error())
+	}
+	r := match.Match(args.Lines, specs)
+	if !r.OK {
+		return map[string]any{"result": false, "arr": r.Failure.First, "arr2": match.Bindings{}}
+	}
+	return map[string]any{"result": true, "arr": r.Bindings, "arr2": r.Strict}
+}
+
+func matchMultiple(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		Lines wire.Hardware
+		Spec  json.RawMessage
+	}
+	decode(t, in, &args)
+	specs, err := compile(args.Spec)
+	if err != nil {
+		return failure(err.Error())
+	}
+	lists, ok := match.All(args.Lines, specs)
+	return map[string]any{"result": ok, "arr": lists}
+}
+
+func systemName(t *testing.T, in json.RawMessage) any {
+	var args struct{ Items wire.Hardware }
+	decode(t, in, &args)
+	name, serials := sysname.Of(args.Items)
+	return map[string]any{"sysname": name, "serial": serials}
+}
+
+func generate(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		Model  json.RawMessage
+		Prefix string
+	}
+	decode(t, in, &args)
+	entries, err := cmdb.Generate(dictionary(t, args.Model), args.Prefix)
+	if err != nil {
+		return failure(err.Error())
+	}
+	list := make([]any, len(entries))
+	for i, e := range entries {
+		list[i] = toJSON(e)
+	}
+	return map[string]any{"entries": list}
+}
+
+func generateDict(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		Model  json.RawMessage
+		Prefix string
+	}
+	decode(t, in, &args)
+	out, err := cmdb.GenerateDict(dictionary(t, args.Model), args.Prefix)
+	if err != nil {
+		return failure(err.Error())
+	}
+	return map[string]any{"dict": toJSON(out)}
+}
+
+func updateCMDB(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		CMDB, Var, Pref json.RawMessage
+		Forced          bool
+	}
+	decode(t, in, &args)
+	entries, err := fromJSON(args.CMDB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := cmdb.Parse("case.cmdb", literal.Format(entries))
+	if err != nil {
+		return failure(err.Error())
+	}
+	var preferred *literal.Dict
+	if string(args.Pref) != "null" && args.Pref != nil {
+		preferred = dictionary(t, args.Pref)
+	}
+	a, err := file.Allocate(dictionary(t, args.Var), preferred, args.Forced, nil)
+	if err != nil {
+		return failure(err.Error())
+	}
+	list := []any{}
+	for i := range a.File.Len() {
+		list = append(list, toJSON(a.File.Entry(i)))
+	}
+	return map[string]any{"cmdb": list, "var": toJSON(a.Var)}
+}
+
+func findMatch(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		Files map[string]string
+		Items wire.Hardware
+	}
+	decode(t, in, &args)
+	dir := t.TempDir()
+	for name, text := range args.Files {
+		writeFile(t, dir, name, text)
+	}
+	d, err := assign.Find(profile.Open(dir), args.Items, nil)
+	if err != nil {
+		var refused *assign.Error
+		if !errors.As(err, &refused) {
+			t.Errorf("Find: error %v is a %T, want an *assign.Error", err, err)
+		}
+		out := failure(strings.ReplaceAll(err.Error(), dir, "{DIR}")).(map[string]any)
+		out["files"] = readDir(t, dir)
+		return out
+	}
+	for _, f := range d.Files {
+		writeFile(t, dir, f.Name, f.Text)
+	}
+	return map[string]any{"profile": d.Profile, "var": toJSON(d.Var), "files": readDir(t, dir)}
+}
+
+func writeFile(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readDir(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]string)
+	for _, e := range list {
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = string(text)
+	}
+	return files
+}
+
+func failedProfile(t *testing.T, in json.RawMessage) any {
+	var args struct {
+		State   json.RawMessage
+		Profile string
+	}
+	decode(t, in, &args)
+	pairs, err := fromJSON(args.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := state.Parse("state", literal.Format(pairs))
+	if err != nil {
+		return failure(err.Error())
+	}
+	s, changed := s.GiveBack(args.Profile)
+	doc, err := literal.Parse("state", s.Text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]any{"changed": changed, "state": toJSON(doc.Node.Value)}
+}
+
+func dictionary(t *testing.T, raw json.RawMessage) *literal.Dict {
+	t.Helper()
+	v, err := fromJSON(raw)
+	d, ok := v.(*literal.Dict)
+	if err != nil || !ok {
+		t.Fatalf("%s: want a dictionary (%v)", raw, err)
+	}
+	return d
+}
+
+// fromJSON reads a value of a case; {"__tuple__": [...]} is a tuple. The order
+// of keys is kept.
+func fromJSON(raw json.RawMessage) (literal.Value, error) {
+	dec := json.NewDecoder(strings.NewReader(string(raw)))
+	dec.UseNumber()
+	return jsonValue(dec)
+}
+
+func jsonValue(dec *json.Decoder) (literal.Value, error) {
+	token, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch v := token.(type) {
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n, nil
+		}
+		return v.Float64()
+	case json.Delim:
+		if v == '[' {
+			return jsonList(dec)
+		}
+		return jsonDict(dec)
+	}
+	return token, nil
+}
+
+func jsonList(dec *json.Decoder) (literal.Value, error) {
+	list := literal.List{}
+	for dec.More() {
+		item, err := jsonValue(dec)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, item)
+	}
+	_, err := dec.Token()
+	return list, err
+}
+
+func jsonDict(dec *json.Decoder) (literal.Value, error) {
+	d := new(literal.Dict)
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		item, err := jsonValue(dec)
+		if err != nil {
+			return nil, err
+		}
+		d.Set(key, item)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, err
+	}
+	if items, ok := d.Get("__tuple__"); ok && d.Len() == 1 {
+		list, ok := items.(literal.List)
+		if !ok {
+			return nil, fmt.Errorf("__tuple__ holds %v, want an array", items)
+		}
+		return literal.Tuple(list), nil
+	}
+	return d, nil
+}
+
+// toJSON writes a value as the cases do: tuples of the state file are arrays.
+func toJSON(v literal.Value) any {
+	switch v := v.(type) {
+	case *literal.Dict:
+		out := make(map[string]any)
+		for k, item := range v.All() {
+			out[literal.Text(k)] = tupleMarked(item)
+		}
+		return out
+	case literal.List:
+		return arrays(v)
+	case literal.Tuple:
+		return arrays(v)
+	}
+	return v
+}
+
+func arrays(items []literal.Value) []any {
+	out := []any{}
+	for _, item := range items {
+		out = append(out, toJSON(item))
+	}
+	return out
+}
+
+func tupleMarked(v literal.Value) any {
+	if tuple, ok := v.(literal.Tuple); ok {
+		return map[string]any{"__tuple__": arrays(tuple)}
+	}
+	return toJSON(v)
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"edeploy/server"
+
+	"github.com/spf13/cobra"
+)
+
+type machinesConfig struct {
+	server   *string
+	json     bool
+	watch    bool
+	interval time.Duration
+}
+
+func newMachinesCommand(server *string) *cobra.Command {
+	c := machinesConfig{server: server}
+	cmd := &cobra.Command{
+		Use:   "machines [ID]",
+		Short: "List the machines, or show one with its history (ID or MAC address)",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd.Context(), args, cmd.OutOrStdout())
+		},
+		ValidArgsFunction: completeMachine(server),
+	}
+	cmd.Flags().BoolVar(&c.json, "json", false, "print the server's JSON")
+	cmd.Flags().BoolVar(&c.watch, "watch", false, "print again whenever something changes, until interrupted")
+	cmd.Flags().DurationVar(&c.interval, "interval", 2*time.Second, "how often --watch asks")
+	return cmd
+}
+
+func (c machinesConfig) run(ctx context.Context, args []string, out io.Writer) error {
+	last, err := c.picture(ctx, args)
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(last); err != nil || !c.watch {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(c.interval):
+		}
+		now, err := c.picture(ctx, args)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			now = []byte(err.Error() + "\n") // it may be back soon
+		}
+		if bytes.Equal(now, last) {
+			continue
+		}
+		last = now
+		if _, err := fmt.Fprintf(out, "\n%s", now); err != nil {
+			return err
+		}
+	}
+}
+
+// picture is what is printed, at one moment.
+func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, error) {
+	path := "/api/v1/machines"
+	if len(args) == 1 {
+		path = machinePath(args[0])
+	}
+	var raw json.RawMessage
+	if err := call(ctx, *c.server, "GET", path, nil, &raw); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	switch {
+	case c.json:
+		out.Write(raw)
+		out.WriteByte('\n')
+		return out.Bytes(), nil
+	case len(args) == 1:
+		var m server.Machine
+		if err := json.Unmarshal(raw, &m); err != nil {
+			return nil, err
+		}
+		printMachine(&out, m)
+	default:
+		var all []server.Machine
+		if err := json.Unmarshal(raw, &all); err != nil {
+			return nil, err
+		}
+		printTable(&out, all)
+	}
+	return out.Bytes(), nil
+}
+
+func printTable(out io.Writer, all []server.Machine) {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tNAME\tSTATE\tBOOTS\tPROFILE\tIMAGE\tNOW")
+	for _, m := range all {
+		profile, image := "-", "-"
+		if m.Allocation != nil {
+			profile = m.Allocation.Profile
+		}
+		if m.Image != nil {
+			image = m.Image.String()
+		}
+		row := []string{m.ID, cmp.Or(m.DisplayName, "-"), m.State, string(m.NextBoot), profile, image, now(m)}
+		for i := range row {
+			row[i] = printable(row[i])
+		}
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	table.Flush()
+}
+
+// now is what a machine is doing, or why it is not.
+func now(m server.Machine) string {
+	if m.LastError != "" {
+		first, _, _ := strings.Cut(m.LastError, "\n")
+		return first
+	}
+	if m.Progress == nil {
+		return "-"
+	}
+	return progress(*m.Progress)
+}
+
+func progress(p server.Progress) string {
+	text := p.Step + " " + p.Status
+	if p.TotalBytes > 0 && p.Status == "progress" {
+		text += fmt.Sprintf(" %.0f %%", p.Percent)
+		if p.BytesPerSecond > 0 {
+			text += fmt.Sprintf(", %.1f MB/s", p.BytesPerSecond/1e6)
+		}
+	}
+	return text
+}
+
+func printMachine(out io.Writer, m server.Machine) {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(table, "%s\t%s\n", name, strings.Join(printableLines(value), "\n\t"))
+		}
+	}
+	row("machine", m.ID)
+	row("name", m.DisplayName)
+	row("MAC", strings.Join(m.MACs, " "))
+	row("formerly", strings.Join(m.FormerMACs, " "))
+	row("UUID", m.UUID)
+	row("serial", m.Serial)
+	row("state", m.State+" since "+m.Since.Local().Format(time.DateTime))
+	row("boots", string(m.NextBoot)+" (set to "+m.Boot+")")
+	row("deployment", m.Section)
+	if a := m.Allocation; a != nil {
+		row("profile", fmt.Sprintf("%s, since %s, handed out %d times", a.Profile, a.Given.Local().Format(time.DateTime), a.Asked))
+		row("variables", a.Var)
+	}
+	if m.Image != nil {
+		row("image", m.Image.String())
+	}
+	if m.Progress != nil {
+		row("now", progress(*m.Progress))
+	}
+	row("error", m.LastError)
+	table.Flush()
+	if len(m.History) > 0 {
+		fmt.Fprintln(out, "\nhistory")
+	}
+	for _, l := range m.History {
+		fmt.Fprintln(out, " ", printable(l.String()))
+	}
+}
+
+// printable takes out what could steer a terminal: the texts come from
+// machines.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '\n':
+			return c
+		case unicode.IsControl(c):
+			return -1
+		}
+		return c
+	}, s)
+}
+
+func printableLines(s string) []string { return strings.Split(printable(s), "\n") }
+
+// completeMachine completes ids by asking the server.
+func completeMachine(address *string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		var all []server.Machine
+		if len(args) > 0 || call(cmd.Context(), *address, "GET", "/api/v1/machines", nil, &all) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var ids []string
+		for _, m := range all {
+			ids = append(ids, m.ID+"\t"+printable(m.DisplayName))
+		}
+		return ids, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,387 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+// newPushCommand brings a built image to a running appliance. server is its
+// address: a URL, HOST or HOST:PORT.
+func newPushCommand(server *string) *cobra.Command {
+	p := push{patience: time.Minute, client: &http.Client{}}
+	var out string
+	cmd := &cobra.Command{
+		Use:   "push FILE.edeploy | ROLE VERSION",
+		Short: "Bring a role image to the appliance; continues where a broken connection stopped",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if *server == "" {
+				return errNoServer
+			}
+			var err error
+			if p.base, err = baseURL(*server); err != nil {
+				return err
+			}
+			if p.ref, p.archive, err = imageFile(args, out); err != nil {
+				return err
+			}
+			p.show = newPushView(cmd.OutOrStdout(), cmd.ErrOrStderr(), p.json, p.ref)
+			return p.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "out/install", "directory of built images, for ROLE VERSION")
+	cmd.Flags().BoolVar(&p.json, "json", false, "progress as JSON lines")
+	cmd.Flags().BoolVar(&p.replace, "replace", false, "remove the version that the appliance has, if it is another one")
+	return cmd
+}
+
+func baseURL(server string) (string, error) {
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("server %q is neither a URL nor a host", server)
+	}
+	return strings.TrimSuffix(u.String(), "/"), nil
+}
+
+// imageFile finds the archive and which image it is. An archive's version is
+// the name of its directory when the two agree, else the last two parts of its
+// name (reference section 11.3).
+func imageFile(args []string, out string) (wire.ImageRef, string, error) {
+	if len(args) == 2 {
+		ref, err := wire.NewImageRef(args[0], args[1])
+		return ref, filepath.Join(out, ref.Archive()), err
+	}
+	path, err := filepath.Abs(args[0])
+	if err != nil {
+		return wire.ImageRef{}, "", err
+	}
+	stem, ok := strings.CutSuffix(filepath.Base(path), ".edeploy")
+	if !ok {
+		return wire.ImageRef{}, "", fmt.Errorf("%s is not named ROLE-VERSION.edeploy", args[0])
+	}
+	version := filepath.Base(filepath.Dir(path))
+	role, ok := strings.CutSuffix(stem, "-"+version)
+	if !ok {
+		words := strings.Split(stem, "-")
+		if len(words) < 3 {
+			return wire.ImageRef{}, "", fmt.Errorf("%s is not named ROLE-VERSION.edeploy with a version like D12-F.1.0.0", args[0])
+		}
+		role, version = strings.Join(words[:len(words)-2], "-"), strings.Join(words[len(words)-2:], "-")
+	}
+	ref, err := wire.NewImageRef(role, version)
+	return ref, path, err
+}
+
+// push is one run of the command.
+type push struct {
+	base     string // URL of the appliance
+	ref      wire.ImageRef
+	archive  string // path
+	json     bool
+	replace  bool
+	patience time.Duration // how long without any progress before giving up
+	client   *http.Client
+	show     *pushView
+}
+
+// errBroken is wrapped by what may pass by itself: the connection or the other
+// side's answer broke off, or the image is busy for the moment.
+var errBroken = errors.New("not now")
+
+func (p *push) run(ctx context.Context) error {
+	parts, err := p.parts()
+	if err != nil {
+		return err
+	}
+	there, err := p.thereAlready(ctx, parts)
+	if err != nil {
+		return err
+	}
+	if there {
+		return p.finish(ctx)
+	}
+	for _, part := range parts {
+		if err := p.upload(ctx, part); err != nil {
+			return fmt.Errorf("push %s: %w", p.ref, err)
+		}
+	}
+	if err := p.publish(ctx); err != nil {
+		return fmt.Errorf("push %s: %w", p.ref, err)
+	}
+	return p.finish(ctx)
+}
+
+// part is one of the two files.
+type part struct {
+	name   string // archive or manifest, as in the URL
+	path   string
+	size   int64
+	sha256 string
+}
+
+// parts are the manifest and then the archive: the manifest tells the appliance
+// how much space the tree takes. An archive of an original eDeploy has none.
+func (p *push) parts() ([]part, error) {
+	var parts []part
+	manifest, err := newPart("manifest", strings.TrimSuffix(p.archive, ".edeploy")+".mtree")
+	if err == nil {
+		parts = append(parts, manifest)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	archive, err := newPart("archive", p.archive)
+	if err != nil {
+		return nil, fmt.Errorf("push %s: %w", p.ref, err)
+	}
+	return append(parts, archive), nil
+}
+
+func newPart(name, path string) (part, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return part{}, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return part{}, err
+	}
+	return part{name, path, n, hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// pushedImage is the appliance's description of an image.
+type pushedImage struct {
+	wire.ImageRef
+	Complete bool  `json:"complete"`
+	Entries  int   `json:"entries"`
+	Bytes    int64 `json:"bytes"`
+}
+
+func (p *push) url(words ...string) string {
+	return p.base + "/" + strings.Join(words, "/")
+}
+
+func (p *push) imageURL(word ...string) string {
+	return p.url(append([]string{"api/v1/images", url.PathEscape(p.ref.Version), url.PathEscape(p.ref.Role)}, word...)...)
+}
+
+// image asks for the image; nil when the appliance has nothing of it.
+func (p *push) image(ctx context.Context) (*pushedImage, error) {
+	resp, err := p.do(ctx, http.MethodGet, p.imageURL(), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, answerError(resp)
+	}
+	var image pushedImage
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&image); err != nil {
+		return nil, fmt.Errorf("answer of %s: %w: %w", p.base, errBroken, err)
+	}
+	return &image, nil
+}
+
+// thereAlready says whether the appliance has this very image. Another one of
+// the same name is an error, or removed with --replace.
+func (p *push) thereAlready(ctx context.Context, parts []part) (bool, error) {
+	var image *pushedImage
+	err := p.retry(ctx, func() (bool, error) {
+		var err error
+		image, err = p.image(ctx)
+		return false, err
+	})
+	if err != nil || image == nil || !image.Complete {
+		return false, err
+	}
+	same, err := p.sameManifest(ctx, parts)
+	if same || err != nil {
+		return same, err
+	}
+	if !p.replace {
+		return false, fmt.Errorf("push %s: the appliance has another image of this name; build a new version, or use --replace", p.ref)
+	}
+	resp, err := p.do(ctx, http.MethodDelete, p.imageURL(), nil, nil)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return false, fmt.Errorf("remove %s: %w", p.ref, answerError(resp))
+	}
+	return false, nil
+}
+
+func (p *push) sameManifest(ctx context.Context, parts []part) (bool, error) {
+	if parts[0].name != "manifest" {
+		return false, nil
+	}
+	resp, err := p.do(ctx, http.MethodGet, p.url("install", p.ref.Manifest()), nil, nil)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, resp.Body); err != nil {
+		return false, fmt.Errorf("read the manifest of %s: %w", p.ref, err)
+	}
+	return resp.StatusCode == http.StatusOK && hex.EncodeToString(sum.Sum(nil)) == parts[0].sha256, nil
+}
+
+// upload sends one part, going on wherever the appliance's data ends.
+func (p *push) upload(ctx context.Context, f part) error {
+	offset := int64(-1)
+	return p.retry(ctx, func() (bool, error) {
+		at, err := p.offset(ctx, f)
+		if err != nil {
+			return false, err
+		}
+		progressed := offset >= 0 && at > offset
+		offset = at
+		if offset == f.size {
+			p.show.progress("upload "+f.name, f.size, f.size)
+			return true, nil
+		}
+		return progressed, p.send(ctx, f, offset)
+	})
+}
+
+// offset asks how much of the part is there.
+func (p *push) offset(ctx context.Context, f part) (int64, error) {
+	resp, err := p.do(ctx, http.MethodHead, p.imageURL(f.name), nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return 0, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, answerError(resp)
+	}
+	if resp.Header.Get("Upload-Sha256") != f.sha256 {
+		return 0, nil // of another build: starts anew
+	}
+	return strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64)
+}
+
+func (p *push) send(ctx context.Context, f part, offset int64) error {
+	file, err := os.Open(f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	body := &shownReader{r: io.NewSectionReader(file, offset, f.size-offset), done: offset, tell: func(done int64) {
+		p.show.progress("upload "+f.name, done, f.size)
+	}}
+	resp, err := p.do(ctx, http.MethodPatch, p.imageURL(f.name), body, map[string]string{
+		// So that a refusal comes before the body, and is seen.
+		"Expect":        "100-continue",
+		"Upload-Offset": strconv.FormatInt(offset, 10),
+		"Upload-Length": strconv.FormatInt(f.size, 10),
+		"Upload-Sha256": f.sha256,
+	})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return answerError(resp)
+	}
+	if at := resp.Header.Get("Upload-Offset"); at != strconv.FormatInt(f.size, 10) {
+		return fmt.Errorf("%w: %s of %d bytes of the %s arrived", errBroken, at, f.size, f.name)
+	}
+	return nil
+}
+
+type shownReader struct {
+	r    io.Reader
+	done int64
+	tell func(int64)
+}
+
+func (s *shownReader) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	s.done += int64(n)
+	s.tell(s.done)
+	return n, err
+}
+
+// publish has the appliance unpack and verify the image. When the answer
+// breaks off it asks whether the image is there, and else starts again.
+func (p *push) publish(ctx context.Context) error {
+	return p.retry(ctx, func() (bool, error) {
+		if image, err := p.image(ctx); err != nil || image != nil && image.Complete {
+			return false, err
+		}
+		resp, err := p.do(ctx, http.MethodPost, p.imageURL("publish"), nil, nil)
+		if err != nil {
+			return false, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return false, answerError(resp)
+		}
+		return p.follow(resp.Body)
+	})
+}
+
+// follow reads the appliance's progress lines up to done or error.
+func (p *push) follow(r io.Reader) (progressed bool, err error) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		var line struct {
+			Step, Error string
+			Done, Total int64
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return progressed, fmt.Errorf("%w: answer %.100q", errBroken, lines.Bytes())
+		}
+		switch line.Step {
+		case "error":
+			return progressed, errors.New(line.Error)
+		case "done":
+			return true, nil
+		}
+		progressed = true
+		p.show.progress(line.Step, line.Done, line.Total)
+	}
+	return progressed, fmt.Errorf("%w: the answer broke off", errBroken)
+}
+
+// finish shows the published image.
+func (p *push) finish(ctx context.Context) error {
+	image, err := p.image(ctx)
+	if err != nil {
+		return err
+	}
+	if image == nil || !image.Complete {
+		return fmt.Errorf("push %s: the appliance does not list the image", p.ref)
+	}
+	return p.show.published(*image)
+}

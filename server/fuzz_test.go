@@ -1,0 +1,49 @@
+package server_test
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"edeploy/server"
+	"edeploy/server/wire"
+)
+
+// FuzzUpload: whatever is posted, the answer is a configuration, nothing, or a
+// refusal with a sentence; never a defect, never a file outside.
+func FuzzUpload(f *testing.F) {
+	for _, fields := range [][]string{
+		{"section", "SERVER", "file/hw.json", encode(vm(1))},
+		{"file/hw.json", encode(tiny(2)), "failure", "vm"},
+		{"file/x.log.gz", "log"},
+		{"section", "../../x", "file/hw.json", "[]"},
+		{"file/hw.py", "[('network', 'eth0', 'serial', '../../../x')]"},
+		{"file/hw.json", `[["network","eth0","serial","02:00:00:00:00:03"],["system","product","name",1e300],["disk","vda","size",null]]`},
+	} {
+		kind, body := form(fields...)
+		_, boundary, _ := strings.Cut(kind, "boundary=")
+		f.Add(bytes.ReplaceAll(body.Bytes(), []byte(boundary), []byte("B")))
+	}
+	l := newLab(f, seedFiles())
+	l.limits = server.Limits{Machines: 50, ArchiveBytes: 1 << 20}
+	l.start()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a := l.do("POST", "/upload.py", "multipart/form-data; boundary=B", bytes.NewReader(body))
+		switch {
+		case a.status == http.StatusInternalServerError:
+			t.Errorf("status 500: %s", a.body)
+		case a.status != http.StatusOK && strings.TrimSpace(wire.ParseRefusal(a.body)) == "":
+			t.Errorf("status %d without a sentence: %q", a.status, a.body)
+		case a.status == http.StatusOK && a.body != "":
+			if _, err := wire.ParseConfiguration(a.body); err != nil {
+				t.Errorf("the answer is no configuration: %v", err)
+			}
+		}
+		entries, err := os.ReadDir(l.state)
+		if err != nil || len(entries) > 6 {
+			t.Errorf("state directory: %v, %v", entries, err)
+		}
+	})
+}

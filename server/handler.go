@@ -1,0 +1,163 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"edeploy/server/internal/upload"
+	"edeploy/server/wire"
+)
+
+// contentType of an answer to an upload (reference section 4.3).
+const contentType = "text/x-python"
+
+// Handler serves every path that ends in /upload.py, and /api/v1/. Doubled
+// slashes in a path count as one, without a redirect: the original agent asks
+// for //cgi-bin//upload.py and follows none.
+func (s *Server) Handler() http.Handler {
+	mux := s.apiRoutes()
+	routes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		clean := path.Clean("/" + r.URL.Path)
+		if strings.HasSuffix(clean, "/upload.py") {
+			s.takeUpload(w, r)
+			return
+		}
+		if err := limitReading(w, apiTime); err != nil {
+			s.answerError(w, err)
+			return
+		}
+		direct := r.Clone(r.Context())
+		direct.URL.Path, direct.URL.RawPath = clean, ""
+		mux.ServeHTTP(w, direct)
+	})
+	return s.recovered(sameOrigin(routes))
+}
+
+// sameOrigin refuses what a web page from elsewhere makes the operator's
+// browser send. Agents and commands are no browsers and not concerned.
+func sameOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answerJSON(w, http.StatusForbidden, errorBody{"a web page of another site may not do this"})
+	}))
+	return protection.Handler(next)
+}
+
+// apiTime is the longest time that the body of an API request may take.
+const apiTime = 30 * time.Second
+
+// limitReading ends a body that trickles. Only a real connection has
+// deadlines; a test's recorder has none and needs none.
+func limitReading(w http.ResponseWriter, most time.Duration) error {
+	err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(most))
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
+
+// recovered answers 500 when a handler panics, and goes on.
+func (s *Server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(v)
+			}
+			s.config.Log.Error("BUG: a request made the server panic", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+			message := "the server has a defect and could not answer; its log says where"
+			if strings.HasSuffix(r.URL.Path, "/upload.py") {
+				answerRefusal(w, http.StatusInternalServerError, message)
+			} else {
+				answerJSON(w, http.StatusInternalServerError, errorBody{message})
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// statusOf is the HTTP status of a refusal.
+func statusOf(err error) int {
+	for _, k := range []struct {
+		kind   error
+		status int
+	}{
+		{errInput, http.StatusBadRequest},
+		{upload.ErrForm, http.StatusBadRequest},
+		{upload.ErrNoFile, http.StatusBadRequest},
+		{upload.ErrHardware, http.StatusBadRequest},
+		{errNoMatch, http.StatusNotFound},
+		{errUnknownMachine, http.StatusNotFound},
+		{errConflict, http.StatusConflict},
+		{errTooLarge, http.StatusRequestEntityTooLarge},
+		{upload.ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{errUnusable, http.StatusUnprocessableEntity},
+		{errBroken, http.StatusServiceUnavailable},
+		{errBusy, http.StatusServiceUnavailable},
+		{upload.ErrSpool, http.StatusInsufficientStorage},
+	} {
+		if errors.Is(err, k.kind) {
+			return k.status
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// errorBody is the JSON of an error.
+type errorBody struct {
+	Error string `json:"error"`
+}
+
+// answerError answers an API request that failed.
+func (s *Server) answerError(w http.ResponseWriter, err error) {
+	answerJSON(w, s.failed(w, err), errorBody{err.Error()})
+}
+
+// failed logs an error that is nobody's input, and answers its status.
+func (s *Server) failed(w http.ResponseWriter, err error) int {
+	status := statusOf(err)
+	if errors.Is(err, errBusy) {
+		w.Header().Set("Retry-After", "10")
+	}
+	if status == http.StatusInternalServerError {
+		s.config.Log.Error("request failed", "error", err)
+	}
+	return status
+}
+
+func answerJSON(w http.ResponseWriter, status int, v any) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		body.Reset()
+		status = http.StatusInternalServerError
+		fmt.Fprintf(&body, "{\"error\": \"the answer cannot be written as JSON\"}\n")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body.Bytes()) // the client is gone: nothing to do
+}
+
+func answerRefusal(w http.ResponseWriter, status int, message string) {
+	answerScript(w, status, wire.Refusal(message))
+}
+
+func answerScript(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // the client is gone: it asks again
+}

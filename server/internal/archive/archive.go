@@ -1,0 +1,251 @@
+// Package archive keeps files that machines send: hardware descriptions and
+// logs. Names come from the network, so they are cleaned and opened inside one
+// directory; and the directory cannot grow without bound.
+package archive
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"edeploy/server/internal/literal"
+	"edeploy/server/wire"
+
+	"github.com/google/renameio/v2"
+)
+
+// Suffixes of the files.
+const (
+	HardwareSuffix = ".hw"
+	LogSuffix      = ".log.gz"
+)
+
+// ErrFull: the directory holds as much as it may.
+var ErrFull = errors.New("no more room for files of machines")
+
+// Archive is a directory for files of one suffix. It is safe for concurrent
+// use; do not copy it.
+type Archive struct {
+	Dir      string
+	Suffix   string
+	MaxBytes int64 // of all files with the suffix together
+	MaxFiles int   // of them
+	KeepEach int   // older versions of one log that are kept
+
+	mu    sync.Mutex
+	sizes map[string]int64 // of the descriptions, as far as known; nil: not looked yet
+}
+
+// CleanName makes a file name without suffix of a name from the network:
+// letters, digits, "_", "-" and dots that do not lead.
+func CleanName(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_.-", c) {
+			return c
+		}
+		return -1
+	}, s)
+	s = strings.TrimLeft(s, ".")
+	return s[:min(len(s), 150)]
+}
+
+// file is one kept file.
+type file struct {
+	name  string
+	bytes int64
+	mtime time.Time
+}
+
+func (a *Archive) open() (*os.Root, []file, error) {
+	root, err := os.OpenRoot(a.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		root.Close()
+		return nil, nil, err
+	}
+	var files []file
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), a.Suffix) {
+			continue // removed meanwhile, or none of ours
+		}
+		files = append(files, file{e.Name(), info.Size(), info.ModTime()})
+	}
+	return root, files, nil
+}
+
+// SaveHardware keeps a description as NAME.hw, a Python literal with one tuple
+// a line, in the place of an older one. When the directory is full (ErrFull)
+// nothing is removed: the descriptions may be the operator's.
+func (a *Archive) SaveHardware(name string, h wire.Hardware) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	name = CleanName(name) + a.Suffix
+	text := []byte(Literal(h))
+	if err := a.makeSure(name, int64(len(text))); err != nil {
+		return "", fmt.Errorf("save %s: %w", name, err)
+	}
+	root, err := os.OpenRoot(a.Dir)
+	if err != nil {
+		return "", fmt.Errorf("save %s: %w", name, err)
+	}
+	defer root.Close()
+	if err := renameio.WriteFile(name, text, 0o644, renameio.WithRoot(root)); err != nil {
+		return "", fmt.Errorf("save %s: %w", name, err)
+	}
+	a.sizes[name] = int64(len(text))
+	return name, nil
+}
+
+// makeSure makes sure that there is room for a file. The directory is read
+// only when it is not known, or seems to be full: with thousands of
+// descriptions that takes its time.
+func (a *Archive) makeSure(name string, size int64) error {
+	if a.sizes != nil && a.room(name, size) {
+		return nil
+	}
+	root, files, err := a.open()
+	if err != nil {
+		return err
+	}
+	root.Close()
+	a.sizes = map[string]int64{}
+	for _, f := range files {
+		a.sizes[f.name] = f.bytes
+	}
+	if !a.room(name, size) {
+		return fmt.Errorf("%w: %s has %d of them", ErrFull, a.Dir, len(files))
+	}
+	return nil
+}
+
+func (a *Archive) room(name string, size int64) bool {
+	count := 1
+	for other, bytes := range a.sizes {
+		if other != name {
+			count++
+			size += bytes
+		}
+	}
+	return count <= a.MaxFiles && size <= a.MaxBytes
+}
+
+// Literal writes a description as the .hw files have it.
+func Literal(h wire.Hardware) string {
+	var b strings.Builder
+	b.WriteString("[")
+	for i, f := range h {
+		if i > 0 {
+			b.WriteString(",\n ")
+		}
+		b.WriteString(literal.Repr(literal.Tuple{f.Category, f.ID, f.Field, f.Value}))
+	}
+	b.WriteString("]\n")
+	return b.String()
+}
+
+// SaveLog keeps the temporary file spooled as NAME.log.gz. An older log of
+// that name first becomes NAME.YYYYMMDDhhmmss.log.gz, with its own time, UTC
+// (reference section 4.6). Of the older ones the newest KeepEach stay; then the
+// oldest logs of any machine go until the directory is within its bounds.
+func (a *Archive) SaveLog(name, spooled string) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	stem := CleanName(strings.TrimSuffix(name, a.Suffix))
+	if stem == "" {
+		stem = "unknown"
+	}
+	name = stem + a.Suffix
+	root, files, err := a.open()
+	if err != nil {
+		return "", fmt.Errorf("save log %s: %w", name, err)
+	}
+	defer root.Close()
+	if i := slices.IndexFunc(files, func(f file) bool { return f.name == name }); i >= 0 {
+		if files[i].name, err = turn(root, files, files[i], stem, a.Suffix); err != nil {
+			return "", fmt.Errorf("save log %s: %w", name, err)
+		}
+	}
+	size, err := bring(root, name, spooled)
+	if err != nil {
+		return "", fmt.Errorf("save log %s: %w", name, err)
+	}
+	for _, old := range a.surplus(files, stem, size) {
+		if err := root.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return name, fmt.Errorf("remove old log %s: %w", old, err)
+		}
+	}
+	return name, nil
+}
+
+// turn gives the present log its dated name and answers it.
+func turn(root *os.Root, files []file, f file, stem, suffix string) (string, error) {
+	taken := func(name string) bool {
+		return slices.ContainsFunc(files, func(f file) bool { return f.name == name })
+	}
+	at := f.mtime
+	for {
+		dated := stem + "." + at.UTC().Format("20060102150405") + suffix
+		if !taken(dated) {
+			return dated, root.Rename(f.name, dated)
+		}
+		at = at.Add(time.Second) // two logs within one second
+	}
+}
+
+// bring moves the spooled file into root, copying when it is on another file
+// system.
+func bring(root *os.Root, name, spooled string) (int64, error) {
+	in, err := os.Open(spooled)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	out, err := renameio.NewPendingFile(name, renameio.WithRoot(root), renameio.WithPermissions(0o644))
+	if err != nil {
+		return 0, err
+	}
+	defer out.Cleanup()
+	n, err := io.Copy(out, in)
+	if err != nil {
+		return 0, err
+	}
+	return n, out.CloseAtomicallyReplace()
+}
+
+// surplus decides which old logs go, when a new one of size bytes has come.
+func (a *Archive) surplus(files []file, stem string, size int64) []string {
+	slices.SortFunc(files, func(x, y file) int { return cmp.Or(y.mtime.Compare(x.mtime), strings.Compare(y.name, x.name)) })
+	var gone []string
+	same, count, bytes := 0, 1, size
+	for _, f := range files { // newest first
+		mine := isDated(f.name, stem, a.Suffix)
+		if mine {
+			same++
+		}
+		if mine && same > a.KeepEach || count+1 > a.MaxFiles || bytes+f.bytes > a.MaxBytes {
+			gone = append(gone, f.name)
+			continue
+		}
+		count++
+		bytes += f.bytes
+	}
+	return gone
+}
+
+// isDated: name is STEM.YYYYMMDDhhmmss.log.gz.
+func isDated(name, stem, suffix string) bool {
+	date, ok := strings.CutPrefix(strings.TrimSuffix(name, suffix), stem+".")
+	_, err := time.Parse("20060102150405", date)
+	return ok && err == nil
+}

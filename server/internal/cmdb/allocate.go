@@ -1,0 +1,113 @@
+package cmdb
+
+import "edeploy/server/internal/literal"
+
+// Allocation is an entry that a machine takes.
+type Allocation struct {
+	File   *File         // the file to be written; the same one when nothing changes
+	Var    *literal.Dict // variables of the machine: bindings, entry, used = 1
+	Index  int           // which entry
+	Before *literal.Dict // the entry before
+	After  *literal.Dict // the entry as the machine holds it
+}
+
+// Allocate takes an entry for a machine (reference section 7.5): the first one
+// that holds all preferred values, used or not; else, unless forced, the first
+// that is not used. Values of the machine win over those of the entry.
+//
+// Preferred are the bindings of $$ variables, and forced is true, when there
+// are any; else nil, which means all of vars. taken, if not nil, tells which
+// entries other machines hold; they are never given.
+func (f *File) Allocate(vars, preferred *literal.Dict, forced bool, taken func(*literal.Dict) bool) (Allocation, error) {
+	if preferred == nil {
+		preferred = vars
+	}
+	if preferred.Len() == 0 {
+		return Allocation{}, ErrNoVariable
+	}
+	for i, e := range f.entries {
+		if IsIncluded(preferred, e.dict) && (taken == nil || !taken(e.dict)) {
+			return f.take(i, e.dict, vars), nil
+		}
+	}
+	if forced {
+		return Allocation{}, ErrNoEntry
+	}
+	for i, e := range f.entries {
+		if !f.Used(i) {
+			return f.take(i, e.dict, vars), nil
+		}
+	}
+	return Allocation{}, ErrExhausted
+}
+
+// take gives an entry, which was as before says, to a machine.
+func (f *File) take(i int, before, vars *literal.Dict) Allocation {
+	after := before.Clone()
+	after.Update(vars)
+	after.Set(usedKey, int64(1))
+	return Allocation{File: f.with(i, after), Var: after, Index: i, Before: before, After: after}
+}
+
+// Retake gives the entry that a machine holds to it again, with its variables
+// of now; false when the file no longer holds that entry.
+func (f *File) Retake(before, after, vars *literal.Dict) (Allocation, bool) {
+	i := f.held(before, after)
+	if i < 0 {
+		return Allocation{}, false
+	}
+	return f.take(i, returned(f.entries[i].dict, before, after), vars), true
+}
+
+// Free gives back the entry that a machine holds: what the machine changed is
+// undone, what an operator changed since stays. False: the file no longer
+// holds that entry, or somebody freed it.
+func (f *File) Free(before, after *literal.Dict) (*File, bool) {
+	i := f.held(before, after)
+	if i < 0 {
+		return f, false
+	}
+	return f.with(i, returned(f.entries[i].dict, before, after)), true
+}
+
+// held finds the entry that a machine holds: the one that is as the machine
+// left it, else the first used one that still has all that the machine wrote.
+func (f *File) held(before, after *literal.Dict) int {
+	for i, e := range f.entries {
+		if literal.Equal(e.dict, after) {
+			return i
+		}
+	}
+	wrote := new(literal.Dict)
+	for k, v := range after.All() {
+		if old, ok := before.Get(k); k != usedKey && (!ok || !literal.Equal(old, v)) {
+			wrote.Set(k, v)
+		}
+	}
+	if wrote.Len() == 0 {
+		return -1
+	}
+	for i, e := range f.entries {
+		if f.Used(i) && IsIncluded(wrote, e.dict) {
+			return i
+		}
+	}
+	return -1
+}
+
+// returned is an entry without what a machine wrote into it.
+func returned(now, before, after *literal.Dict) *literal.Dict {
+	out := now.Clone()
+	for k, v := range after.All() {
+		current, ok := now.Get(k)
+		if !ok || !literal.Equal(current, v) {
+			continue
+		}
+		if old, ok := before.Get(k); ok {
+			out.Set(k, old)
+		} else {
+			out.Delete(k)
+		}
+	}
+	return out
+}

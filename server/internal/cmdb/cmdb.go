@@ -1,0 +1,206 @@
+// Package cmdb reads, expands, allocates and writes the entries of a profile's
+// CMDB (reference section 7).
+//
+// The file is a list of dictionaries, or one call of generate that stands for
+// such a list until the file is first written. An entry that a machine took
+// has the key 'used' and, beside its own keys, everything the specs bound.
+package cmdb
+
+import (
+	"errors"
+	"strings"
+
+	"edeploy/server/internal/literal"
+)
+
+// Errors of Allocate; the first two have the original's texts.
+var (
+	ErrNoEntry   = errors.New("No entry matched in the CMDB, aborting.") //lint:ignore ST1005 the original's text
+	ErrExhausted = errors.New("No more entry in the CMDB, aborting.")    //lint:ignore ST1005 the original's text
+	// ErrNoVariable: nothing tells machines apart, so that all would get the
+	// first entry.
+	ErrNoVariable = errors.New("a profile with a CMDB needs at least one variable in its specs")
+)
+
+// usedKey marks an entry that a machine took; its value does not matter.
+const usedKey = "used"
+
+// File is a parsed CMDB. It is never changed: changes make a new one.
+type File struct {
+	name      string
+	text      string
+	synthetic bool // the text is a generate call
+	comments  bool // the text holds comments, which stay when an entry changes
+	entries   []entry
+}
+
+// entry is a dictionary of the file.
+type entry struct {
+	dict       *literal.Dict
+	start, end int    // its place in a text with comments
+	rendered   string // as it stands in a written file; "" when not needed yet
+}
+
+// Parse reads the text of a CMDB; a generate call is expanded. The error is a
+// *literal.Error.
+func Parse(name, text string) (*File, error) {
+	doc, err := literal.ParseCall(name, text, "generate")
+	if err != nil {
+		return nil, err
+	}
+	f := &File{name: name, text: text, comments: doc.Comments}
+	if doc.Call != nil {
+		f.synthetic = true
+		return f, f.expand(doc)
+	}
+	if _, ok := doc.Node.Value.(literal.List); !ok {
+		return nil, doc.ErrorAt(doc.Node.Start, "want a list of dictionaries or generate({...})")
+	}
+	for _, node := range doc.Node.Items {
+		dict, ok := node.Value.(*literal.Dict)
+		if !ok {
+			return nil, doc.ErrorAt(node.Start, "want a dictionary, got %s", literal.Repr(node.Value))
+		}
+		f.entries = append(f.entries, entry{dict: dict, start: node.Start, end: node.End})
+	}
+	return f, nil
+}
+
+// expand evaluates generate(model) or generate(model, prefix=TEXT).
+func (f *File) expand(doc *literal.Document) error {
+	var model, prefix *literal.Node
+	for i := range doc.Call.Args {
+		switch i {
+		case 0:
+			model = &doc.Call.Args[i]
+		case 1:
+			prefix = &doc.Call.Args[i]
+		default:
+			return doc.ErrorAt(doc.Call.Args[i].Start, "generate takes a model and a prefix")
+		}
+	}
+	for i := range doc.Call.Keywords {
+		switch k := &doc.Call.Keywords[i]; k.Name {
+		case "model":
+			model = &k.Node
+		case "prefix":
+			prefix = &k.Node
+		default:
+			return doc.ErrorAt(k.Node.Start, "generate has no argument %s", k.Name)
+		}
+	}
+	return f.generate(doc, model, prefix)
+}
+
+func (f *File) generate(doc *literal.Document, model, prefix *literal.Node) error {
+	if model == nil {
+		return doc.ErrorAt(doc.Node.Start, "generate needs a dictionary")
+	}
+	dict, ok := model.Value.(*literal.Dict)
+	if !ok {
+		return doc.ErrorAt(model.Start, "generate wants a dictionary, got %s", literal.Repr(model.Value))
+	}
+	start := ""
+	if prefix != nil {
+		if start, ok = prefix.Value.(string); !ok {
+			return doc.ErrorAt(prefix.Start, "the prefix of generate is a text, got %s", literal.Repr(prefix.Value))
+		}
+	}
+	entries, err := Generate(dict, start)
+	if err != nil {
+		return doc.ErrorAt(model.Start, "%v", err)
+	}
+	for _, e := range entries {
+		f.entries = append(f.entries, entry{dict: e})
+	}
+	return nil
+}
+
+// Len is the number of entries; a CMDB without any is no CMDB.
+func (f *File) Len() int { return len(f.entries) }
+
+// Entry is one entry; do not change it.
+func (f *File) Entry(i int) *literal.Dict { return f.entries[i].dict }
+
+// Used tells whether a machine took the entry.
+func (f *File) Used(i int) bool {
+	_, used := f.entries[i].dict.Get(usedKey)
+	return used
+}
+
+// Text is the file's text: as it was read, or as it is to be written.
+func (f *File) Text() string { return f.text }
+
+// Original is the text to keep beside the file (NAME.cmdb.orig) when it is
+// first rewritten: that of a generate call. It is "" for any other file.
+func (f *File) Original() string {
+	if f.synthetic {
+		return f.text
+	}
+	return ""
+}
+
+// with is the file with one entry replaced. A file with comments keeps its
+// text around the entry; any other is written as Python's pprint does.
+func (f *File) with(i int, dict *literal.Dict) *File {
+	if literal.Equal(f.entries[i].dict, dict) && !f.synthetic {
+		return f
+	}
+	if f.comments && !f.synthetic {
+		return f.splice(i, dict)
+	}
+	out := &File{name: f.name, entries: append([]entry(nil), f.entries...)}
+	out.entries[i] = entry{dict: dict}
+	out.render()
+	return out
+}
+
+func (f *File) splice(i int, dict *literal.Dict) *File {
+	e := f.entries[i]
+	column := e.start - strings.LastIndexByte(f.text[:e.start], '\n') - 1
+	text := f.text[:e.start] + literal.FormatAt(dict, column, 1) + f.text[e.end:]
+	out, err := Parse(f.name, text)
+	if err != nil {
+		panic("cmdb: own text is unreadable: " + err.Error())
+	}
+	return out
+}
+
+// shortList is the width up to which pprint writes a list on one line.
+const shortList = 80
+
+// render writes the text as pprint.pprint does. Entries keep their rendered
+// form, so that changing one entry of a long file is cheap.
+func (f *File) render() {
+	total := 0
+	for i := range f.entries {
+		e := &f.entries[i]
+		if e.rendered == "" {
+			e.rendered = literal.FormatAt(e.dict, 1, 1)
+		}
+		total += len(e.rendered)
+	}
+	if total <= 4*shortList {
+		f.text = literal.Format(f.list())
+		return
+	}
+	var b strings.Builder
+	b.Grow(total + 3*len(f.entries) + 2)
+	b.WriteByte('[')
+	for i, e := range f.entries {
+		if i > 0 {
+			b.WriteString(",\n ")
+		}
+		b.WriteString(e.rendered)
+	}
+	b.WriteString("]\n")
+	f.text = b.String()
+}
+
+func (f *File) list() literal.List {
+	list := make(literal.List, len(f.entries))
+	for i, e := range f.entries {
+		list[i] = e.dict
+	}
+	return list
+}

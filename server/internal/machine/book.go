@@ -1,0 +1,298 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"edeploy/server/wire"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrAmbiguous: the description fits two records equally well.
+	ErrAmbiguous = errors.New("two known machines fit equally well")
+	// ErrNameless: nothing in the description tells it from others.
+	ErrNameless = errors.New("nothing identifies the machine: no MAC address of a network adapter, no genuine UUID, no genuine serial")
+	// ErrStranger: no record fits, and another machine holds one of the addresses.
+	ErrStranger = errors.New("another machine is known by one of these MAC addresses")
+)
+
+// Book is all records, in memory. It is not safe for concurrent use.
+type Book struct {
+	records map[string]Record
+	byMAC   map[string][]string // present and former addresses -> ids
+	values  map[string]int      // genuine UUIDs and serial keys -> number of records
+}
+
+// NewBook fills a book.
+func NewBook(records ...Record) *Book {
+	b := &Book{map[string]Record{}, map[string][]string{}, map[string]int{}}
+	for _, r := range records {
+		b.Put(r)
+	}
+	return b
+}
+
+// Put adds or replaces a record.
+func (b *Book) Put(r Record) {
+	b.Remove(r.ID)
+	b.records[r.ID] = r
+	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
+		b.byMAC[mac] = append(b.byMAC[mac], r.ID)
+	}
+	for _, value := range values(r.Identity) {
+		b.values[value]++
+	}
+}
+
+// Remove takes a record out.
+func (b *Book) Remove(id string) {
+	r, ok := b.records[id]
+	if !ok {
+		return
+	}
+	delete(b.records, id)
+	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
+		b.byMAC[mac] = slices.DeleteFunc(b.byMAC[mac], func(other string) bool { return other == id })
+		if len(b.byMAC[mac]) == 0 {
+			delete(b.byMAC, mac)
+		}
+	}
+	for _, value := range values(r.Identity) {
+		if b.values[value]--; b.values[value] == 0 {
+			delete(b.values, value)
+		}
+	}
+}
+
+// values are the genuine SMBIOS values of an identity, as the index has them.
+func values(is wire.Identity) []string {
+	all := []string{genuineUUID(is.UUID), serialKey(is.Serial)}
+	return slices.DeleteFunc(all, func(v string) bool { return v == "" })
+}
+
+// Len is the number of records.
+func (b *Book) Len() int { return len(b.records) }
+
+// Get answers the record with this id.
+func (b *Book) Get(id string) (Record, bool) {
+	r, ok := b.records[id]
+	return r, ok
+}
+
+// All answers all records, by id.
+func (b *Book) All() []Record {
+	all := make([]Record, 0, len(b.records))
+	for _, r := range b.records {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(x, y Record) int { return strings.Compare(x.ID, y.ID) })
+	return all
+}
+
+// ByMAC answers the machine that has, or else the one that had, this address.
+func (b *Book) ByMAC(mac string) (Record, bool) {
+	mac = wire.NormalMAC(mac)
+	former, found := Record{}, false
+	for _, id := range b.byMAC[mac] {
+		r := b.records[id]
+		if slices.Contains(r.MACs, mac) {
+			return r, true
+		}
+		former, found = r, true
+	}
+	return former, found
+}
+
+// ByUUID answers the machine that has this genuine UUID, when only one has.
+func (b *Book) ByUUID(uuid string) (Record, bool) {
+	key := genuineUUID(uuid)
+	if key == "" || b.values[key] != 1 {
+		return Record{}, false
+	}
+	for _, r := range b.records {
+		if genuineUUID(r.UUID) == key {
+			return r, true
+		}
+	}
+	return Record{}, false
+}
+
+// Find decides which record belongs to a machine; false: none, it is new.
+func (b *Book) Find(is wire.Identity) (Record, bool, error) {
+	is.MACs = genuineMACs(is.MACs)
+	if len(is.MACs) == 0 {
+		return b.findWithoutMAC(is)
+	}
+	var best Record
+	var bestRel relation
+	tie := ""
+	for _, r := range b.candidates(is.MACs) {
+		rel := relate(r, is, weigh(r, is, b.unique))
+		if !rel.same {
+			continue
+		}
+		switch order := stronger(rel, bestRel); {
+		case best.ID == "" || order < 0:
+			best, bestRel, tie = r, rel, ""
+		case order == 0:
+			tie = r.ID
+		}
+	}
+	if tie != "" {
+		return Record{}, false, fmt.Errorf("%w: %s and %s, by the addresses %s: forget the wrong one", ErrAmbiguous, best.ID, tie, strings.Join(is.MACs, " "))
+	}
+	return best, best.ID != "", nil
+}
+
+// candidates are the records with an address in common, by id.
+func (b *Book) candidates(macs []string) []Record {
+	var ids []string
+	for _, mac := range macs {
+		ids = append(ids, b.byMAC[mac]...)
+	}
+	slices.Sort(ids)
+	var all []Record
+	for _, id := range slices.Compact(ids) {
+		all = append(all, b.records[id])
+	}
+	return all
+}
+
+// unique: no other record than r has the value. A value that r does not have
+// itself never gets here.
+func (b *Book) unique(r Record, value string) bool { return b.values[value] <= 1 }
+
+// findWithoutMAC knows a machine again that has no network adapter: by UUID
+// and serial, both as before, and only among machines of its kind.
+func (b *Book) findWithoutMAC(is wire.Identity) (Record, bool, error) {
+	if len(values(is)) == 0 {
+		return Record{}, false, ErrNameless
+	}
+	for _, r := range b.All() {
+		if len(r.MACs)+len(r.FormerMACs) == 0 && slices.Equal(values(r.Identity), values(is)) {
+			return r, true, nil
+		}
+	}
+	return Record{}, false, nil
+}
+
+// Admission is what a description changes in the book; nothing is changed
+// before the caller puts the records.
+type Admission struct {
+	Record Record   // the machine, with the identity it shows now
+	New    bool     // it was not known
+	Others []Record // machines that lost an address to it
+}
+
+// Admit decides which machine a full description (an upload) belongs to, or
+// makes a new record. Its addresses belong to it alone from now on.
+func (b *Book) Admit(is wire.Identity) (Admission, error) {
+	r, known, err := b.Find(is)
+	if err != nil {
+		return Admission{}, err
+	}
+	is.MACs = genuineMACs(is.MACs)
+	if !known {
+		r = Record{ID: b.newID(is), State: Unknown, Boot: Auto}
+	}
+	r.FormerMACs = former(r, is.MACs)
+	r.Identity = is
+	return Admission{Record: r, New: !known, Others: b.losers(r)}, nil
+}
+
+// maxFormer bounds the addresses of adapters that are gone.
+const maxFormer = 16
+
+func former(r Record, now []string) []string {
+	var all []string
+	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
+		if !slices.Contains(now, mac) && len(all) < maxFormer {
+			all = append(all, mac)
+		}
+	}
+	return all
+}
+
+// losers are the other records that have one of r's present addresses,
+// without it.
+func (b *Book) losers(r Record) []Record {
+	var all []Record
+	for _, other := range b.candidates(r.MACs) {
+		if other.ID == r.ID {
+			continue
+		}
+		taken := func(mac string) bool { return slices.Contains(r.MACs, mac) }
+		other.MACs = slices.DeleteFunc(slices.Clone(other.MACs), taken)
+		other.FormerMACs = slices.DeleteFunc(slices.Clone(other.FormerMACs), taken)
+		all = append(all, other)
+	}
+	return all
+}
+
+// Notice decides which machine a report belongs to. A report may know a part
+// of the addresses only (drivers are still loading), so it adds addresses and
+// never takes one from another machine.
+func (b *Book) Notice(is wire.Identity) (Admission, error) {
+	r, known, err := b.Find(is)
+	if err != nil {
+		return Admission{}, err
+	}
+	macs := genuineMACs(is.MACs)
+	if !known {
+		if others := b.candidates(macs); len(others) > 0 {
+			return Admission{}, fmt.Errorf("%w: %s", ErrStranger, others[0].ID)
+		}
+		is.MACs = macs
+		return Admission{Record: Record{ID: b.newID(is), Identity: is, State: Unknown, Boot: Auto}, New: true}, nil
+	}
+	for _, mac := range macs {
+		if len(b.byMAC[mac]) == 0 {
+			r.MACs = append(slices.Clip(r.MACs), mac)
+		}
+	}
+	return Admission{Record: r}, nil
+}
+
+// newID makes an id that no record has: from the first MAC address, else from
+// UUID or serial.
+func (b *Book) newID(is wire.Identity) string {
+	name := "serial-" + is.Serial
+	switch {
+	case len(is.MACs) > 0:
+		name = is.MACs[0]
+	case genuineUUID(is.UUID) != "":
+		name = "uuid-" + is.UUID
+	}
+	name = safe(name)
+	id := name
+	for n := 2; ; n++ {
+		if _, taken := b.records[id]; !taken {
+			return id
+		}
+		id = name + "-" + strconv.Itoa(n)
+	}
+}
+
+// safe makes a file name of it: letters, digits, dot, dash, underscore.
+func safe(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if idCharacter(c) {
+			return c
+		}
+		return '-'
+	}, strings.ToLower(s))
+	return s[:min(len(s), 80)]
+}
+
+func idCharacter(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
+}
+
+// ValidID tells whether s can be the id of a record.
+func ValidID(s string) bool {
+	return s != "" && len(s) <= 100 && s[0] != '.' && !strings.ContainsFunc(s, func(c rune) bool { return !idCharacter(c) })
+}

@@ -1,0 +1,8 @@
+package machine
+
+// Doors for the tables of the decisions.
+var (
+	GenuineSerial = genuineSerial
+	GenuineUUID   = genuineUUID
+	GenuineMACs   = genuineMACs
+)

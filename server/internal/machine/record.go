@@ -1,0 +1,119 @@
+// Package machine says which machine is speaking and what is known about it.
+//
+// A machine is known by its MAC addresses. UUID and serial only support or
+// contradict what the MAC addresses say: in the field they are often zero,
+// placeholders of the board maker, or the same on a whole pallet.
+package machine
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"edeploy/server/internal/assign"
+	"edeploy/server/wire"
+)
+
+// State is where a machine stands.
+type State string
+
+// The states.
+const (
+	Unknown    State = "unknown"    // it has been seen, nothing was handed out
+	Installing State = "installing" // it has a configuration and works on it
+	Installed  State = "installed"  // it reported that it is good: it boots its own disk
+	Failed     State = "failed"     // its last installation failed
+)
+
+// Boot is what the operator wants a machine to boot.
+type Boot string
+
+// The wishes.
+const (
+	Auto      Boot = "auto"      // what its state says
+	Reinstall Boot = "reinstall" // install again; ends when the machine asks for its configuration
+	Rescue    Boot = "rescue"
+	Hold      Boot = "hold"
+	Local     Boot = "local"
+)
+
+// ParseBoot reads a wish.
+func ParseBoot(s string) (Boot, error) {
+	switch b := Boot(s); b {
+	case Auto, Reinstall, Rescue, Hold, Local:
+		return b, nil
+	}
+	return "", fmt.Errorf("boot action %q: want reinstall, rescue, hold, local or auto", s)
+}
+
+// Record is all that is kept about one machine, as one JSON document.
+type Record struct {
+	ID string `json:"id"` // from its first MAC address; never changes
+	wire.Identity
+	FormerMACs   []string      `json:"former_macs,omitempty"` // adapters it had once
+	Name         string        `json:"name,omitempty"`        // sysname: product, serial, MAC
+	Section      string        `json:"section,omitempty"`     // deployment of its last upload
+	State        State         `json:"state"`
+	Since        time.Time     `json:"since"` // when it came into this state
+	Boot         Boot          `json:"boot"`
+	Image        wire.ImageRef `json:"image,omitzero"`
+	LastError    string        `json:"last_error,omitempty"`
+	Allocation   *Allocation   `json:"allocation,omitempty"`
+	HardwareFile string        `json:"hardware_file,omitempty"` // name of its saved description
+}
+
+// Allocation is what a machine holds: a profile, perhaps a count and a CMDB
+// entry.
+type Allocation struct {
+	assign.Holding
+	Section string    `json:"section"` // deployment it was taken from
+	Var     string    `json:"var"`     // the variables it was given, a dictionary in Python syntax
+	Given   time.Time `json:"given"`   // first time
+	Asked   int       `json:"asked"`   // times it was handed out
+}
+
+// BootAction is what the machine boots next.
+func (r Record) BootAction() wire.BootAction {
+	switch r.Boot {
+	case Rescue:
+		return wire.BootRescue
+	case Hold:
+		return wire.BootHold
+	case Local:
+		return wire.BootLocal
+	case Reinstall:
+		return wire.BootInstall
+	}
+	if r.State == Installed {
+		return wire.BootLocal
+	}
+	return wire.BootInstall
+}
+
+// Encode writes the record as the text of its document.
+func (r Record) Encode() ([]byte, error) {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode record of machine %s: %w", r.ID, err)
+	}
+	return append(text, '\n'), nil
+}
+
+// Decode reads a record.
+func Decode(text []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, err
+	}
+	if !ValidID(r.ID) {
+		return r, fmt.Errorf("id %q is no machine id", r.ID)
+	}
+	if _, err := ParseBoot(string(r.Boot)); err != nil {
+		return r, err
+	}
+	switch r.State {
+	case Unknown, Installing, Installed, Failed:
+		return r, nil
+	}
+	return r, fmt.Errorf("state %q: want unknown, installing, installed or failed", r.State)
+}

@@ -1,0 +1,221 @@
+// Package match finds which facts of a machine fit the lines of a specs file
+// (reference section 5).
+//
+// A spec line is a tuple of four fields. Each is literal text, a variable
+// ($name, or $$name which selects the CMDB entry), a helper such as gt(4), or
+// a variable with a helper ($size=gt(4)). Every line takes one fact of the
+// description; a fact is taken once; a variable has one value everywhere.
+//
+// Which facts are taken decides which disk is formatted, so the result is the
+// original's wherever the original finds one: its search, with the rejected
+// fact moved to the end of the list, is followed exactly (original.go). What
+// the original cannot find is found by a complete search (complete.go). Both
+// are guided by a solver that proves quickly that no choice can fit
+// (solve.go), so that a failing profile is cheap.
+package match
+
+import (
+	"maps"
+	"strings"
+
+	"edeploy/server/wire"
+)
+
+// Bindings are the variables of a match: name without its dollar sign -> value
+// as it stands in the fact (string, int64, float64, bool or nil).
+type Bindings map[string]any
+
+// Result is the outcome of matching one machine against one specs file.
+type Result struct {
+	OK       bool
+	Bindings Bindings // all variables
+	Strict   Bindings // those written $$name: they select the CMDB entry
+	Facts    []int    // for every spec, the index of the fact it took
+	Failure  *Failure // why not; nil when OK
+}
+
+// Failure says why a machine does not fit a specs file.
+type Failure struct {
+	Line       int      // line in the specs file of the first spec that finds no fact, whatever the specs before it take
+	Spec       string   // the spec as written there
+	Bound      Bindings // what the specs before it bound
+	TooComplex bool     // the search was given up at its bound
+	First      Bindings // bindings of the first attempt; strict ones with their second dollar sign, as the original leaves them
+}
+
+// Match finds facts for all specs.
+func Match(h wire.Hardware, s *Specs) Result { return NewIndex(h).Match(s) }
+
+// Match finds facts for all specs.
+func (ix *Index) Match(s *Specs) Result {
+	p := newProblem(ix, s)
+	out := p.search()
+	if out.verdict == yes {
+		all, strict := p.result(out.taken)
+		return Result{OK: true, Bindings: all, Strict: strict, Facts: factNumbers(out.taken)}
+	}
+	line := s.specs[out.failed]
+	bound, _ := p.result(out.taken)
+	return Result{Failure: &Failure{
+		Line: line.line, Spec: line.text, Bound: bound, TooComplex: out.verdict == unknown, First: p.bind(out.first),
+	}}
+}
+
+// outcome is what a search found.
+type outcome struct {
+	verdict verdict  // unknown: the search was given up
+	taken   []choice // a fact for every spec, or for those before the failed one
+	failed  int      // the first spec that cannot be satisfied together with those before it
+	first   []choice // what the first attempt took
+}
+
+// search finds a fact for every spec, cheap ways first.
+func (p *problem) search() outcome {
+	n := len(p.s.specs)
+	exacting := p.ix.mixed || p.s.differs
+	first := p.greedy(exacting)
+	if len(first) == n {
+		return outcome{verdict: yes, taken: first}
+	}
+	tolerant := first
+	if exacting {
+		tolerant = p.greedy(false)
+	}
+	solved := outcome{verdict: yes, taken: tolerant}
+	if len(tolerant) < n {
+		solved = p.firstUnsatisfiable(tolerant)
+	}
+	if solved.verdict == no {
+		solved.first = first
+		return solved
+	}
+	if taken := p.retrace(exacting, len(tolerant) == n); taken != nil {
+		return outcome{verdict: yes, taken: taken}
+	}
+	if solved.verdict == yes && len(tolerant) == n {
+		return solved
+	}
+	out := p.complete()
+	if out.verdict == unknown && solved.verdict == yes {
+		return solved // not the original's order, but a good answer
+	}
+	if out.verdict != yes {
+		out.first, out.failed, out.taken = first, max(out.failed, len(tolerant)), tolerant
+	}
+	return out
+}
+
+// retrace follows the original, first exactly, then with our reading of types
+// and helpers (unless a single pass is known to do), then without its limit.
+func (p *problem) retrace(exacting, passes bool) []choice {
+	p.prepare()
+	if exacting {
+		if taken := p.original(true, originalDepth); taken != nil || passes {
+			return taken
+		}
+	}
+	if taken := p.original(false, originalDepth); taken != nil {
+		return taken
+	}
+	return p.original(false, originalDepth+len(p.order))
+}
+
+// result turns taken facts into bindings.
+func (p *problem) result(taken []choice) (all, strict Bindings) {
+	all, strict = Bindings{}, Bindings{}
+	raw := p.bind(taken)
+	for name, v := range raw {
+		if !strings.HasPrefix(name, "$") {
+			all[name] = v
+		}
+	}
+	for name, v := range raw {
+		if plain, ok := strings.CutPrefix(name, "$"); ok {
+			all[plain], strict[plain] = v, v
+		}
+	}
+	return all, strict
+}
+
+// bind replays the choices: names as in the search, strict ones with a dollar
+// sign.
+func (p *problem) bind(taken []choice) Bindings {
+	bound := Bindings{}
+	for i, c := range taken {
+		if c.exact {
+			continue
+		}
+		fresh := Bindings{}
+		fact := p.ix.facts[c.fact]
+		for _, u := range p.s.specs[i].uses {
+			name := p.s.names[u.variable]
+			if _, ok := bound[name]; !ok {
+				fresh[name] = fieldValue(fact, u.field)
+			}
+		}
+		maps.Copy(bound, fresh)
+	}
+	return bound
+}
+
+func factNumbers(taken []choice) []int {
+	numbers := make([]int, len(taken))
+	for i, c := range taken {
+		numbers[i] = int(c.fact)
+	}
+	return numbers
+}
+
+func fieldValue(f wire.Fact, field int) any {
+	switch field {
+	case 0:
+		return f.Category
+	case 1:
+		return f.ID
+	case 2:
+		return f.Field
+	}
+	return f.Value
+}
+
+// One finds the first fact that the first spec takes when the given variables
+// are bound already (reference section 5.2): the number of the fact and the
+// bindings with the new ones, strict names with their second dollar sign.
+func One(h wire.Hardware, s *Specs, bound Bindings) (fact int, after Bindings, ok bool) {
+	p := newProblem(NewIndex(h), s.first(1))
+	after = maps.Clone(bound)
+	if after == nil {
+		after = Bindings{}
+	}
+	for _, exacting := range []bool{true, false} {
+		state := p.start(bound, exacting)
+		if c := p.choose(0, state, exacting); c.fact >= 0 {
+			for name, v := range p.bind([]choice{c}) {
+				if _, ok := after[name]; !ok {
+					after[name] = v
+				}
+			}
+			return int(c.fact), after, true
+		}
+	}
+	return -1, after, false
+}
+
+// All collects every fact that the first spec takes, one after the other
+// (reference section 5.5): each variable becomes the list of its values, in
+// order.
+func All(h wire.Hardware, s *Specs) (lists map[string][]any, ok bool) {
+	left := append(wire.Hardware(nil), h...)
+	lists = make(map[string][]any)
+	for {
+		fact, bound, found := One(left, s, nil)
+		if !found {
+			return lists, ok
+		}
+		for name, v := range bound {
+			lists[name] = append(lists[name], v)
+		}
+		left = append(left[:fact], left[fact+1:]...)
+		ok = true
+	}
+}

@@ -1,0 +1,312 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+)
+
+// Dir is a Store in directories: one per collection. Every file is replaced
+// whole. A commit of several documents is first written, whole and synced, to
+// the file "journal" in the journal directory; then the documents are
+// replaced; then the journal is removed. Whatever kills the process in
+// between, the next OpenDir (or the next Commit) finishes the work.
+//
+// One process may use a journal directory at a time; the caller sees to that.
+type Dir struct {
+	mu          sync.Mutex
+	journal     *os.Root
+	collections map[string]*os.Root
+	pending     bool // a journal could not be worked off yet
+
+	step func(what string) error // see OpenDirSteps
+}
+
+// Recovery says what OpenDir found of a commit that was cut short.
+type Recovery struct {
+	Outcome Outcome
+	Names   []string // the documents of the commit
+	Edited  []string // documents left alone because somebody edited them meanwhile
+}
+
+// Outcome is how an interrupted commit ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Nothing  Outcome = "nothing"  // no commit was interrupted
+	Finished Outcome = "finished" // all its changes are made
+	Undone   Outcome = "undone"   // none of its changes is made
+)
+
+// OpenDir opens the directories, which exist, and finishes an interrupted
+// commit. When a document was edited since by somebody else, the edit stays
+// and the other changes of that commit are taken back: nobody was told yet
+// that they had been made.
+func OpenDir(journal string, collections map[string]string) (*Dir, Recovery, error) {
+	return OpenDirSteps(journal, collections, func(string) error { return nil })
+}
+
+// OpenDirSteps is OpenDir with a function that is called before every change
+// of the file system, with its name; an error stops the work there. Tests cut
+// the power with it.
+func OpenDirSteps(journal string, collections map[string]string, step func(string) error) (*Dir, Recovery, error) {
+	d := &Dir{collections: map[string]*os.Root{}, step: step}
+	var err error
+	if d.journal, err = os.OpenRoot(journal); err != nil {
+		return nil, Recovery{}, fmt.Errorf("open state directory: %w", err)
+	}
+	for name, path := range collections {
+		root, err := os.OpenRoot(path)
+		if err != nil {
+			d.Close()
+			return nil, Recovery{}, fmt.Errorf("open directory of %s: %w", name, err)
+		}
+		d.collections[name] = root
+		sweep(root)
+	}
+	sweep(d.journal)
+	recovery, err := d.recover()
+	if err != nil {
+		d.Close()
+		return nil, recovery, err
+	}
+	return d, recovery, nil
+}
+
+// Close closes the directories.
+func (d *Dir) Close() error {
+	errs := []error{d.journal.Close()}
+	for _, root := range d.collections {
+		errs = append(errs, root.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// leftover matches the temporary files of renameio for our documents.
+var leftover = regexp.MustCompile(`^\.(state|journal|.+\.(cmdb|orig|json))[0-9]{6,}$`)
+
+// sweep removes temporary files that a killed process left.
+func sweep(root *os.Root) {
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && leftover.MatchString(e.Name()) {
+			_ = root.Remove(e.Name()) // only tidiness: the name is never read
+		}
+	}
+}
+
+// Get reads a document.
+func (d *Dir) Get(name string) (Document, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.settle(); err != nil {
+		return Document{}, err
+	}
+	return d.get(name)
+}
+
+func (d *Dir) get(name string) (Document, error) {
+	root, file, err := d.locate(name)
+	if err != nil {
+		return Document{}, err
+	}
+	text, err := readFile(root, file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Document{}, fmt.Errorf("%s: %w", name, ErrNotExist)
+	case err != nil:
+		return Document{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	return Document{name, text, VersionOf(text)}, nil
+}
+
+func (d *Dir) locate(name string) (*os.Root, string, error) {
+	collection, file, err := splitName(name)
+	if err != nil {
+		return nil, "", err
+	}
+	root := d.collections[collection]
+	if root == nil {
+		return nil, "", fmt.Errorf("document %s: no directory for the collection %s", name, collection)
+	}
+	return root, file, nil
+}
+
+func readFile(root *os.Root, file string) ([]byte, error) {
+	// Without O_NONBLOCK a fifo in the directory would hold us for ever.
+	f, err := root.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", file)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, MaxDocumentBytes+1))
+	if err == nil && len(text) > MaxDocumentBytes {
+		err = fmt.Errorf("%s has more than %d bytes", file, MaxDocumentBytes)
+	}
+	return text, err
+}
+
+// List names the documents of one collection: its regular files without those
+// whose name starts with a dot.
+func (d *Dir) List(collection string) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.settle(); err != nil {
+		return nil, err
+	}
+	root := d.collections[collection]
+	if root == nil {
+		return nil, fmt.Errorf("no directory for the collection %s", collection)
+	}
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", collection, err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, collection+"/"+e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Commit makes all changes or none.
+func (d *Dir) Commit(changes ...Change) error {
+	if err := checkChanges(changes); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.settle(); err != nil {
+		return err
+	}
+	intents, err := d.intend(changes)
+	if err != nil || len(intents) == 0 {
+		return err
+	}
+	if len(intents) == 1 { // one file is replaced whole anyway
+		return d.put(intents[0].Name, intents[0].Text, intents[0].Delete)
+	}
+	d.pending = true // an error may come after the journal got its name
+	if err := d.writeJournal(intents); err != nil {
+		return err
+	}
+	for _, in := range intents {
+		if err := d.put(in.Name, in.Text, in.Delete); err != nil {
+			return err
+		}
+	}
+	return d.removeJournal()
+}
+
+// intend checks the versions and keeps the old texts.
+func (d *Dir) intend(changes []Change) ([]intent, error) {
+	var intents []intent
+	for _, c := range changes {
+		is, err := d.get(c.Name)
+		if err != nil && !errors.Is(err, ErrNotExist) {
+			return nil, err
+		}
+		if is.Version != c.Was {
+			return nil, fmt.Errorf("%s: %w", c.Name, ErrConflict)
+		}
+		if c.becomes() != c.Was {
+			intents = append(intents, intent{Change: c, Old: is.Text})
+		}
+	}
+	return intents, nil
+}
+
+// put replaces or removes one document, durably.
+func (d *Dir) put(name string, text []byte, remove bool) error {
+	root, file, err := d.locate(name)
+	if err != nil {
+		return err
+	}
+	if remove {
+		return d.remove(root, file)
+	}
+	return d.replace(root, file, text, 0o644)
+}
+
+func (d *Dir) replace(root *os.Root, file string, text []byte, mode os.FileMode) error {
+	if err := d.step("write " + file); err != nil {
+		return err
+	}
+	f, err := renameio.NewPendingFile(file, renameio.WithRoot(root), renameio.WithPermissions(mode), renameio.WithExistingPermissions())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	defer f.Cleanup()
+	keepOwner(root, file, f.File)
+	if _, err := f.Write(text); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	if err := d.step("rename " + file); err != nil {
+		return err
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return d.sync(root, file)
+}
+
+// keepOwner gives the new file to the owner of the old one, so that an
+// operator can still edit what a daemon that runs as root has replaced.
+func keepOwner(root *os.Root, file string, f *os.File) {
+	info, err := root.Stat(file)
+	if err != nil {
+		return
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		_ = f.Chown(int(st.Uid), int(st.Gid)) // not permitted unless root; the file is right all the same
+	}
+}
+
+func (d *Dir) remove(root *os.Root, file string) error {
+	if err := d.step("remove " + file); err != nil {
+		return err
+	}
+	if err := root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", file, err)
+	}
+	return d.sync(root, file)
+}
+
+// sync makes a rename or a removal durable.
+func (d *Dir) sync(root *os.Root, file string) error {
+	if err := d.step("sync the directory of " + file); err != nil {
+		return err
+	}
+	dir, err := root.Open(".")
+	if err != nil {
+		return fmt.Errorf("sync the directory of %s: %w", file, err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync the directory of %s: %w", file, err)
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package store_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/server/internal/store"
+	"edeploy/server/internal/store/storetest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDir(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, newPlace(t)) })
+}
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return store.NewMemory() })
+}
+
+// place is the directories of a store.
+type place struct{ journal, a, b string }
+
+func newPlace(t *testing.T) place {
+	p := place{t.TempDir(), t.TempDir(), t.TempDir()}
+	return p
+}
+
+func (p place) collections() map[string]string { return map[string]string{"a": p.a, "b": p.b} }
+
+func open(t *testing.T, p place) *store.Dir {
+	t.Helper()
+	d, _, err := store.OpenDir(p.journal, p.collections())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+var errPower = errors.New("power cut")
+
+// cutAfter lets n changes of the file system through and fails for ever after.
+func cutAfter(n int) func(string) error {
+	return func(string) error {
+		if n == 0 {
+			return errPower
+		}
+		n--
+		return nil
+	}
+}
+
+func (p place) write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.a, file), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// contents is every file of the store by name, "journal" for the journal.
+func (p place) contents(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for prefix, dir := range map[string]string{"": p.journal, "a/": p.a, "b/": p.b} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[prefix+e.Name()] = string(text)
+		}
+	}
+	return all
+}
+
+// transaction changes one document, makes one and removes one.
+func transaction() []store.Change {
+	return []store.Change{
+		{Name: "a/state", Was: store.VersionOf([]byte("old")), Text: []byte("new")},
+		{Name: "b/made.json", Text: []byte("made")},
+		{Name: "a/gone.json", Was: store.VersionOf([]byte("gone")), Delete: true},
+	}
+}
+
+var (
+	before = map[string]string{"a/state": "old", "a/gone.json": "gone"}
+	after  = map[string]string{"a/state": "new", "b/made.json": "made"}
+)
+
+// TestPowerCut cuts the power before every single change of the file system
+// during a commit, and again before every single one during the recovery.
+func TestPowerCut(t *testing.T) {
+	sawBefore, sawAfter := 0, 0
+	for n := 0; ; n++ {
+		p := newPlace(t)
+		p.write(t, "state", "old")
+		p.write(t, "gone.json", "gone")
+		d, _, err := store.OpenDirSteps(p.journal, p.collections(), cutAfter(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := d.Commit(transaction()...)
+		d.Close()
+		for m := 0; ; m++ { // the power also fails during the recovery
+			d, _, err := store.OpenDirSteps(p.journal, p.collections(), cutAfter(m))
+			if err == nil {
+				d.Close()
+				break
+			}
+			if !errors.Is(err, errPower) {
+				t.Fatal(err)
+			}
+		}
+		got := p.contents(t)
+		switch {
+		case cmp.Equal(got, before) && cut != nil:
+			sawBefore++
+		case cmp.Equal(got, after):
+			sawAfter++
+		default:
+			t.Fatalf("power cut before change %d (%v): neither all nor nothing: %v", n, cut, got)
+		}
+		if cut == nil {
+			break
+		}
+	}
+	if sawBefore < 2 || sawAfter < 5 {
+		t.Errorf("the power cuts were not spread: %d ended before, %d after", sawBefore, sawAfter)
+	}
+}
+
+// TestDiskTrouble: the file system refuses once, the process lives on.
+func TestDiskTrouble(t *testing.T) {
+	for n := 0; ; n++ {
+		p := newPlace(t)
+		p.write(t, "state", "old")
+		p.write(t, "gone.json", "gone")
+		calls := -1
+		d, _, err := store.OpenDirSteps(p.journal, p.collections(), func(string) error {
+			calls++
+			if calls == n {
+				return errPower
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trouble := d.Commit(transaction()...)
+		state, err := d.Get("a/state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		want := map[string]map[string]string{"old": before, "new": after}[string(state.Text)]
+		if diff := cmp.Diff(want, p.contents(t)); diff != "" {
+			t.Fatalf("trouble at change %d (-want +got):\n%s", n, diff)
+		}
+		if trouble == nil {
+			return
+		}
+	}
+}
+
+// TestEditedMeanwhile: between the power cut and the restart the operator
+// edits a document of the interrupted commit. The edit stays.
+func TestEditedMeanwhile(t *testing.T) {
+	for n := range 20 {
+		p := newPlace(t)
+		p.write(t, "state", "old")
+		p.write(t, "gone.json", "gone")
+		d, _, err := store.OpenDirSteps(p.journal, p.collections(), cutAfter(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := d.Commit(transaction()...)
+		d.Close()
+		if cut == nil {
+			return
+		}
+		_, journalErr := os.Stat(filepath.Join(p.journal, "journal"))
+		p.write(t, "state", "edited")
+		d, recovery, err := store.OpenDir(p.journal, p.collections())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		want := map[string]string{"a/state": "edited", "a/gone.json": "gone"}
+		if _, err := os.Stat(filepath.Join(p.b, "made.json")); err == nil && journalErr != nil {
+			want = map[string]string{"a/state": "edited", "b/made.json": "made"} // the commit was over
+		}
+		if diff := cmp.Diff(want, p.contents(t)); diff != "" {
+			t.Errorf("cut at %d (-want +got):\n%s", n, diff)
+		}
+		if journalErr == nil && (recovery.Outcome != store.Undone || !cmp.Equal(recovery.Edited, []string{"a/state"})) {
+			t.Errorf("cut at %d: recovery %+v does not say that a/state was edited", n, recovery)
+		}
+	}
+	t.Error("no commit came to its end")
+}
+
+func TestDirRefusesNamesOutside(t *testing.T) {
+	d := open(t, newPlace(t))
+	for _, name := range []string{"a/../x", "a//etc/passwd", "c/x", "a/sub/x"} {
+		if err := d.Commit(store.Change{Name: name, Text: []byte("x")}); err == nil {
+			t.Errorf("commit of %s: no error", name)
+		}
+	}
+}
+
+func TestDamagedJournal(t *testing.T) {
+	p := newPlace(t)
+	if err := os.WriteFile(filepath.Join(p.journal, "journal"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := store.OpenDir(p.journal, p.collections())
+	if err == nil || !strings.Contains(err.Error(), "journal of the state directory is damaged") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestKeepsModeOfEditedFile(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "state", "old")
+	if err := os.Chmod(filepath.Join(p.a, "state"), 0o664); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, p)
+	if err := d.Commit(store.Change{Name: "a/state", Was: store.VersionOf([]byte("old")), Text: []byte("new")}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(p.a, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o664 {
+		t.Errorf("mode is %v, want 0664", info.Mode().Perm())
+	}
+}
+
+func TestSweepsLeftovers(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, ".state1234567890", "torn")
+	p.write(t, ".bashrc", "mine")
+	open(t, p)
+	if diff := cmp.Diff(map[string]string{"a/.bashrc": "mine"}, p.contents(t)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

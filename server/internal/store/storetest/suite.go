@@ -1,0 +1,176 @@
+// Package storetest is the suite that every store.Store passes.
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+
+	"edeploy/server/internal/store"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Run runs the suite. open answers an empty store with the collections "a"
+// and "b".
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	for name, test := range map[string]func(*testing.T, store.Store){
+		"absent documents":     absent,
+		"make, change, remove": lifeCycle,
+		"all or none":          allOrNone,
+		"bad names":            badNames,
+		"too large":            tooLarge,
+		"listing":              listing,
+		"own copies":           ownCopies,
+		"counting in parallel": counting,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func absent(t *testing.T, s store.Store) {
+	if _, err := s.Get("a/none"); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("Get of an absent document: got %v, want ErrNotExist", err)
+	}
+	if err := s.Commit(store.Change{Name: "a/none", Was: store.VersionOf(nil), Text: []byte("x")}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("change of an absent document: got %v, want ErrConflict", err)
+	}
+	if err := s.Commit(); err != nil {
+		t.Errorf("empty commit: %v", err)
+	}
+}
+
+func lifeCycle(t *testing.T, s store.Store) {
+	mustCommit(t, s, store.Change{Name: "a/x", Text: []byte("one")})
+	one := mustGet(t, s, "a/x", "one")
+	mustCommit(t, s, store.Change{Name: "a/x", Was: one, Text: []byte("two")})
+	two := mustGet(t, s, "a/x", "two")
+	if err := s.Commit(store.Change{Name: "a/x", Was: one, Text: []byte("three")}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("change of an old version: got %v, want ErrConflict", err)
+	}
+	if err := s.Commit(store.Change{Name: "a/x", Was: one, Delete: true}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("removal of an old version: got %v, want ErrConflict", err)
+	}
+	mustCommit(t, s, store.Change{Name: "a/x", Was: two, Delete: true})
+	if _, err := s.Get("a/x"); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("Get after the removal: got %v, want ErrNotExist", err)
+	}
+	mustCommit(t, s, store.Change{Name: "a/x", Text: nil})
+	mustGet(t, s, "a/x", "")
+}
+
+func allOrNone(t *testing.T, s store.Store) {
+	mustCommit(t, s, store.Change{Name: "a/x", Text: []byte("x")}, store.Change{Name: "b/y", Text: []byte("y")})
+	x := mustGet(t, s, "a/x", "x")
+	err := s.Commit(
+		store.Change{Name: "a/x", Was: x, Text: []byte("x2")},
+		store.Change{Name: "a/new", Text: []byte("new")},
+		store.Change{Name: "b/y", Was: x, Text: []byte("y2")})
+	if !errors.Is(err, store.ErrConflict) {
+		t.Fatalf("got %v, want ErrConflict", err)
+	}
+	mustGet(t, s, "a/x", "x")
+	mustGet(t, s, "b/y", "y")
+	if _, err := s.Get("a/new"); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("a refused commit made a document: %v", err)
+	}
+}
+
+func badNames(t *testing.T, s store.Store) {
+	for _, name := range []string{"", "a", "a/", "/x"} {
+		if err := s.Commit(store.Change{Name: name, Text: []byte("x")}); err == nil {
+			t.Errorf("commit of %q: no error", name)
+		}
+		if _, err := s.Get(name); err == nil {
+			t.Errorf("get of %q: no error", name)
+		}
+	}
+	if err := s.Commit(store.Change{Name: "a/x", Text: []byte("1")}, store.Change{Name: "a/x", Text: []byte("2")}); err == nil {
+		t.Error("the same document twice in one commit: no error")
+	}
+}
+
+func tooLarge(t *testing.T, s store.Store) {
+	if err := s.Commit(store.Change{Name: "a/x", Text: make([]byte, store.MaxDocumentBytes+1)}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func listing(t *testing.T, s store.Store) {
+	mustCommit(t, s, store.Change{Name: "a/2", Text: []byte("2")}, store.Change{Name: "a/1", Text: []byte("1")}, store.Change{Name: "b/3", Text: []byte("3")})
+	got, err := s.List("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a/1", "a/2"}, got); diff != "" {
+		t.Errorf("List (-want +got):\n%s", diff)
+	}
+}
+
+func ownCopies(t *testing.T, s store.Store) {
+	text := []byte("text")
+	mustCommit(t, s, store.Change{Name: "a/x", Text: text})
+	text[0] = 'T'
+	got, err := s.Get("a/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Text[1] = 'E'
+	mustGet(t, s, "a/x", "text")
+}
+
+// counting: many writers that retry lose no increment.
+func counting(t *testing.T, s store.Store) {
+	const writers, rounds = 8, 10
+	mustCommit(t, s, store.Change{Name: "a/count", Text: []byte("0")})
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for range rounds {
+				if err := increment(s); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	mustGet(t, s, "a/count", fmt.Sprint(writers*rounds))
+}
+
+func increment(s store.Store) error {
+	for {
+		is, err := s.Get("a/count")
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(string(is.Text))
+		if err != nil {
+			return err
+		}
+		err = s.Commit(store.Change{Name: "a/count", Was: is.Version, Text: strconv.AppendInt(nil, int64(n+1), 10)})
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+}
+
+func mustCommit(t *testing.T, s store.Store, changes ...store.Change) {
+	t.Helper()
+	if err := s.Commit(changes...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustGet(t *testing.T, s store.Store, name, want string) store.Version {
+	t.Helper()
+	got, err := s.Get(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got.Text) != want {
+		t.Fatalf("%s: got %q, want %q", name, got.Text, want)
+	}
+	return got.Version
+}

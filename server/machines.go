@@ -1,0 +1,185 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/store"
+	"edeploy/server/wire"
+)
+
+// machines is the book of all machines together with its documents. Only who
+// has the turn changes it; reading is free.
+type machines struct {
+	documents store.Store
+	mu        sync.RWMutex
+	book      *machine.Book
+	versions  map[string]store.Version
+	broken    []error // records that could not be read
+}
+
+// recordName is the name of a record's document.
+func recordName(id string) string { return "machines/" + id + ".json" }
+
+// load reads all records anew. A broken one is left out and reported; as its
+// document is there, nothing can take its place until it is repaired.
+func (m *machines) load() error {
+	names, err := m.documents.List("machines")
+	if err != nil {
+		return fmt.Errorf("read machine records: %w", err)
+	}
+	book, versions := machine.NewBook(), map[string]store.Version{}
+	var broken []error
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".json") {
+			continue
+		}
+		doc, err := m.documents.Get(name)
+		if err != nil {
+			return fmt.Errorf("read machine records: %w", err)
+		}
+		r, err := machine.Decode(doc.Text)
+		if err == nil && recordName(r.ID) != name {
+			err = fmt.Errorf("it holds the record of %s", r.ID)
+		}
+		if err != nil {
+			broken = append(broken, fmt.Errorf("machine record %s: %w", name, err))
+			continue
+		}
+		book.Put(r)
+		versions[r.ID] = doc.Version
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.book, m.versions, m.broken = book, versions, broken
+	return nil
+}
+
+// change is what one commit does.
+type change struct {
+	put    []machine.Record
+	remove string         // id of a record, or ""
+	files  []store.Change // of configuration directories
+}
+
+// commit makes the change, all of it or nothing. After an error the records
+// are read anew, because the change may have been made all the same.
+func (m *machines) commit(c change) error {
+	changes, records, err := m.encode(c)
+	if err != nil {
+		return err
+	}
+	if err := m.documents.Commit(changes...); err != nil {
+		return errors.Join(err, m.load())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, r := range c.put {
+		m.book.Put(r)
+		m.versions[r.ID] = store.VersionOf(records[i])
+	}
+	if c.remove != "" {
+		m.book.Remove(c.remove)
+		delete(m.versions, c.remove)
+	}
+	return nil
+}
+
+// encode makes the documents. The record comes first in the journal's order
+// and the files of the configuration directory after it.
+func (m *machines) encode(c change) (changes []store.Change, records [][]byte, err error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, r := range c.put {
+		text, err := r.Encode()
+		if err != nil {
+			return nil, nil, err
+		}
+		records = append(records, text)
+		changes = append(changes, store.Change{Name: recordName(r.ID), Was: m.versions[r.ID], Text: text})
+	}
+	if c.remove != "" {
+		changes = append(changes, store.Change{Name: recordName(c.remove), Was: m.versions[c.remove], Delete: true})
+	}
+	return append(changes, c.files...), records, nil
+}
+
+// all, get and the others read the book.
+
+func (m *machines) all() []machine.Record {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.All()
+}
+
+func (m *machines) len() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Len()
+}
+
+// get finds a machine by its id or by one of its MAC addresses.
+func (m *machines) get(name string) (machine.Record, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if r, ok := m.book.Get(name); ok {
+		return r, true
+	}
+	return m.book.ByMAC(name)
+}
+
+func (m *machines) byMAC(mac string) (machine.Record, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.ByMAC(mac)
+}
+
+func (m *machines) byUUID(uuid string) (machine.Record, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.ByUUID(uuid)
+}
+
+func (m *machines) admit(is wire.Identity) (machine.Admission, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Admit(is)
+}
+
+func (m *machines) find(is wire.Identity) (machine.Record, bool, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Find(is)
+}
+
+func (m *machines) notice(is wire.Identity) (machine.Admission, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Notice(is)
+}
+
+// heldByOthers answers whether a CMDB entry of a profile is held by another
+// machine than id.
+func (m *machines) heldByOthers(id string, sections func(string) bool) func(profile, entry string) bool {
+	var held map[[2]string]bool // made when it is first asked for
+	return func(profile, entry string) bool {
+		if held == nil {
+			held = map[[2]string]bool{}
+			for _, r := range m.all() {
+				if a := r.Allocation; a != nil && r.ID != id && a.After != "" && sections(a.Section) {
+					held[[2]string{a.Profile, a.After}] = true
+				}
+			}
+		}
+		return held[[2]string{profile, entry}]
+	}
+}
+
+func (m *machines) brokenRecords() []error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.broken
+}

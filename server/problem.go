@@ -1,0 +1,127 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/profile"
+)
+
+// Problem is something that an operator should mend.
+type Problem struct {
+	Section string     `json:"section,omitempty"` // deployment
+	File    string     `json:"file,omitempty"`
+	Line    int        `json:"line,omitempty"`   // from 1
+	Column  int        `json:"column,omitempty"` // from 1
+	Text    string     `json:"text"`             // the whole sentence, with file and line
+	Warning bool       `json:"warning,omitempty"`
+	Time    *time.Time `json:"time,omitempty"` // when it happened; none: it is so now
+}
+
+// Problems are the mistakes in the configuration as it is now, then the last
+// things that went wrong, newest last.
+func (s *Server) Problems() []Problem {
+	all := []Problem{}
+	names := s.allSections()
+	slices.Sort(names)
+	for _, name := range names {
+		all = append(all, s.deployments[name].problems()...)
+	}
+	for _, err := range s.machines.brokenRecords() {
+		all = append(all, Problem{File: filepath.Join(s.config.StateDir, "machines"), Text: err.Error()})
+	}
+	return append(all, s.problems.all()...)
+}
+
+// problems reads the whole configuration of a deployment.
+func (d *deployment) problems() []Problem {
+	st, err := d.dir.State()
+	if err != nil {
+		return []Problem{d.problemOf(err)}
+	}
+	var all []Problem
+	seen := map[string]bool{}
+	for _, pair := range st.Pairs() {
+		if seen[pair.Profile] {
+			continue
+		}
+		seen[pair.Profile] = true
+		all = append(all, d.profileProblems(pair.Profile)...)
+	}
+	return all
+}
+
+func (d *deployment) profileProblems(name string) []Problem {
+	if err := profile.CheckName(name); err != nil {
+		return []Problem{d.problemOf(err)}
+	}
+	var all []Problem
+	specs, err := d.dir.Specs(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		all = append(all, Problem{Section: d.name, Text: fmt.Sprintf("profile %s of the state file has no %s.specs: no machine gets it", name, name)})
+	case err != nil:
+		all = append(all, d.problemOf(err))
+	default:
+		for _, w := range specs.Warnings {
+			all = append(all, Problem{Section: d.name, Text: w, Warning: true})
+		}
+	}
+	if _, err := d.dir.Configure(name); err != nil {
+		all = append(all, d.problemOf(err))
+	}
+	if _, err := d.dir.CMDB(name); err != nil {
+		all = append(all, d.problemOf(err))
+	}
+	return all
+}
+
+func (d *deployment) problemOf(err error) Problem {
+	p := Problem{Section: d.name, Text: err.Error()}
+	var place *literal.Error
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &place):
+		p.File, p.Line, p.Column = filepath.Join(d.dir.Path(), filepath.Base(place.File)), place.Line, place.Column
+	case errors.As(err, &file):
+		p.File = file.Path
+	}
+	return p
+}
+
+// problem notes and logs that something went wrong.
+func (s *Server) problem(section, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.config.Log.Warn("problem", "deployment", section, "text", text)
+	now := s.config.Now()
+	s.problems.add(Problem{Section: section, Text: text, Time: &now})
+}
+
+// maxProblems bounds the list.
+const maxProblems = 100
+
+// problemList is what went wrong of late. The same text is there once.
+type problemList struct {
+	mu   sync.Mutex
+	list []Problem
+}
+
+func (l *problemList) add(p Problem) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = slices.DeleteFunc(l.list, func(old Problem) bool { return old.Text == p.Text })
+	l.list = append(l.list, p)
+	l.list = l.list[max(0, len(l.list)-maxProblems):]
+}
+
+func (l *problemList) all() []Problem {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.list)
+}

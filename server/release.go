@@ -1,0 +1,132 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"edeploy/server/internal/assign"
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/store"
+)
+
+// fail takes a failure report (reference section 2.6): the machine gives back
+// what it holds, once. It is never treated as a new request. A machine that
+// holds nothing has reported before: nothing happens. One that holds another
+// profile than it says is refused.
+func (s *Server) fail(ctx context.Context, q request) (outcome, error) {
+	var out outcome
+	err := s.inTurn(ctx, func() (change, error) {
+		out = outcome{}
+		c, err := s.decideFailure(q, &out)
+		return c, err
+	}, s.sectionsToLock(q)...)
+	return out, err
+}
+
+func (s *Server) decideFailure(q request, out *outcome) (change, error) {
+	r, known, err := s.machines.find(q.identity)
+	if err != nil {
+		return change{}, refuseIdentity("failure report", err)
+	}
+	if !known || r.Allocation == nil {
+		out.record = r
+		return change{}, nil
+	}
+	if r.Allocation.Profile != q.form.Failure {
+		return change{}, refuse(errConflict, "failure report: machine %s holds profile %s, not %s", r.ID, r.Allocation.Profile, q.form.Failure)
+	}
+	files, err := s.release(r)
+	if err != nil {
+		return change{}, err
+	}
+	now := s.config.Now()
+	profile := r.Allocation.Profile
+	r.Allocation = nil
+	if r.State != machine.Failed {
+		r.State, r.Since = machine.Failed, now
+	}
+	if r.LastError == "" {
+		r.LastError = "the installation failed; the machine's log says why"
+	}
+	out.record = r
+	out.lines = []history.Line{{Time: now, Step: "match", Status: "note", Message: fmt.Sprintf("the installation failed: profile %s was given back", profile)}}
+	return change{put: []machine.Record{r}, files: files}, nil
+}
+
+// release answers the files of the configuration directory after a machine
+// has given back what it holds.
+func (s *Server) release(r machine.Record) ([]store.Change, error) {
+	a := r.Allocation
+	d := s.deployments[a.Section]
+	if d == nil {
+		s.problem(a.Section, "Machine %s held profile %s of this deployment, which edeploy.conf has no more: its count was not given back.", r.ID, a.Profile)
+		return nil, nil
+	}
+	v := newView(d)
+	files, err := assign.Release(v, a.Holding)
+	if err != nil {
+		return nil, refuse(errBroken, "machine %s cannot give profile %s back: %v", r.ID, a.Profile, err)
+	}
+	v.apply(files)
+	changes, err := v.changes(s.documents)
+	if err != nil {
+		return nil, refuse(errBroken, "%v", err)
+	}
+	return changes, nil
+}
+
+// errUnknownMachine: no record has that name.
+var errUnknownMachine = errors.New("no such machine")
+
+// forget removes a machine's record and history; what it holds is given back.
+func (s *Server) forget(ctx context.Context, name string) error {
+	var id string
+	err := s.inTurn(ctx, func() (change, error) {
+		r, ok := s.machines.get(name)
+		if !ok {
+			return change{}, refuse(errUnknownMachine, "no machine is known as %s", name)
+		}
+		id = r.ID
+		c := change{remove: r.ID}
+		if r.Allocation == nil {
+			return c, nil
+		}
+		var err error
+		c.files, err = s.release(r)
+		return c, err
+	}, s.allSections()...)
+	if err != nil {
+		return err
+	}
+	s.progress.remove(id)
+	s.config.Log.Info("machine forgotten", "machine", id)
+	return s.history.Remove(id)
+}
+
+func (s *Server) allSections() []string {
+	var all []string
+	for name := range s.deployments {
+		all = append(all, name)
+	}
+	return all
+}
+
+// setBoot sets what the operator wants a machine to boot.
+func (s *Server) setBoot(ctx context.Context, name string, boot machine.Boot) (machine.Record, error) {
+	var r machine.Record
+	err := s.inTurn(ctx, func() (change, error) {
+		var ok bool
+		if r, ok = s.machines.get(name); !ok {
+			return change{}, refuse(errUnknownMachine, "no machine is known as %s", name)
+		}
+		r.Boot = boot
+		return change{put: []machine.Record{r}}, nil
+	})
+	if err != nil {
+		return r, err
+	}
+	s.record(r, history.Line{Time: s.config.Now(), Step: "boot", Status: "note", Message: "the operator sets it to " + string(boot)})
+	return r, nil
+}

@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/machine"
+	"edeploy/server/wire"
+)
+
+// takeReport answers POST /api/v1/reports. When it answers 200, the step is in
+// the history; for "installed" and "failed" also the machine's state is on
+// the disk.
+func (s *Server) takeReport(w http.ResponseWriter, r *http.Request) {
+	rep, err := wire.DecodeReport(http.MaxBytesReader(w, r.Body, wire.MaxReportBytes))
+	if err != nil {
+		s.answerError(w, refuse(errInput, "%v", err))
+		return
+	}
+	if err := checkReport(rep); err != nil {
+		s.answerError(w, err)
+		return
+	}
+	rec, err := s.noteReport(r.Context(), rep)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, map[string]string{"machine": rec.ID})
+}
+
+// checkReport refuses what no agent says.
+func checkReport(rep wire.Report) error {
+	steps := []wire.Step{wire.StepDevices, wire.StepNetwork, wire.StepDetect, wire.StepUpload, wire.StepConfigure,
+		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot}
+	statuses := []wire.Status{wire.StatusStarted, wire.StatusProgress, wire.StatusDone, wire.StatusFailed, wire.StatusInstalled}
+	switch {
+	case !slices.Contains(steps, rep.Step):
+		return refuse(errInput, "report: unknown step %.40q", rep.Step)
+	case !slices.Contains(statuses, rep.Status):
+		return refuse(errInput, "report: unknown status %.40q", rep.Status)
+	case rep.Bytes < 0, rep.TotalBytes < 0, rep.Seconds < 0:
+		return refuse(errInput, "report: negative number")
+	}
+	if rep.Image != (wire.ImageRef{}) {
+		if _, err := wire.NewImageRef(rep.Image.Role, rep.Image.Version); err != nil {
+			return refuse(errInput, "report: %v", err)
+		}
+	}
+	return nil
+}
+
+// noteReport writes down what a report says, first what must last.
+func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Record, error) {
+	rec, err := s.updateRecord(ctx, rep)
+	if err != nil {
+		return rec, err
+	}
+	now := s.config.Now()
+	p := s.progress.note(rec.ID, rep, now)
+	if rep.Status != wire.StatusProgress {
+		line := history.Line{Time: now, Step: string(rep.Step), Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
+		if err := s.history.Append(rec.ID, rep.Status != wire.StatusStarted, s.notes.take(rec.MACs, line)...); err != nil {
+			return rec, refuse(errBroken, "%v", err)
+		}
+	}
+	s.tell(Event{Time: now, Machine: rec.ID, Name: displayName(rec), Step: string(rep.Step), Status: string(rep.Status),
+		Message: rep.Message, Seconds: rep.Seconds, Percent: p.Percent, BytesPerSecond: p.BytesPerSecond})
+	return rec, nil
+}
+
+// updateRecord changes the machine's record when the report changes it; most
+// reports do not, and wait for nobody.
+func (s *Server) updateRecord(ctx context.Context, rep wire.Report) (machine.Record, error) {
+	rec, changed, err := s.reported(rep)
+	if err != nil || !changed {
+		return rec, err
+	}
+	err = s.inTurn(ctx, func() (change, error) {
+		rec, _, err = s.reported(rep)
+		return change{put: []machine.Record{rec}}, err
+	})
+	return rec, err
+}
+
+// reported answers the record as it is after the report, and whether that
+// changed it.
+func (s *Server) reported(rep wire.Report) (machine.Record, bool, error) {
+	noticed, err := s.machines.notice(rep.Machine)
+	switch {
+	case err != nil:
+		return machine.Record{}, false, refuseIdentity("report", err)
+	case noticed.New && s.machines.len() >= s.config.Limits.Machines:
+		return machine.Record{}, false, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", s.machines.len())
+	}
+	r := noticed.Record
+	old, _ := s.machines.get(r.ID)
+	if next := nextState(r.State, rep.Status); next != r.State || noticed.New {
+		r.State, r.Since = next, s.config.Now()
+	}
+	switch rep.Status {
+	case wire.StatusInstalled:
+		r.LastError = ""
+		if rep.Image != (wire.ImageRef{}) {
+			r.Image = rep.Image
+		}
+	case wire.StatusFailed:
+		r.LastError = fmt.Sprintf("%s: %s", rep.Step, clipText(rep.Message, 2000))
+	}
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.LastError != old.LastError || len(r.MACs) != len(old.MACs)
+	return r, changed, nil
+}
+
+func clipText(s string, most int) string {
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+// nextState is the state of a machine after a report. One that is installed
+// stays so whatever is reported: an agent that was booted to rescue it says
+// things too. Only a configuration that is handed out makes it "installing"
+// again.
+func nextState(is machine.State, status wire.Status) machine.State {
+	switch {
+	case status == wire.StatusInstalled:
+		return machine.Installed
+	case is == machine.Installed:
+		return machine.Installed
+	case status == wire.StatusFailed:
+		return machine.Failed
+	case is == machine.Unknown, status == wire.StatusStarted:
+		return machine.Installing
+	}
+	return is
+}

@@ -1,0 +1,330 @@
+// Package server answers the machines. It takes a machine's hardware
+// description, decides which profile, variables and CMDB entry it gets, and
+// answers with its configuration script; it takes the reports of the
+// installation, keeps every machine's record and history, and says what a
+// machine boots next.
+//
+// It reads per deployment CONFIGDIR/{state,NAME.specs,NAME.configure,NAME.cmdb}
+// and writes there state and NAME.cmdb, to HWDIR the descriptions, to LOGDIR
+// the logs. In its own state directory it writes machines/ID.json,
+// history/ID.log, and, while documents change, the journal that makes them
+// change together.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"edeploy/server/internal/archive"
+	"edeploy/server/internal/flock"
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/profile"
+	"edeploy/server/internal/store"
+)
+
+// Config is what a Server needs. Deployments and StateDir must be given.
+type Config struct {
+	Deployments map[string]Deployment // by section name of edeploy.conf; SERVER is the default one
+	StateDir    string                // records, histories; made when it does not exist
+	Limits      Limits
+	Version     string           // of this build, for the API
+	Now         func() time.Time // nil: time.Now
+	Log         *slog.Logger     // nil: silence
+	OnEvent     func(Event)      // nil: nobody; is called in line and must return soon
+}
+
+// Deployment is one section of edeploy.conf (reference section 4.1).
+type Deployment struct {
+	ConfigDir   string // CONFIGDIR; must exist
+	HWDir       string // HWDIR; empty: ConfigDir
+	LogDir      string // LOGDIR; empty: ConfigDir
+	LockFile    string // LOCKFILE; empty: a file in the state directory
+	MetadataURL string // METADATAURL: handed to the agent as METADATA_URL
+	PXEMngrURL  string // PXEMNGRURL, when USEPXEMNGR is True: handed on as PXEMNGR_URL; pxemngr itself is not called
+}
+
+// Limits bound what the network can use up. A zero value means the default.
+type Limits struct {
+	Uploads       int           // uploads in work at once; 64
+	Wait          time.Duration // longest wait for a place or for the lock; 60 s (an agent gives up after 120 s)
+	BodyTime      time.Duration // longest time one upload may take on the wire; 5 min
+	LogBytes      int64         // one uploaded log; 64 MiB
+	LogsPerMember int           // older logs kept per machine; 5
+	ArchiveBytes  int64         // all logs, and all descriptions, of one deployment; 1 GiB each
+	Machines      int           // machines that are known; 5000
+	HistoryBytes  int64         // half of the history of one machine; 32 KiB
+}
+
+func (l Limits) withDefaults() Limits {
+	def := Limits{Uploads: 64, Wait: time.Minute, BodyTime: 5 * time.Minute, LogBytes: 64 << 20,
+		LogsPerMember: 5, ArchiveBytes: 1 << 30, Machines: 5000, HistoryBytes: 32 << 10}
+	for _, f := range []struct{ is, def *int }{{&l.Uploads, &def.Uploads}, {&l.LogsPerMember, &def.LogsPerMember}, {&l.Machines, &def.Machines}} {
+		if *f.is == 0 {
+			*f.is = *f.def
+		}
+	}
+	for _, f := range []struct{ is, def *int64 }{{&l.LogBytes, &def.LogBytes}, {&l.ArchiveBytes, &def.ArchiveBytes}, {&l.HistoryBytes, &def.HistoryBytes}} {
+		if *f.is == 0 {
+			*f.is = *f.def
+		}
+	}
+	for _, f := range []struct{ is, def *time.Duration }{{&l.Wait, &def.Wait}, {&l.BodyTime, &def.BodyTime}} {
+		if *f.is == 0 {
+			*f.is = *f.def
+		}
+	}
+	return l
+}
+
+// Server is the service. All its methods are safe for concurrent use.
+type Server struct {
+	config      Config
+	deployments map[string]*deployment
+	own         *flock.Lock // on the state directory
+	documents   *store.Dir
+	machines    *machines
+	history     *history.Dir
+	progress    *progressTable
+	notes       *noteTable
+	problems    *problemList
+	places      chan struct{} // uploads in work
+	turn        chan struct{} // who holds it may change documents
+	ready       chan struct{}
+	closing     chan struct{}
+	close       func() error
+}
+
+// deployment is a Deployment that is open.
+type deployment struct {
+	Deployment
+	name     string
+	dir      *profile.Dir
+	hardware *archive.Archive
+	logs     *archive.Archive
+}
+
+// New opens the state directory, finishes a change that was cut short, and
+// reads the records. The caller ends the Server with Run or Close.
+func New(config Config) (*Server, error) { return newServer(config, store.OpenDir) }
+
+type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
+
+func newServer(config Config, open opener) (_ *Server, err error) {
+	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList),
+		turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
+	s.close = sync.OnceValue(s.closeAll)
+	s.config.Limits = config.Limits.withDefaults()
+	s.places = make(chan struct{}, s.config.Limits.Uploads)
+	if s.config.Now == nil {
+		s.config.Now = time.Now
+	}
+	if s.config.Log == nil {
+		s.config.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.deployments, err = openDeployments(config, s.config.Limits); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := s.openState(open); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func openDeployments(config Config, limits Limits) (map[string]*deployment, error) {
+	if len(config.Deployments) == 0 {
+		return nil, errors.New("no deployment: edeploy.conf needs a section such as [SERVER]")
+	}
+	all := map[string]*deployment{}
+	for name, d := range config.Deployments {
+		open, err := openDeployment(name, d, config.StateDir, limits)
+		if err != nil {
+			return nil, fmt.Errorf("deployment %s: %w", name, err)
+		}
+		all[name] = open
+	}
+	return all, nil
+}
+
+func openDeployment(name string, d Deployment, stateDir string, limits Limits) (*deployment, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, fmt.Errorf("section name %q cannot be used", name)
+	}
+	if d.HWDir == "" {
+		d.HWDir = d.ConfigDir
+	}
+	if d.LogDir == "" {
+		d.LogDir = d.ConfigDir
+	}
+	if d.LockFile == "" {
+		d.LockFile = filepath.Join(stateDir, "lock-"+archive.CleanName(name))
+	}
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	// The most files that a directory may hold follows from the machines.
+	hardware := &archive.Archive{Dir: d.HWDir, Suffix: archive.HardwareSuffix, MaxBytes: limits.ArchiveBytes, MaxFiles: 2 * limits.Machines}
+	logs := &archive.Archive{Dir: d.LogDir, Suffix: archive.LogSuffix, MaxBytes: limits.ArchiveBytes,
+		MaxFiles: 2 * limits.Machines * (1 + limits.LogsPerMember), KeepEach: limits.LogsPerMember}
+	return &deployment{d, name, profile.Open(d.ConfigDir), hardware, logs}, nil
+}
+
+// check refuses settings that cannot work.
+func (d Deployment) check() error {
+	for _, is := range []struct{ key, dir string }{{"CONFIGDIR", d.ConfigDir}, {"HWDIR", d.HWDir}, {"LOGDIR", d.LogDir}} {
+		if info, err := os.Stat(is.dir); err != nil {
+			return fmt.Errorf("%s: %w", is.key, err)
+		} else if !info.IsDir() {
+			return fmt.Errorf("%s: %s is no directory", is.key, is.dir)
+		}
+	}
+	if err := checkURL(d.MetadataURL); err != nil {
+		return fmt.Errorf("METADATAURL: %w", err)
+	}
+	if err := checkURL(d.PXEMngrURL); err != nil {
+		return fmt.Errorf("PXEMNGRURL: %w", err)
+	}
+	if err := checkLockFile(d.LockFile); err != nil {
+		return fmt.Errorf("LOCKFILE: %w", err)
+	}
+	return nil
+}
+
+// checkLockFile makes the lock file's directory and tries the lock; that
+// somebody holds it now is no mistake.
+func checkLockFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	lock, err := flock.Try(path)
+	if errors.Is(err, flock.ErrHeld) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return lock.Release()
+}
+
+// checkURL refuses what could not stand in a script between quotes.
+func checkURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsAny(text, "'\"\\$`;&|<>() \t\n") {
+		return fmt.Errorf("%q: want an http URL without quotes, blanks and shell characters", text)
+	}
+	return nil
+}
+
+// openState opens what is kept in the state directory.
+func (s *Server) openState(open opener) error {
+	at := func(name string) string { return filepath.Join(s.config.StateDir, name) }
+	for _, dir := range []string{"machines", "history", "spool"} {
+		if err := os.MkdirAll(at(dir), 0o755); err != nil {
+			return fmt.Errorf("make state directory: %w", err)
+		}
+	}
+	var err error
+	if s.own, err = flock.Try(at("lock")); err != nil {
+		return fmt.Errorf("state directory %s is in use: %w", s.config.StateDir, err)
+	}
+	if err := clearSpool(at("spool")); err != nil {
+		return err
+	}
+	collections := map[string]string{"machines": at("machines")}
+	for name, d := range s.deployments {
+		collections[configCollection(name)] = d.ConfigDir
+	}
+	documents, recovery, err := open(s.config.StateDir, collections)
+	if err != nil {
+		return err
+	}
+	s.documents = documents
+	s.tellRecovery(recovery)
+	if s.history, err = history.Open(at("history"), s.config.Limits.HistoryBytes); err != nil {
+		return err
+	}
+	s.machines = &machines{documents: documents}
+	return s.machines.load()
+}
+
+// clearSpool removes uploads that a killed process left unfinished.
+func clearSpool(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "upload-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("clear spool: %w", err)
+		}
+	}
+	return nil
+}
+
+// tellRecovery says what became of a change that was cut short.
+func (s *Server) tellRecovery(r store.Recovery) {
+	switch {
+	case r.Outcome == store.Nothing:
+	case len(r.Edited) > 0:
+		s.problem("", "An interrupted change of %s was taken back, because %s was edited meanwhile. Compare the counts and CMDB entries with the list of machines.",
+			strings.Join(r.Names, ", "), strings.Join(r.Edited, ", "))
+	default:
+		s.config.Log.Info("finished an interrupted change", "documents", r.Names)
+	}
+}
+
+// Run says what is wrong with the configuration, announces Ready and works
+// until ctx ends; then it closes the Server.
+func (s *Server) Run(ctx context.Context) error {
+	for _, p := range s.Problems() {
+		s.config.Log.Warn("problem", "deployment", p.Section, "text", p.Text)
+	}
+	close(s.ready)
+	<-ctx.Done()
+	return s.Close()
+}
+
+// Ready is closed when the Server works.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Close waits for the change that is being written and closes all files.
+// Later requests that would change something are refused.
+func (s *Server) Close() error { return s.close() }
+
+func (s *Server) closeAll() error {
+	close(s.closing)
+	s.turn <- struct{}{} // never given back: nobody changes anything from now on
+	var errs []error
+	if s.documents != nil {
+		errs = append(errs, s.documents.Close())
+	}
+	if s.history != nil {
+		errs = append(errs, s.history.Close())
+	}
+	if s.own != nil {
+		errs = append(errs, s.own.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// configCollection is the name under which the store knows a configuration
+// directory.
+func configCollection(section string) string { return "config." + section }

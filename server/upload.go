@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"edeploy/server/internal/history"
+	"edeploy/server/internal/sysname"
+	"edeploy/server/internal/upload"
+)
+
+// formOverhead is what a form may have around its file.
+const formOverhead = 1 << 20
+
+// takeUpload answers upload.py: a hardware description, a failure report or a
+// log (reference sections 4.2 to 4.7).
+func (s *Server) takeUpload(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		answerRefusal(w, http.StatusMethodNotAllowed, "upload.py takes POST requests with a multipart form")
+		return
+	}
+	body, err := s.upload(w, r)
+	if err != nil {
+		// What is left of the body may be large: the client is told now.
+		w.Header().Set("Connection", "close")
+		answerRefusal(w, s.failed(w, err), err.Error())
+		return
+	}
+	answerScript(w, http.StatusOK, body)
+}
+
+// upload does the work and answers the body: the configuration, or nothing.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) {
+	leave, err := s.enter(r.Context())
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	form, err := s.readForm(w, r)
+	if err != nil {
+		return "", err
+	}
+	defer form.Discard()
+	d := s.deployments[form.Section]
+	if d == nil {
+		return "", refuse(errInput, "edeploy.conf has no section %q", form.Section)
+	}
+	if form.Log != nil {
+		return "", s.keepLog(d, form.Log, r.RemoteAddr)
+	}
+	return s.takeHardware(r.Context(), d, form)
+}
+
+// enter waits for one of the places for uploads.
+func (s *Server) enter(ctx context.Context) (leave func(), err error) {
+	wait := time.NewTimer(s.config.Limits.Wait)
+	defer wait.Stop()
+	select {
+	case s.places <- struct{}{}:
+		return func() { <-s.places }, nil
+	case <-ctx.Done():
+		return nil, refuse(errBusy, "the machine has gone away")
+	case <-wait.C:
+		return nil, refuse(errBusy, "the server is busy with %d uploads: ask again", s.config.Limits.Uploads)
+	}
+}
+
+func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (upload.Form, error) {
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return upload.Form{}, fmt.Errorf("%w: %w", upload.ErrForm, err)
+	}
+	if err := limitReading(w, s.config.Limits.BodyTime); err != nil { // one that trickles must not keep its place
+		return upload.Form{}, err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, s.config.Limits.LogBytes+formOverhead)
+	form, err := upload.Read(parts, filepath.Join(s.config.StateDir, "spool"))
+	if err == nil && form.Log != nil && form.Log.Bytes > s.config.Limits.LogBytes {
+		form.Discard()
+		return upload.Form{}, fmt.Errorf("%w: a log may have %d bytes", upload.ErrTooLarge, s.config.Limits.LogBytes)
+	}
+	return form, err
+}
+
+func (s *Server) keepLog(d *deployment, log *upload.Log, from string) error {
+	name, err := d.logs.SaveLog(log.Name, log.Path)
+	if err != nil {
+		s.problem(d.name, "%v", err)
+		return fmt.Errorf("%w: %w", upload.ErrSpool, err)
+	}
+	s.config.Log.Info("log saved", "deployment", d.name, "file", name, "bytes", log.Bytes, "from", from)
+	return nil
+}
+
+// takeHardware saves the description and decides.
+func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form) (string, error) {
+	q := request{deployment: d, form: form, identity: form.Hardware.Identity()}
+	q.name, _ = sysname.Of(form.Hardware)
+	q.hardwareFile = s.keepHardware(q)
+	act := s.allocate
+	if form.Failure != "" {
+		act = s.fail
+	}
+	out, err := act(ctx, q)
+	if err != nil {
+		s.config.Log.Warn("upload refused", "name", q.name, "text", err)
+		return "", err
+	}
+	if out.record.ID != "" {
+		s.record(out.record, append(s.uploadLine(q), out.lines...)...)
+	}
+	if out.refused != nil || out.configuration == nil {
+		return "", out.refused
+	}
+	return out.configuration.Encode(), nil
+}
+
+// keepHardware saves the description; that it cannot is a problem for the
+// operator and no reason to refuse the machine.
+func (s *Server) keepHardware(q request) string {
+	if q.name == "" {
+		return "" // nothing to name it by
+	}
+	file, err := q.deployment.hardware.SaveHardware(q.name, q.form.Hardware)
+	if err != nil {
+		s.problem(q.deployment.name, "%v", err)
+	}
+	return file
+}
+
+func (s *Server) uploadLine(q request) []history.Line {
+	if q.form.Failure != "" {
+		return nil
+	}
+	return []history.Line{{Time: s.config.Now(), Step: "upload", Status: "note", Message: fmt.Sprintf("%d facts", len(q.form.Hardware))}}
+}

@@ -1,0 +1,100 @@
+package wire
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Markers of the server's answer, each at the start of a line.
+const (
+	profileMarker = "#EDEPLOY_PROFILE = "
+	scriptMarker  = "#EDEPLOY_SCRIPT = "
+	errorMarker   = "#EDEPLOY_ERROR"
+)
+
+// Configuration is the server's answer to an upload (reference section 4.4):
+// the matched profile, its variables, and the configuration script, which the
+// agent runs.
+type Configuration struct {
+	Profile string // name of the matched profile
+	Var     string // the variables: one dictionary in Python syntax
+	Script  string // text of NAME.configure, unchanged
+}
+
+// Encode writes the answer as one script:
+//
+//	#EDEPLOY_PROFILE = NAME
+//	var = {...}
+//	#EDEPLOY_SCRIPT = NAME.configure
+//	...
+func (c Configuration) Encode() string {
+	return profileMarker + c.Profile + "\nvar = " + c.Var + "\n" +
+		scriptMarker + c.Profile + ".configure\n" + c.Script
+}
+
+// ParseConfiguration reads an answer. One of an original eDeploy server, which
+// has no script marker, comes back with its whole text as Script.
+func ParseConfiguration(answer string) (Configuration, error) {
+	var c Configuration
+	for line := range strings.Lines(answer) {
+		if name, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), strings.TrimRight(profileMarker, " ")); ok {
+			c.Profile = strings.TrimSpace(name)
+			break
+		}
+	}
+	if c.Profile == "" {
+		return c, fmt.Errorf("answer of the server names no profile (no line %q)", strings.TrimSpace(profileMarker))
+	}
+	c.Script = answer
+	head, tail, ok := strings.Cut(answer, "\n"+scriptMarker)
+	if !ok {
+		return c, nil
+	}
+	_, c.Script, _ = strings.Cut(tail, "\n")
+	_, c.Var, ok = strings.Cut(head, "\nvar = ")
+	if !ok {
+		return c, fmt.Errorf("answer of the server for profile %s has no variables", c.Profile)
+	}
+	return c, nil
+}
+
+// Interpreter is the argument of the script's "#!" line, "" when it has none
+// and is written in the built-in Python dialect.
+func (c Configuration) Interpreter() string {
+	line, _, _ := strings.Cut(c.Script, "\n")
+	program, ok := strings.CutPrefix(line, "#!")
+	if !ok {
+		return ""
+	}
+	return strings.TrimSpace(program)
+}
+
+// Refusal is the body of an answer that carries no configuration: a shell
+// script that prints the reason and exits 1, as the original sends it. The
+// HTTP status says the kind.
+func Refusal(message string) string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n" + errorMarker + "\n")
+	for line := range strings.Lines(message) {
+		b.WriteString("echo '" + strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "'", `'\''`) + "' >&2\n")
+	}
+	b.WriteString("exit 1\n")
+	return b.String()
+}
+
+// ParseRefusal reads the message out of a Refusal; any other text is its own
+// message, shortened.
+func ParseRefusal(body string) string {
+	if !strings.Contains(body, "\n"+errorMarker+"\n") {
+		return clip([]byte(strings.TrimSpace(body)))
+	}
+	var message []string
+	for line := range strings.Lines(body) {
+		quoted, ok := strings.CutPrefix(line, "echo '")
+		quoted, end := strings.CutSuffix(strings.TrimRight(quoted, "\n"), "' >&2")
+		if ok && end {
+			message = append(message, strings.ReplaceAll(quoted, `'\''`, "'"))
+		}
+	}
+	return strings.Join(message, "\n")
+}

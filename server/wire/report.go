@@ -1,0 +1,78 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// ReportPath is the URL path that takes Reports (POST, JSON).
+const ReportPath = "/api/v1/reports"
+
+// MaxReportBytes bounds one report on the wire.
+const MaxReportBytes = 64 << 10
+
+// Step is one step of a machine's journey, as its console and the server's
+// history name it.
+type Step string
+
+// The steps, in their order.
+const (
+	StepDevices    Step = "devices"    // drivers loaded, devices there
+	StepNetwork    Step = "network"    // links up, addresses known
+	StepDetect     Step = "detect"     // hardware described
+	StepUpload     Step = "upload"     // description sent, answer received
+	StepConfigure  Step = "configure"  // configuration script ran, disks are ready
+	StepTransfer   Step = "transfer"   // tree copied
+	StepVerify     Step = "verify"     // manifest applied, tree proven equal to it
+	StepOverlay    Step = "overlay"    // queued files, fstab and conf laid over it
+	StepBootloader Step = "bootloader" // boot loader installed
+	StepReboot     Step = "reboot"     // on the way into the installed system
+)
+
+// Status is how a step is doing.
+type Status string
+
+// The statuses.
+const (
+	StatusStarted   Status = "started"
+	StatusProgress  Status = "progress"  // Bytes of TotalBytes, or a Message
+	StatusDone      Status = "done"      // the step is over; Seconds says how long it took
+	StatusFailed    Status = "failed"    // the installation is over; Message says why
+	StatusInstalled Status = "installed" // the whole machine is good: it boots its own disk from now on
+)
+
+// Report is what the agent says after every step, and during long ones.
+type Report struct {
+	Protocol   int      `json:"protocol"`
+	Machine    Identity `json:"machine"`
+	Profile    string   `json:"profile,omitempty"` // known after the upload
+	Image      ImageRef `json:"image,omitzero"`    // known after the configuration
+	Step       Step     `json:"step"`
+	Status     Status   `json:"status"`
+	Message    string   `json:"message,omitempty"`     // one sentence
+	Seconds    float64  `json:"seconds,omitempty"`     // since the step started
+	Bytes      int64    `json:"bytes,omitempty"`       // so far
+	TotalBytes int64    `json:"total_bytes,omitempty"` // of the whole step
+}
+
+// EncodeReport writes the report with this build's protocol version.
+func EncodeReport(w io.Writer, r Report) error {
+	r.Protocol = Protocol
+	return json.NewEncoder(w).Encode(r)
+}
+
+// DecodeReport reads one report and checks its version.
+func DecodeReport(r io.Reader) (Report, error) {
+	var rep Report
+	if err := json.NewDecoder(io.LimitReader(r, MaxReportBytes)).Decode(&rep); err != nil {
+		return rep, fmt.Errorf("decode report: %w", err)
+	}
+	if rep.Protocol != Protocol {
+		return rep, fmt.Errorf("report speaks protocol %d, this server speaks %d: boot the machine with this appliance's initrd", rep.Protocol, Protocol)
+	}
+	for i, mac := range rep.Machine.MACs {
+		rep.Machine.MACs[i] = NormalMAC(mac)
+	}
+	return rep, nil
+}
