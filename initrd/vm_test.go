@@ -26,25 +26,23 @@ const agentBar = 12 * time.Second
 // card. The probe in the agent's place takes the agent's first steps and then
 // does to the disks what profiles do.
 //
-//	EDEPLOY_VM=1 EDEPLOY_TOOLS=tools.tar go test -run VM -v ./initrd
+// EDEPLOY_VM=1 boots the gokrazy kernel, EDEPLOY_VM=debian the Debian tree's.
+// EDEPLOY_TOOLS names the tree's archive; without it the one that make initrd
+// has built is taken.
+//
+//	EDEPLOY_VM=1 go test -run VM -v ./initrd
 func TestVM(t *testing.T) {
 	if os.Getenv("EDEPLOY_VM") == "" {
 		t.Skip("EDEPLOY_VM is not set: booting takes a minute")
 	}
-	kernels := []initrd.Kernel{initrd.Gokrazy}
-	if os.Getenv("EDEPLOY_VM") == "debian" {
-		kernels = []initrd.Kernel{initrd.Debian}
+	kernel := initrd.Gokrazy
+	if os.Getenv("EDEPLOY_VM") == string(initrd.Debian) {
+		kernel = initrd.Debian
 	}
-	for _, kernel := range kernels {
-		t.Run(string(kernel), func(t *testing.T) { testVM(t, kernel) })
-	}
-}
-
-func testVM(t *testing.T, kernel initrd.Kernel) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	c := initrd.Config{Module: "..", Agent: "edeploy/agent/internal/machine/cmd/probe", Tools: os.Getenv("EDEPLOY_TOOLS"), Kernel: kernel,
+	c := initrd.Config{Module: "..", Agent: "edeploy/agent/internal/machine/cmd/probe", Tools: tools(t), Kernel: kernel,
 		Initrd: filepath.Join(dir, "initrd.pxe"), Vmlinuz: filepath.Join(dir, "vmlinuz")}
 	if err := initrd.Build(ctx, c); err != nil {
 		t.Fatal(err)
@@ -86,6 +84,19 @@ func testVM(t *testing.T, kernel initrd.Kernel) {
 		t.Fatal("the probe did not run")
 	}
 	t.Logf("agent running %s after the kernel's start (bar %s)", running[1], agentBar)
+}
+
+// tools is the archive of the Debian tree.
+func tools(t *testing.T) string {
+	t.Helper()
+	if name := os.Getenv("EDEPLOY_TOOLS"); name != "" {
+		return name
+	}
+	built, err := filepath.Glob("../out/tools/*/pxe-*.edeploy")
+	if err != nil || len(built) == 0 {
+		missing(t, "no tree with the tools: run make initrd, or set EDEPLOY_TOOLS")
+	}
+	return built[len(built)-1]
 }
 
 // addScript appends a second archive; the kernel unpacks both.

@@ -37,7 +37,10 @@ try rsync sh -c 'rsync --version && rsync -aX /etc/ /chroot/etc/'
 try awk sh -c 'test "$(echo 1 2 | awk "{print \$2}")" = 2'
 try bash bash -c 'diff() { :; }; [[ a == a ]] && echo {1..3} | sed s/1/x/ | grep -q x'
 try ipmitool ipmitool -V
-try kexec test -e /bbin/kexec
+try kexec kexec --version
+try lspci sh -c "lspci | grep -qi ethernet"
+try pci-names sh -c "lspci | grep -q \"Red Hat\""
+try u-root /bbin/ip addr
 try umount umount /chroot
 try e2fsck e2fsck -f -p /dev/vda1
 echo "memory: $(free 2>/dev/null | head -2 | tail -1)"

@@ -79,7 +79,7 @@ func (a *Archive) Cpio() ([]byte, error) {
 func Compress(data []byte) ([]byte, error) {
 	w, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithWindowSize(8<<20), // more gains little and costs the booting kernel memory
+		zstd.WithWindowSize(16<<20), // more gains little and costs the booting kernel memory
 		zstd.WithEncoderCRC(true))
 	if err != nil {
 		return nil, fmt.Errorf("compress initrd: %w", err)

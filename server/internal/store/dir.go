@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -93,7 +94,7 @@ func (d *Dir) Close() error {
 }
 
 // leftover matches the temporary files of renameio for our documents.
-var leftover = regexp.MustCompile(`^\.(state|journal|.+\.(cmdb|orig|json))[0-9]{6,}$`)
+var leftover = regexp.MustCompile(`^\.(state|journal|.+\.(cmdb|orig|specs|configure|json))[0-9]{6,}$`)
 
 // sweep removes temporary files that a killed process left.
 func sweep(root *os.Root) {
@@ -169,6 +170,23 @@ func readFile(root *os.Root, file string) ([]byte, error) {
 // List names the documents of one collection: its regular files without those
 // whose name starts with a dot.
 func (d *Dir) List(collection string) ([]string, error) {
+	all, err := d.Infos(collection)
+	var names []string
+	for _, is := range all {
+		names = append(names, is.Name)
+	}
+	return names, err
+}
+
+// Info is what is known about a document without reading it.
+type Info struct {
+	Name     string // with its collection
+	Bytes    int64
+	Modified time.Time
+}
+
+// Infos describes the documents of one collection, sorted by name.
+func (d *Dir) Infos(collection string) ([]Info, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.settle(); err != nil {
@@ -182,14 +200,22 @@ func (d *Dir) List(collection string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", collection, err)
 	}
-	var names []string
+	var all []Info
 	for _, e := range entries {
-		if e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
-			names = append(names, collection+"/"+e.Name())
+		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+			continue
 		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", collection, err)
+		}
+		all = append(all, Info{collection + "/" + e.Name(), info.Size(), info.ModTime()})
 	}
-	slices.Sort(names)
-	return names, nil
+	slices.SortFunc(all, func(x, y Info) int { return strings.Compare(x.Name, y.Name) })
+	return all, nil
 }
 
 // Commit makes all changes or none.

@@ -248,10 +248,29 @@ func TestKeepsModeOfEditedFile(t *testing.T) {
 
 func TestSweepsLeftovers(t *testing.T) {
 	p := newPlace(t)
-	p.write(t, ".state1234567890", "torn")
+	for _, torn := range []string{".state1234567890", ".vm.cmdb123456", ".vm.cmdb.orig123456", ".vm.specs1234567", ".vm.configure1234567"} {
+		p.write(t, torn, "torn")
+	}
 	p.write(t, ".bashrc", "mine")
 	open(t, p)
 	if diff := cmp.Diff(map[string]string{"a/.bashrc": "mine"}, p.contents(t)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestInfos(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "state", "12345")
+	p.write(t, ".hidden", "x")
+	if err := os.Mkdir(filepath.Join(p.a, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, p)
+	got, err := d.Infos("a")
+	if err != nil || len(got) != 1 || got[0].Name != "a/state" || got[0].Bytes != 5 || got[0].Modified.IsZero() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := d.Infos("none"); err == nil {
+		t.Error("an unknown collection: no error")
 	}
 }

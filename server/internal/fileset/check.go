@@ -1,0 +1,89 @@
+package fileset
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/match"
+	"edeploy/server/internal/profile"
+	"edeploy/server/internal/state"
+)
+
+// Problem is a mistake in a file.
+type Problem struct {
+	File    string
+	Line    int // from 1; 0: the mistake has no place
+	Column  int // from 1, in characters
+	Text    string
+	Warning bool // the file works, but perhaps not as it was meant
+}
+
+// Check reads a file as the server does when a machine asks, and answers what
+// is wrong with it. A file is read up to its first mistake. A .configure file
+// only has to be text: its meaning is the machine's business.
+func Check(name Name, text string) []Problem {
+	if p, bad := checkText(name.String(), text); bad {
+		return []Problem{p}
+	}
+	switch name.Kind {
+	case State:
+		return checkState(name.String(), text)
+	case Specs:
+		specs, err := match.Compile(name.String(), text)
+		if err != nil {
+			return []Problem{problemOf(name.String(), err)}
+		}
+		var all []Problem
+		for _, w := range specs.Warnings {
+			all = append(all, Problem{File: name.String(), Text: w, Warning: true})
+		}
+		return all
+	case CMDB:
+		if _, err := cmdb.Parse(name.String(), text); err != nil {
+			return []Problem{problemOf(name.String(), err)}
+		}
+	}
+	return nil
+}
+
+// checkText finds the first byte that is no UTF-8 text.
+func checkText(file, text string) (Problem, bool) {
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRuneInString(text[i:])
+		if r == 0 || r == utf8.RuneError && n == 1 {
+			doc := literal.Document{File: file, Text: text}
+			return problemOf(file, doc.ErrorAt(i, "byte 0x%02x is no UTF-8 text", text[i])), true
+		}
+		i += n
+	}
+	return Problem{}, false
+}
+
+func checkState(file, text string) []Problem {
+	st, err := state.Parse(file, text)
+	if err != nil {
+		return []Problem{problemOf(file, err)}
+	}
+	var all []Problem
+	for _, pair := range st.Pairs() {
+		if err := profile.CheckName(pair.Profile); err != nil {
+			all = append(all, Problem{File: file, Text: fmt.Sprintf("%s: %v", file, err)})
+		}
+	}
+	return all
+}
+
+func problemOf(file string, err error) Problem {
+	p := Problem{File: file, Text: err.Error()}
+	var place *literal.Error
+	if errors.As(err, &place) {
+		p.Line, p.Column = place.Line, place.Column
+	} else if !strings.HasPrefix(p.Text, file) {
+		p.Text = file + ": " + p.Text
+	}
+	return p
+}
