@@ -196,4 +196,3 @@ func climbing(t *testing.T) []byte {
 	}
 	return b.Bytes()
 }
-

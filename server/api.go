@@ -64,6 +64,11 @@ func (s *Server) apiRoutes() *http.ServeMux {
 		{"GET", "/api/v1/machines/{id}", s.showMachine},
 		{"DELETE", "/api/v1/machines/{id}", s.deleteMachine},
 		{"PUT", "/api/v1/machines/{id}/boot", s.putBoot},
+		{"GET", "/api/v1/config", s.listConfig},
+		{"PUT", "/api/v1/config/{section}", s.putConfigFiles},
+		{"GET", "/api/v1/config/{section}/{name}", s.showConfigFile},
+		{"PUT", "/api/v1/config/{section}/{name}", s.putConfigFile},
+		{"DELETE", "/api/v1/config/{section}/{name}", s.deleteConfigFile},
 		{"GET", "/api/v1/version", s.showVersion},
 		{"GET", "/api/v1/problems", s.showProblems},
 	}
@@ -75,11 +80,11 @@ func (s *Server) apiRoutes() *http.ServeMux {
 	for path, allowed := range methods {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			answerJSON(w, http.StatusMethodNotAllowed, errorBody{r.URL.Path + " takes " + strings.Join(allowed, " and ")})
+			answerJSON(w, http.StatusMethodNotAllowed, errorBody{Error: r.URL.Path + " takes " + strings.Join(allowed, " and ")})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, http.StatusNotFound, errorBody{"there is nothing at " + clipText(r.URL.Path, 200)})
+		answerJSON(w, http.StatusNotFound, errorBody{Error: "there is nothing at " + clipText(r.URL.Path, 200)})
 	})
 	return mux
 }

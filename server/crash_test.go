@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,6 +90,14 @@ func TestPowerCuts(t *testing.T) {
 		"upload":  func(l *lab) { l.upload(vm(2)) },
 		"failure": func(l *lab) { l.fail("vm", vm(1)) },
 		"forget":  func(l *lab) { l.do("DELETE", "/api/v1/machines/"+idOf(1), "", nil) },
+		"push": func(l *lab) {
+			cmdb := strings.Replace(countedFiles(5)["vm.cmdb"], "{", "{'dns': '9.9.9.9', ", 1)
+			body, err := json.Marshal(server.ConfigSet{Files: map[string]string{"vm.cmdb": cmdb, "vm.specs": vmSpecs + "# new\n"}})
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			l.edit("PUT", "/SERVER", string(body))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for n := 0; ; n++ {

@@ -45,7 +45,7 @@ func (s *Server) Handler() http.Handler {
 func sameOrigin(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, http.StatusForbidden, errorBody{"a web page of another site may not do this"})
+		answerJSON(w, http.StatusForbidden, errorBody{Error: "a web page of another site may not do this"})
 	}))
 	return protection.Handler(next)
 }
@@ -79,7 +79,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 			if strings.HasSuffix(r.URL.Path, "/upload.py") {
 				answerRefusal(w, http.StatusInternalServerError, message)
 			} else {
-				answerJSON(w, http.StatusInternalServerError, errorBody{message})
+				answerJSON(w, http.StatusInternalServerError, errorBody{Error: message})
 			}
 		}()
 		next.ServeHTTP(w, r)
@@ -98,6 +98,8 @@ func statusOf(err error) int {
 		{upload.ErrHardware, http.StatusBadRequest},
 		{errNoMatch, http.StatusNotFound},
 		{errUnknownMachine, http.StatusNotFound},
+		{errNoFile, http.StatusNotFound},
+		{errPrecondition, http.StatusPreconditionFailed},
 		{errConflict, http.StatusConflict},
 		{errTooLarge, http.StatusRequestEntityTooLarge},
 		{upload.ErrTooLarge, http.StatusRequestEntityTooLarge},
@@ -115,12 +117,18 @@ func statusOf(err error) int {
 
 // errorBody is the JSON of an error.
 type errorBody struct {
-	Error string `json:"error"`
+	Error    string    `json:"error"`
+	Problems []Problem `json:"problems,omitempty"` // of configuration files that were refused
 }
 
 // answerError answers an API request that failed.
 func (s *Server) answerError(w http.ResponseWriter, err error) {
-	answerJSON(w, s.failed(w, err), errorBody{err.Error()})
+	body := errorBody{Error: err.Error()}
+	var broken *brokenFiles
+	if errors.As(err, &broken) {
+		body.Problems = broken.problems
+	}
+	answerJSON(w, s.failed(w, err), body)
 }
 
 // failed logs an error that is nobody's input, and answers its status.

@@ -5,10 +5,10 @@
 // machine boots next.
 //
 // It reads per deployment CONFIGDIR/{state,NAME.specs,NAME.configure,NAME.cmdb}
-// and writes there state and NAME.cmdb, to HWDIR the descriptions, to LOGDIR
-// the logs. In its own state directory it writes machines/ID.json,
-// history/ID.log, and, while documents change, the journal that makes them
-// change together.
+// and writes there state and NAME.cmdb, and what an operator brings over HTTP;
+// to HWDIR the descriptions, to LOGDIR the logs. In its own state directory it
+// writes machines/ID.json, history/ID.log, and, while documents change, the
+// journal that makes them change together.
 package server
 
 import (
@@ -96,6 +96,7 @@ type Server struct {
 	notes       *noteTable
 	problems    *problemList
 	places      chan struct{} // uploads in work
+	editors     chan struct{} // configuration files in work
 	turn        chan struct{} // who holds it may change documents
 	ready       chan struct{}
 	closing     chan struct{}
@@ -119,7 +120,7 @@ type opener func(journal string, collections map[string]string) (*store.Dir, sto
 
 func newServer(config Config, open opener) (_ *Server, err error) {
 	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList),
-		turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
+		editors: make(chan struct{}, maxEditors), turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
 	s.places = make(chan struct{}, s.config.Limits.Uploads)

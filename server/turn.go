@@ -49,7 +49,7 @@ func (s *Server) commitDecision(decide func() (change, error)) error {
 		}
 		if !errors.Is(err, store.ErrConflict) || try == maxTries {
 			s.problem("", "Documents cannot be written: %v", err)
-			return refuse(errBroken, "the allocation cannot be written: %v", err)
+			return refuse(errBroken, "the change cannot be written: %v", err)
 		}
 	}
 }
@@ -98,6 +98,9 @@ var (
 	errBroken   = errors.New("the configuration is broken")
 	errBusy     = errors.New("busy")
 	errTooLarge = errors.New("too large")
+	errNoFile   = errors.New("no such file")
+	// errPrecondition: a file is not the version that the operator has seen.
+	errPrecondition = errors.New("another version")
 )
 
 // refusal is an answer that carries no configuration: one clear sentence,

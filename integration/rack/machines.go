@@ -178,11 +178,11 @@ func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patienc
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	said := 0
+	var told told
 	for {
 		m, err := r.Find(ctx, vm.MAC(0))
 		if err == nil && m != nil {
-			said = r.tell(vm.Name(), m, said)
+			r.tell(vm.Name(), m, &told)
 			if m.State == state {
 				r.recordSteps(vm.Name(), m)
 				return m, nil
@@ -213,26 +213,42 @@ func describe(m *Machine, err error) string {
 	return m.State + " " + m.LastError
 }
 
-// tell says the lines of the history that were not said yet, and the
-// percentage of a running transfer.
-func (r *Rack) tell(name string, m *Machine, said int) int {
-	for _, l := range m.History[min(said, len(m.History)):] {
-		if l.Status == string(wire.StatusStarted) {
-			continue
+// told is what a person was told about a machine.
+type told struct {
+	lines    int       // of its history
+	progress time.Time // when the running step was told last
+}
+
+// tell says the lines of the history that were not told yet, and now and then
+// how far a running step is.
+func (r *Rack) tell(name string, m *Machine, t *told) {
+	for _, l := range m.History[min(t.lines, len(m.History)):] {
+		if l.Status != string(wire.StatusStarted) {
+			r.say("%s: %s", name, l)
 		}
-		text := fmt.Sprintf("%s: %s %s", name, l.Step, l.Status)
-		if l.Seconds > 0 {
-			text += fmt.Sprintf(" (%.1f s)", l.Seconds)
-		}
-		if l.Message != "" {
-			text += ": " + l.Message
-		}
-		r.say("%s", text)
 	}
-	if p := m.Progress; p != nil && p.Percent > 0 && p.Percent < 100 {
-		r.say("%s: %s %.0f%%, %.1f MB/s", name, p.Step, p.Percent, p.BytesPerSecond/1e6)
+	t.lines = len(m.History)
+	p := m.Progress
+	if p == nil || p.Percent == 0 || p.Percent >= 100 || time.Since(t.progress) < 5*time.Second {
+		return
 	}
-	return len(m.History)
+	r.say("%s: %s %.0f%%, %.1f MB/s", name, p.Step, p.Percent, p.BytesPerSecond/1e6)
+	t.progress = time.Now()
+}
+
+// String is the line for a person.
+func (l Line) String() string {
+	text := l.Step
+	if l.Status != "note" {
+		text += " " + l.Status
+	}
+	if l.Seconds > 0 {
+		text += fmt.Sprintf(" (%.1f s)", l.Seconds)
+	}
+	if l.Message != "" {
+		text += ": " + l.Message
+	}
+	return text
 }
 
 // recordSteps puts the agent's own timings into the lab's table.

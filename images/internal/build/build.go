@@ -61,6 +61,9 @@ func (b Build) Run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if _, err := b.baseArchive(chain[len(chain)-1]); err != nil {
+		return Result{}, err
+	}
 	if err := needTools(); err != nil {
 		return Result{}, err
 	}

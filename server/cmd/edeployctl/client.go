@@ -25,14 +25,26 @@ var errNoServer = errors.New("which server? Give --server or set EDEPLOY_SERVER"
 // machinePath is the API path of one machine.
 func machinePath(id string) string { return "/api/v1/machines/" + url.PathEscape(id) }
 
-// call asks the server. A nil body sends none, a nil answer reads none.
+// call asks the server in JSON. A nil body sends none, a nil answer reads none.
 func call(ctx context.Context, server, method, path string, body, answer any) error {
+	text, err := fetch(ctx, server, method, path, body)
+	if err != nil || answer == nil {
+		return err
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("%s answers something that is not from an eDeploy server: %w", server+path, err)
+	}
+	return nil
+}
+
+// fetch is call for an answer of any kind.
+func fetch(ctx context.Context, server, method, path string, body any) ([]byte, error) {
 	if server == "" {
-		return errNoServer
+		return nil, errNoServer
 	}
 	base, err := baseURL(server)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -40,35 +52,37 @@ func call(ctx context.Context, server, method, path string, body, answer any) er
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		send = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, base+path, send)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", base, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", base, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return errors.New(serverError(resp.Status, text))
+		return nil, &httpError{resp.Status, text}
 	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("%s answers something that is not from an eDeploy server: %w", base+path, err)
-	}
-	return nil
+	return text, nil
 }
+
+// httpError is an answer other than 2xx.
+type httpError struct {
+	status string
+	body   []byte
+}
+
+func (e *httpError) Error() string { return serverError(e.status, e.body) }
 
 // serverError is the sentence in an answer that is an error.
 func serverError(status string, text []byte) string {

@@ -1,6 +1,7 @@
 // Edeployctl is the operator's command line for an eDeploy server: it lists
-// the machines and what happens to them, says what a machine boots next, and
-// explains why a machine matches a profile or not.
+// the machines and what happens to them, says what a machine boots next,
+// brings profiles and role images to the server, and explains why a machine
+// matches a profile or not.
 //
 // The server's address is --server or the environment variable EDEPLOY_SERVER:
 // a host, host:port, or URL. The command match needs no server.
@@ -56,6 +57,7 @@ func newRootCommand() *cobra.Command {
 		newProblemsCommand(&server),
 		newMatchCommand(),
 		newPushCommand(&server),
+		newConfigCommand(&server),
 		newVersionCommand(&server),
 	)
 	return root

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"edeploy/server"
+
+	"github.com/spf13/cobra"
+)
+
+// defaultSection is the deployment that machines ask for by themselves.
+const defaultSection = "SERVER"
+
+const configLong = `The server gives machines what its profiles say. A deployment has these files:
+
+  state           which profiles there are, in order of priority, and how many
+                  machines each still wants:  [('db', 2), ('web', '*')]
+  NAME.specs      what a machine must have to get profile NAME
+  NAME.configure  the script that the machine runs
+  NAME.cmdb       optional: one entry (address, host name, ...) per machine
+
+Keep them in a directory of your own and push it:
+
+  edeployctl config pull profiles          # start from what the server has
+  edeployctl match hw.json --config profiles
+  edeployctl config push profiles
+  edeployctl machines --watch
+
+A push is made whole or not at all: a file with a mistake is named with line
+and column, and nothing is changed.`
+
+func newConfigCommand(address *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "See, bring and fetch the profiles of the server (state, specs, configure, cmdb)",
+		Long:  configLong,
+	}
+	cmd.AddCommand(newConfigListCommand(address), newConfigShowCommand(address), newConfigPushCommand(address), newConfigPullCommand(address))
+	return cmd
+}
+
+func addSectionFlag(cmd *cobra.Command, section *string) {
+	cmd.Flags().StringVar(section, "section", defaultSection, "deployment: a section of the server's edeploy.conf")
+}
+
+// configPath is the API path of a deployment's files, or of one of them.
+func configPath(section string, name ...string) string {
+	path := "/api/v1/config/" + url.PathEscape(section)
+	if len(name) > 0 {
+		path += "/" + url.PathEscape(name[0])
+	}
+	return path
+}
+
+func newConfigListCommand(address *string) *cobra.Command {
+	var section string
+	var raw bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the configuration files of all deployments",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := fetch(cmd.Context(), *address, "GET", "/api/v1/config", nil)
+			if err != nil {
+				return err
+			}
+			if raw {
+				_, err = cmd.OutOrStdout().Write(text)
+				return err
+			}
+			var all []server.ConfigFile
+			if err := json.Unmarshal(text, &all); err != nil {
+				return fmt.Errorf("list of files: %w", err)
+			}
+			printConfigFiles(cmd.OutOrStdout(), all, section)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&section, "section", "", "only this deployment")
+	cmd.Flags().BoolVar(&raw, "json", false, "print the server's JSON")
+	return cmd
+}
+
+func printConfigFiles(out io.Writer, all []server.ConfigFile, section string) {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SECTION\tNAME\tBYTES\tMODIFIED")
+	for _, f := range all {
+		if section == "" || f.Section == section {
+			fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", printable(f.Section), printable(f.Name), f.Bytes, f.Modified.Local().Format(time.DateTime))
+		}
+	}
+	table.Flush()
+}
+
+func newConfigShowCommand(address *string) *cobra.Command {
+	var section string
+	cmd := &cobra.Command{
+		Use:     "show NAME",
+		Short:   "Print one file exactly as the server has it",
+		Example: "  edeployctl config show vm.cmdb            # with the entries that machines hold\n  edeployctl config show vm.cmdb.orig       # the generate call that it once was",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := fetch(cmd.Context(), *address, "GET", configPath(section, args[0]), nil)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	addSectionFlag(cmd, &section)
+	return cmd
+}
+
+func newConfigPushCommand(address *string) *cobra.Command {
+	var c configPush
+	cmd := &cobra.Command{
+		Use:   "push DIR",
+		Short: "Replace the server's profiles by those of a directory, all of them or none",
+		Long: `Push sends state, *.specs, *.configure and *.cmdb of DIR; other files in it are
+left alone. The server checks them all before it changes anything; a mistake is
+printed as FILE:LINE:COLUMN: WHY, and the exit status is 1. Machines that ask
+meanwhile see either all the old files or all the new ones.
+
+Machines keep what they hold:
+  NAME.cmdb  an entry that a machine holds stays taken, also when the file that
+             you push is still the generate call it once was.
+  state      its counts say how many MORE machines each profile takes from now
+             on. Leave the file out of DIR to keep the counts as they are.
+
+With --prune the server's profiles that are not in DIR are removed; its state
+file never is.`,
+		Example: "  edeployctl config push profiles --server 192.168.122.1\n  edeployctl config push profiles --prune",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.server, c.dir = *address, args[0]
+			return c.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	addSectionFlag(cmd, &c.section)
+	cmd.Flags().BoolVar(&c.prune, "prune", false, "remove the server's specs, configure and cmdb files that are not in DIR")
+	cmd.Flags().BoolVar(&c.force, "force", false, "store files with mistakes, too; their profiles wait until they are mended")
+	return cmd
+}
+
+func newConfigPullCommand(address *string) *cobra.Command {
+	var c configPull
+	cmd := &cobra.Command{
+		Use:   "pull DIR",
+		Short: "Copy the server's profiles into a directory",
+		Long: `Pull writes state, *.specs, *.configure and *.cmdb of the server into DIR, which
+is made when it does not exist. Files of the same name are replaced; others are
+left alone. A CMDB comes with the entries that machines hold: see push.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.server, c.dir = *address, args[0]
+			return c.run(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	addSectionFlag(cmd, &c.section)
+	return cmd
+}
+
+// refusedFiles turns a refusal that names mistakes into lines on out and one
+// sentence; any other error stays.
+func refusedFiles(out io.Writer, err error) error {
+	var answer *httpError
+	var body struct{ Problems []server.Problem }
+	if !errors.As(err, &answer) || json.Unmarshal(answer.body, &body) != nil || len(body.Problems) == 0 {
+		return err
+	}
+	for _, p := range body.Problems {
+		fmt.Fprintln(out, printable(p.Text))
+	}
+	files := map[string]bool{}
+	for _, p := range body.Problems {
+		files[p.File] = true
+	}
+	if len(files) == 1 {
+		return fmt.Errorf("nothing was changed: %s has a mistake", printable(body.Problems[0].File))
+	}
+	return fmt.Errorf("nothing was changed: %d files have mistakes", len(files))
+}
+
+// printReplaced says what became of the files.
+func printReplaced(out io.Writer, r server.Replaced) {
+	for _, list := range []struct {
+		word  string
+		names []string
+	}{{"added", r.Added}, {"changed", r.Changed}, {"removed", r.Removed}, {"unchanged", r.Unchanged}} {
+		for _, name := range list.names {
+			fmt.Fprintf(out, "%-9s  %s\n", list.word, printable(name))
+		}
+	}
+	if len(r.Counts) > 0 {
+		fmt.Fprintf(out, "counts: %s\n", printable(strings.Join(r.Counts, ", ")))
+	}
+	for _, p := range r.Warnings {
+		fmt.Fprintf(out, "warning: %s\n", printable(p.Text))
+	}
+}

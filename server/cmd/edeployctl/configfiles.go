@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"unicode/utf8"
+
+	"edeploy/server"
+	"edeploy/server/internal/fileset"
+
+	"github.com/google/renameio/v2"
+)
+
+// configPush is one run of config push.
+type configPush struct {
+	server, section, dir string
+	prune, force         bool
+}
+
+func (c configPush) run(ctx context.Context, out io.Writer) error {
+	files, err := readProfiles(c.dir)
+	if err != nil {
+		return err
+	}
+	path := configPath(c.section)
+	if c.force {
+		path += "?force=1"
+	}
+	var r server.Replaced
+	if err := call(ctx, c.server, "PUT", path, server.ConfigSet{Files: files, Prune: c.prune}, &r); err != nil {
+		return refusedFiles(out, err)
+	}
+	printReplaced(out, r)
+	return nil
+}
+
+// readProfiles reads the profiles' files of a directory.
+func readProfiles(dir string) (map[string]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, e := range entries {
+		name, err := fileset.ParseName(e.Name())
+		if err != nil || name.Kind == fileset.Original {
+			continue
+		}
+		text, err := readProfile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if !utf8.ValidString(text) { // JSON could not carry it to the server
+			return nil, errors.New(fileset.Check(name, text)[0].Text)
+		}
+		files[e.Name()] = text
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s holds no profiles: want state, NAME.specs, NAME.configure, NAME.cmdb", dir)
+	}
+	return files, nil
+}
+
+func readProfile(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no regular file", path)
+	}
+	if info.Size() > fileset.MaxFileBytes {
+		return "", fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), fileset.MaxFileBytes)
+	}
+	text, err := os.ReadFile(path)
+	return string(text), err
+}
+
+// configPull is one run of config pull.
+type configPull struct{ server, section, dir string }
+
+func (c configPull) run(ctx context.Context, out io.Writer) error {
+	var all []server.ConfigFile
+	if err := call(ctx, c.server, "GET", "/api/v1/config", nil, &all); err != nil {
+		return err
+	}
+	var texts []pulled
+	for _, f := range all {
+		name, err := fileset.ParseName(f.Name)
+		if f.Section != c.section || err == nil && name.Kind == fileset.Original {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("the server lists a file that cannot be written here: %w", err)
+		}
+		text, err := fetch(ctx, c.server, "GET", configPath(c.section, f.Name), nil)
+		if err != nil {
+			return fmt.Errorf("pull %s: %w", f.Name, err)
+		}
+		texts = append(texts, pulled{f.Name, text})
+	}
+	if len(texts) == 0 {
+		return fmt.Errorf("the server has no files for deployment %s", c.section)
+	}
+	return writePulled(c.dir, texts, out)
+}
+
+// pulled is a file as the server has it.
+type pulled struct {
+	name string
+	text []byte
+}
+
+// writePulled replaces the files of a directory, and says which.
+func writePulled(dir string, texts []pulled, out io.Writer) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, f := range texts {
+		word, err := writeOne(root, f)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", filepath.Join(dir, f.name), err)
+		}
+		fmt.Fprintf(out, "%-9s  %s\n", word, f.name)
+	}
+	return nil
+}
+
+func writeOne(root *os.Root, f pulled) (word string, err error) {
+	before, err := root.ReadFile(f.name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		word = "added"
+	case err != nil:
+		return "", err
+	case bytes.Equal(before, f.text):
+		return "unchanged", nil
+	default:
+		word = "changed"
+	}
+	return word, renameio.WriteFile(f.name, f.text, 0o644, renameio.WithRoot(root))
+}
