@@ -142,12 +142,21 @@ func goFiles(t *testing.T, visit func(name string, file *ast.File)) {
 	}
 }
 
+// isProgramTest says whether a file tests a program: it may meet the real peer
+// that the program talks to by its front door, as the stories do.
+func isProgramTest(name string) bool {
+	return strings.HasSuffix(name, "_test.go") && slices.Contains(strings.Split(name, "/"), "cmd")
+}
+
 func TestImports(t *testing.T) {
 	goFiles(t, func(name string, file *ast.File) {
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err == nil {
 				err = mayImport(path.Dir(name), imported)
+			}
+			if err != nil && isProgramTest(name) {
+				err = mayImport("integration", imported)
 			}
 			if err != nil {
 				t.Errorf("%s imports %s: %v", name, spec.Path.Value, err)

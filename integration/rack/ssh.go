@@ -1,7 +1,6 @@
 package rack
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -65,12 +64,11 @@ func (r *Rack) SSH(ctx context.Context, key *Key, host netip.Addr, command strin
 		return "", fmt.Errorf("ssh root@%s: %w", host, err)
 	}
 	defer session.Close()
-	var out bytes.Buffer
-	session.Stdout, session.Stderr = &out, &out
-	if err := session.Run(command); err != nil {
-		return out.String(), fmt.Errorf("ssh root@%s %q: %w\n%s", host, command, err, out.String())
+	out, err := session.CombinedOutput(command)
+	if err != nil {
+		return string(out), fmt.Errorf("ssh root@%s %q: %w\n%s", host, command, err, out)
 	}
-	return out.String(), nil
+	return string(out), nil
 }
 
 func (r *Rack) login(ctx context.Context, key *Key, host netip.Addr) (*ssh.Client, error) {

@@ -4,14 +4,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/jaypipes/ghw"
 )
 
 // processor is one logical processor of /proc/cpuinfo.
 type processor map[string]string
 
-// cpuinfo splits /proc/cpuinfo.
-func cpuinfo(r reader) []processor {
-	var list []processor
+// cpuinfo splits /proc/cpuinfo, by number of the processor.
+func cpuinfo(r reader) map[string]processor {
+	all := map[string]processor{}
 	for block := range strings.SplitSeq(r.text("proc/cpuinfo"), "\n\n") {
 		p := processor{}
 		for line := range strings.Lines(block) {
@@ -19,67 +21,55 @@ func cpuinfo(r reader) []processor {
 				p[strings.TrimSpace(name)] = strings.TrimSpace(value)
 			}
 		}
-		if p["processor"] != "" {
-			list = append(list, p)
-		}
+		all[p["processor"]] = p
 	}
-	return list
+	return all
 }
 
 // processors describes the processors (reference section 3.6): names of both
 // generations of the original, all as strings.
-func processors(r reader, f *facts) {
-	logical := cpuinfo(r)
-	sockets := sockets(logical)
-	f.add("cpu", "physical", "number", strconv.Itoa(len(sockets)))
-	f.add("cpu", "logical", "number", strconv.Itoa(len(logical)))
+func processors(r reader, f *facts, cpu *ghw.CPUInfo) {
+	f.add("cpu", "physical", "number", strconv.Itoa(len(cpu.Processors)))
+	f.add("cpu", "logical", "number", decimal(cpu.TotalHardwareThreads))
 	f.add("cpu", "physical", "smt", r.text("sys/devices/system/cpu/smt/control"))
-	for i, first := range sockets {
-		socket(r, f, i, first, logical)
+	logical := cpuinfo(r)
+	for i, physical := range cpu.Processors {
+		first := strconv.Itoa(firstLogical(physical))
+		socket(r, f, i, physical, first, logical[first])
 	}
 }
 
-// sockets are the first logical processors of each physical one. Kernels on
-// machines without that knowledge leave it out; then there is one.
-func sockets(logical []processor) []processor {
-	var firsts []processor
-	var seen []string
-	for _, p := range logical {
-		if id := p["physical id"]; !slices.Contains(seen, id) {
-			seen, firsts = append(seen, id), append(firsts, p)
-		}
+// firstLogical is the lowest number of a logical processor of a physical one.
+func firstLogical(physical *ghw.Processor) int {
+	var numbers []int
+	for _, core := range physical.Cores {
+		numbers = append(numbers, core.LogicalProcessors...)
 	}
-	return firsts
+	return slices.Min(numbers) // ghw has seen at least one, or there were no processor
 }
 
-func socket(r reader, f *facts, index int, p processor, logical []processor) {
+// socket describes a physical processor: first is the number of its first
+// logical one, info what /proc/cpuinfo says about that.
+func socket(r reader, f *facts, index int, physical *ghw.Processor, first string, info processor) {
 	add := func(field, value string) { f.add("cpu", "physical_"+strconv.Itoa(index), field, value) }
-	threads := 0
-	for _, other := range logical {
-		if other["physical id"] == p["physical id"] {
-			threads++
-		}
-	}
 	add("physid", strconv.Itoa(index))
-	add("vendor", p["vendor_id"])
-	add("product", p["model name"])
+	add("vendor", physical.Vendor)
+	add("product", physical.Model)
 	add("architecture", r.text("proc/sys/kernel/arch"))
-	add("family", p["cpu family"])
-	add("model", p["model"])
-	add("stepping", p["stepping"])
-	add("version", p["microcode"])
-	add("frequency", hertz(p["cpu MHz"]))
-	add("cores", p["cpu cores"])
-	add("enabled_cores", p["cpu cores"])
-	add("threads", strconv.Itoa(threads))
-	if cores, err := strconv.Atoi(p["cpu cores"]); err == nil && cores > 0 {
-		add("threads_per_core", strconv.Itoa(threads/cores))
-	}
-	dir := "sys/devices/system/cpu/cpu" + p["processor"]
+	add("family", info["cpu family"])
+	add("model", info["model"])
+	add("stepping", info["stepping"])
+	add("version", info["microcode"])
+	add("frequency", hertz(info["cpu MHz"]))
+	add("cores", decimal(physical.TotalCores))
+	add("enabled_cores", decimal(physical.TotalCores))
+	add("threads", decimal(physical.TotalHardwareThreads))
+	add("threads_per_core", decimal(physical.TotalHardwareThreads/physical.TotalCores))
+	dir := "sys/devices/system/cpu/cpu" + first
 	add("min_Mhz", megahertz(r.number(dir, "cpufreq/cpuinfo_min_freq")))
 	add("max_Mhz", megahertz(r.number(dir, "cpufreq/cpuinfo_max_freq")))
 	addCaches(r, dir, add)
-	add("flags", p["flags"])
+	add("flags", strings.Join(physical.Capabilities, " "))
 }
 
 // hertz converts the "2900.000" MHz of cpuinfo.

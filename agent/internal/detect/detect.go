@@ -2,28 +2,44 @@
 // eDeploy (reference section 3), so that its specs files keep matching. All
 // values are strings.
 //
-// It reads /sys, /proc, /dev/disk/by-id and, for the names of PCI devices,
-// /usr/share/misc/pci.ids; it asks the kernel for addresses and drivers of
-// network devices. It runs no programs, sends nothing and changes nothing.
+// Most of it is what ghw finds: disks with size and vendor, product, board and
+// firmware, the size of the memory, network devices, processors. The package
+// reads itself what ghw does not know, or knows only where udev runs, which is
+// not so in an initrd:
+//
+//   - disks: model, revision, scheduler and caches, names in by-id (serial
+//     number, WWN)
+//   - network devices: kind, carrier, driver, places on other buses than PCI,
+//     MAC addresses that are not the device's own, names of vendor and product;
+//     from the kernel's interfaces: IP addresses, firmware, autonegotiation
+//   - processors: family, model, stepping, microcode, clock, caches; NUMA nodes
+//   - memory banks (SMBIOS type 17)
+//   - the kernel's version and command line
+//
+// It reads /sys, /proc, /dev/disk/by-id, /run/udev/data and, for the names of
+// PCI devices, /usr/share/misc/pci.ids; none of them must exist but /sys. It
+// runs no programs, sends nothing and changes nothing.
 package detect
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"github.com/jaypipes/ghw/pkg/util"
 
 	"edeploy/server/wire"
 )
 
 // Source is where a description comes from: a running machine, or a recorded one.
 type Source struct {
-	// Root holds sys, proc, dev and usr.
-	Root fs.FS
+	// Root is the directory that holds sys, proc, dev and usr.
+	Root string
 	// Addresses are the addresses of one network device; called once for
 	// each.
 	Addresses func(device string) []netip.Prefix
@@ -39,9 +55,14 @@ type Ethtool struct {
 	Autonegotiation string // "on" or "off"
 }
 
+// ThisMachine is the machine that the program runs on.
+func ThisMachine() Source {
+	return Source{Root: "/", Addresses: addresses, Ethtool: ethtool}
+}
+
 // Hardware describes this machine.
 func Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
-	return Source{Root: os.DirFS("/"), Addresses: addresses, Ethtool: ethtool}.Hardware(ctx, log)
+	return ThisMachine().Hardware(ctx, log)
 }
 
 // Hardware describes the machine behind the source. Specs take the first fact
@@ -51,18 +72,19 @@ func Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
 // that there is no /sys to look at, or that ctx ended.
 func (s Source) Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
 	log = cmp.Or(log, slog.New(slog.DiscardHandler))
-	if _, err := fs.Stat(s.Root, "sys/class"); err != nil {
+	if err := cmp.Or(s.check(), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("describe hardware: %w", err)
 	}
+	inv := takeInventory(ctx, s.Root, log)
 	f := &facts{}
-	r := reader{s.Root}
+	r := reader{os.DirFS(s.Root)}
 	for _, part := range []func(){
-		func() { disks(r, f) },
-		func() { system(r, f) },
-		func() { firmware(r, f) },
-		func() { memory(r, f, log) },
-		func() { s.network(r, f) },
-		func() { processors(r, f) },
+		func() { disks(r, f, inv.disks) },
+		func() { system(r, f, inv) },
+		func() { firmware(f, inv.bios) },
+		func() { memory(r, f, inv.memory, log) },
+		func() { s.network(r, f, inv.devices, log) },
+		func() { processors(r, f, inv.cpu) },
 		func() { numa(r, f) },
 	} {
 		if err := ctx.Err(); err != nil {
@@ -74,12 +96,19 @@ func (s Source) Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, 
 	return f.list, nil
 }
 
+// check reports whether there is something to look at.
+func (s Source) check() error {
+	_, err := os.Stat(filepath.Join(s.Root, "sys/class"))
+	return err
+}
+
 // facts is a description under construction.
 type facts struct{ list wire.Hardware }
 
-// add appends a fact unless its value is not known.
+// add appends a fact unless its value is not known, which the kernel and ghw
+// write as "unknown".
 func (f *facts) add(category, id, field, value string) {
-	if value = tidy(value); value != "" {
+	if value = tidy(value); value != "" && value != util.UNKNOWN {
 		f.list = append(f.list, wire.Fact{Category: category, ID: id, Field: field, Value: value})
 	}
 }

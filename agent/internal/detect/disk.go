@@ -6,51 +6,63 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/jaypipes/ghw"
 )
 
-// diskName selects the disks in /sys/block: SCSI, SATA, IDE, virtio and NVMe,
+// diskName selects among the block devices: SCSI, SATA, IDE, virtio and NVMe,
 // not what is made of them (md, dm) or removable media (sr).
 var diskName = regexp.MustCompile(`^([shv]d[a-z]+|nvme[0-9]+n[0-9]+)$`)
 
-const sectorBytes = 512 // unit of /sys/block/*/size, whatever the disk's own
-
 // disks describes the disks (reference section 3.3).
-func disks(r reader, f *facts) {
-	var found []string
-	for _, name := range r.list("sys/block") {
-		if diskName.MatchString(name) && r.number("sys/block", name, "size") > 0 {
-			found = append(found, name)
+func disks(r reader, f *facts, devices []*ghw.Disk) {
+	var found []*ghw.Disk
+	for _, device := range devices {
+		if diskName.MatchString(device.Name) && device.SizeBytes > 0 {
+			found = append(found, device)
 		}
 	}
 	f.add("disk", "logical", "count", strconv.Itoa(len(found)))
 	ids := diskIDs(r)
-	for _, name := range found {
-		disk(r, f, name)
-		for _, id := range ids[name] {
-			f.add("disk", name, idField(id), id)
+	for _, device := range found {
+		disk(r, f, device)
+		for _, id := range ids[device.Name] {
+			f.add("disk", device.Name, idField(id), id)
 		}
 	}
 }
 
-func disk(r reader, f *facts, name string) {
-	dir := "sys/block/" + name
-	bytes := r.number(dir, "size") * sectorBytes
-	f.add("disk", name, "size", strconv.FormatInt(bytes/1_000_000_000, 10))
-	for _, field := range []string{"vendor", "model", "rev", "revision"} {
-		if field == "revision" && r.text(dir, "device/rev") != "" {
-			continue
-		}
-		f.add("disk", name, field, r.text(dir, "device", field))
+func disk(r reader, f *facts, device *ghw.Disk) {
+	dir := "sys/block/" + device.Name
+	add := func(field, value string) { f.add("disk", device.Name, field, value) }
+	add("size", decimal(device.SizeBytes/1_000_000_000))
+	add("vendor", device.Vendor)
+	add("model", r.text(dir, "device/model"))
+	if rev := r.text(dir, "device/rev"); rev != "" {
+		add("rev", rev)
+	} else {
+		add("revision", r.text(dir, "device/revision"))
 	}
-	for _, field := range []string{"optimal_io_size", "physical_block_size", "rotational", "nr_requests"} {
-		f.add("disk", name, field, r.text(dir, "queue", field))
+	add("optimal_io_size", r.text(dir, "queue/optimal_io_size"))
+	if device.PhysicalBlockSizeBytes > 0 {
+		add("physical_block_size", decimal(device.PhysicalBlockSizeBytes))
 	}
-	f.add("disk", name, "scheduler", bracketed(r.text(dir, "queue/scheduler")))
+	add("rotational", rotational(device.DriveType))
+	add("nr_requests", r.text(dir, "queue/nr_requests"))
+	add("scheduler", bracketed(r.text(dir, "queue/scheduler")))
 	for _, file := range r.glob(dir, "device/scsi_disk/*/cache_type") {
 		write, read := caches(r.text(file))
-		f.add("disk", name, "Write Cache Enable", write)
-		f.add("disk", name, "Read Cache Disable", read)
+		add("Write Cache Enable", write)
+		add("Read Cache Disable", read)
 	}
+}
+
+// rotational translates back what ghw makes of the kernel's flag.
+func rotational(kind ghw.DriveType) string {
+	if kind == ghw.DriveTypeHDD {
+		return "1"
+	}
+	return "0"
 }
 
 // bracketed is the chosen word of a list such as "none [mq-deadline] bfq".

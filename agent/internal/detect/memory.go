@@ -7,17 +7,20 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jaypipes/ghw"
 	"github.com/u-root/u-root/pkg/smbios"
 )
 
 // memory describes the memory (reference section 3.4): total size in bytes,
 // and the banks that the firmware lists.
-func memory(r reader, f *facts, log *slog.Logger) {
+func memory(r reader, f *facts, whole *ghw.MemoryInfo, log *slog.Logger) {
 	banks, err := memoryBanks(r)
 	if err != nil {
 		log.Warn("memory banks are left out", "error", err)
 	}
-	f.add("memory", "total", "size", totalMemory(r, banks))
+	if total := totalMemory(banks, whole); total > 0 {
+		f.add("memory", "total", "size", decimal(total))
+	}
 	for i, bank := range banks {
 		f.bank("bank:"+strconv.Itoa(i), bank)
 	}
@@ -98,45 +101,13 @@ func memoryBanks(r reader) (banks []*smbios.MemoryDevice, err error) {
 
 // totalMemory is in bytes: what is plugged in, else what the kernel manages,
 // else what it can use.
-func totalMemory(r reader, banks []*smbios.MemoryDevice) string {
+func totalMemory(banks []*smbios.MemoryDevice, whole *ghw.MemoryInfo) uint64 {
 	var total uint64
 	for _, bank := range banks {
 		total += bank.GetSizeBytes()
 	}
-	if total == 0 {
-		total = memoryBlocks(r)
+	if total > 0 {
+		return total
 	}
-	if total == 0 {
-		total = memTotal(r.text("proc/meminfo"))
-	}
-	if total == 0 {
-		return ""
-	}
-	return strconv.FormatUint(total, 10)
-}
-
-// memoryBlocks adds the online parts of the kernel's memory map.
-func memoryBlocks(r reader) uint64 {
-	const dir = "sys/devices/system/memory"
-	block, err := strconv.ParseUint(r.text(dir, "block_size_bytes"), 16, 64)
-	if err != nil {
-		return 0
-	}
-	var total uint64
-	for _, file := range r.glob(dir, "memory*/online") {
-		if r.text(file) == "1" {
-			total += block
-		}
-	}
-	return total
-}
-
-func memTotal(meminfo string) uint64 {
-	for line := range strings.Lines(meminfo) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "MemTotal:" {
-			kib, _ := strconv.ParseUint(fields[1], 10, 64)
-			return kib * 1024
-		}
-	}
-	return 0
+	return uint64(whole.TotalPhysicalBytes)
 }

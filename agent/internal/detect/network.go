@@ -1,10 +1,19 @@
 package detect
 
 import (
+	"cmp"
+	"context"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+
+	"github.com/jaypipes/ghw"
+	"github.com/jaypipes/pcidb"
 )
 
 // ARP hardware types of the devices that count (if_arp.h).
@@ -13,45 +22,56 @@ const (
 	infinibandType = "32"
 )
 
-// network describes the network devices but the loopback (reference section
-// 3.5).
-func (s Source) network(r reader, f *facts) {
-	pci := newPCINames(r)
-	for _, name := range r.list("sys/class/net") {
-		kind := r.text("sys/class/net", name, "type")
-		if kind != etherType && kind != infinibandType {
-			continue
+// counts tells whether a network device is described: Ethernet and InfiniBand,
+// not the loopback, tunnels and other kinds.
+func counts(r reader, name string) bool {
+	kind := r.text("sys/class/net", name, "type")
+	return kind == etherType || kind == infinibandType
+}
+
+// network describes the network devices (reference section 3.5).
+func (s Source) network(r reader, f *facts, devices []*ghw.NIC, log *slog.Logger) {
+	names := pciNames(s.Root, log)
+	for _, device := range devices {
+		if counts(r, device.Name) {
+			s.device(r, f, device, names)
 		}
-		s.device(r, f, name, pci)
 	}
 }
 
-func (s Source) device(r reader, f *facts, name string, pci pciNames) {
-	dir := "sys/class/net/" + name
-	add := func(field, value string) { f.add("network", name, field, value) }
-	driver := s.Ethtool(name)
+func (s Source) device(r reader, f *facts, device *ghw.NIC, names func() *pcidb.DB) {
+	dir := "sys/class/net/" + device.Name
+	add := func(field, value string) { f.add("network", device.Name, field, value) }
+	driver := s.Ethtool(device.Name)
 	carrier := r.text(dir, "carrier") == "1"
 
-	add("businfo", businfo(r, dir))
-	vendor, product := pci.lookup(r.text(dir, "device/vendor"), r.text(dir, "device/device"), r.link(dir, "device/subsystem"))
-	add("vendor", vendor)
-	add("product", product)
+	if device.PCIAddress != nil {
+		add("businfo", "pci@"+*device.PCIAddress)
+		vendor, product := pciName(names(), r.text(dir, "device/vendor"), r.text(dir, "device/device"))
+		add("vendor", vendor)
+		add("product", product)
+	} else {
+		add("businfo", businfo(r, dir))
+	}
 	add("firmware", driver.Firmware)
 	add("driver", r.link(dir, "device/driver"))
-	speed := r.number(dir, "speed") // Mbit/s; -1 or unreadable when not known
-	if speed > 0 {
+	speed, err := strconv.ParseInt(device.Speed, 10, 64) // Mbit/s; -1 or unreadable when not known
+	known := err == nil && speed > 0
+	if known {
 		add("size", strconv.FormatInt(speed*1_000_000, 10))
 	}
-	addAddress(add, s.Addresses(name))
+	addAddress(add, s.Addresses(device.Name))
 	add("link", map[bool]string{true: "yes", false: "no"}[carrier])
-	if duplex := r.text(dir, "duplex"); carrier && duplex != "unknown" {
-		add("duplex", duplex)
+	if carrier {
+		add("duplex", device.Duplex)
 	}
-	if carrier && speed > 0 {
+	if carrier && known {
 		add("speed", speedText(speed))
 	}
 	add("autonegotiation", driver.Autonegotiation)
-	add("serial", strings.ToLower(r.text(dir, "address")))
+	// ghw has the addresses that devices were made with, not those that were
+	// given to them (bonds, bridges, virtual machines).
+	add("serial", strings.ToLower(cmp.Or(device.MACAddress, r.text(dir, "address"))))
 }
 
 // businfo names the place of a device: bus@address.
@@ -92,38 +112,27 @@ func speedText(mbit int64) string {
 // pciIDs is where Debian has the names of PCI vendors and devices.
 const pciIDs = "usr/share/misc/pci.ids"
 
-// pciNames looks vendors and products up in pci.ids, which is read once, on the
-// first use.
-type pciNames struct{ text func() string }
-
-func newPCINames(r reader) pciNames {
-	read, text := false, ""
-	return pciNames{func() string {
-		if !read {
-			read, text = true, r.text(pciIDs)
+// pciNames reads pci.ids on the first call; without the file there are no names.
+func pciNames(root string, log *slog.Logger) func() *pcidb.DB {
+	return sync.OnceValue(func() *pcidb.DB {
+		file, never := filepath.Join(root, pciIDs), false
+		if _, err := os.Stat(file); err != nil {
+			return &pcidb.DB{}
 		}
-		return text
-	}}
+		return ask(context.Background(), log, "names of PCI devices", func(...any) (*pcidb.DB, error) {
+			return pcidb.New(&pcidb.WithOption{Path: &file, EnableNetworkFetch: &never})
+		})
+	})
 }
 
-// lookup answers names for ids such as "0x8086" and "0x10d3".
-func (p pciNames) lookup(vendorID, deviceID, bus string) (vendor, product string) {
-	if bus != "pci" {
-		return "", ""
+// pciName answers names for ids such as "0x8086" and "0x10d3".
+func pciName(db *pcidb.DB, vendorID, deviceID string) (vendor, product string) {
+	vendorID, deviceID = strings.TrimPrefix(vendorID, "0x"), strings.TrimPrefix(deviceID, "0x")
+	if v := db.Vendors[vendorID]; v != nil {
+		vendor = v.Name
 	}
-	_, section, ok := strings.Cut(p.text(), "\n"+strings.TrimPrefix(vendorID, "0x")+"  ")
-	if !ok {
-		return "", ""
+	if p := db.Products[vendorID+deviceID]; p != nil {
+		product = p.Name
 	}
-	vendor, section, _ = strings.Cut(section, "\n")
-	prefix := "\t" + strings.TrimPrefix(deviceID, "0x") + "  "
-	for line := range strings.Lines(section) {
-		if name, ok := strings.CutPrefix(line, prefix); ok {
-			return vendor, strings.TrimSpace(name)
-		}
-		if !strings.HasPrefix(line, "\t") && !strings.HasPrefix(line, "#") {
-			break
-		}
-	}
-	return vendor, ""
+	return vendor, product
 }

@@ -55,6 +55,9 @@ func (r reader) list(elem ...string) []string {
 	return names
 }
 
+// decimal writes a count or size that ghw found.
+func decimal[T uint32 | uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }
+
 // glob are the paths that match a pattern, in natural order.
 func (r reader) glob(elem ...string) []string {
 	names, _ := fs.Glob(r.root, path.Join(elem...)) // patterns are constants

@@ -1,167 +1,148 @@
 package detect
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"io/fs"
-	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"path"
+	"path/filepath"
 	"slices"
-	"time"
+	"strings"
 	"unicode/utf8"
 )
 
-// Recording is everything that detection looked at on one machine: enough to
-// describe it again anywhere, which is how odd hardware becomes a test.
+// Recording is everything that detection looks at on one machine: enough to
+// describe it again anywhere, which is how odd hardware becomes a test. Paths
+// are relative to the root; none goes through a link.
 type Recording struct {
 	Comment   string                    `json:"comment"` // which machine, from where
 	Files     map[string]string         `json:"files"`
 	Binary    map[string][]byte         `json:"binary"` // files that are not text
 	Links     map[string]string         `json:"links"`  // targets of symbolic links
-	Names     map[string][]string       `json:"names"`  // of the files in a directory
 	Addresses map[string][]netip.Prefix `json:"addresses"`
 	Ethtool   map[string]Ethtool        `json:"ethtool"`
 }
 
-// Record describes this machine and answers what was looked at.
-func Record(ctx context.Context, log *slog.Logger, comment string) (Recording, error) {
-	rec := Recording{Comment: comment,
-		Files: map[string]string{}, Binary: map[string][]byte{}, Links: map[string]string{}, Names: map[string][]string{},
-		Addresses: map[string][]netip.Prefix{}, Ethtool: map[string]Ethtool{}}
-	s := Source{
-		Root: recorder{os.DirFS("/"), rec},
-		Addresses: func(device string) []netip.Prefix {
-			rec.Addresses[device] = addresses(device)
-			return rec.Addresses[device]
-		},
-		Ethtool: func(device string) Ethtool { rec.Ethtool[device] = ethtool(device); return rec.Ethtool[device] },
-	}
-	_, err := s.Hardware(ctx, log)
-	// A vendor's full list of names is not this machine's.
-	delete(rec.Files, pciIDs)
-	return rec, err
+// recorded are patterns for all that detection looks at, but the names of PCI
+// devices: a vendor's full list is not this machine's.
+var recorded = []string{
+	"dev/disk/by-id/*",
+	"proc/cmdline", "proc/cpuinfo", "proc/meminfo", "proc/sys/kernel/arch", "proc/sys/kernel/osrelease",
+	"sys/block/*", "sys/block/*/size",
+	"sys/block/*/device/model", "sys/block/*/device/rev", "sys/block/*/device/revision",
+	"sys/block/*/device/scsi_disk/*/cache_type", "sys/block/*/device/vendor",
+	"sys/block/*/queue/nr_requests", "sys/block/*/queue/optimal_io_size",
+	"sys/block/*/queue/physical_block_size", "sys/block/*/queue/rotational", "sys/block/*/queue/scheduler",
+	"sys/class/dmi/id/bios_*", "sys/class/dmi/id/board_*", "sys/class/dmi/id/product_*", "sys/class/dmi/id/sys_vendor",
+	"sys/class/net/*", "sys/class/net/*/addr*", "sys/class/net/*/carrier", "sys/class/net/*/duplex",
+	"sys/class/net/*/speed", "sys/class/net/*/type",
+	"sys/class/net/*/device/device", "sys/class/net/*/device/driver", "sys/class/net/*/device/subsystem",
+	"sys/class/net/*/device/vendor",
+	"sys/devices/system/cpu/cpu[0-9]*/cache/index*/[lst][eiy][vzp]e*", // level, size, type
+	"sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_m*",
+	"sys/devices/system/cpu/cpu[0-9]*/online",
+	"sys/devices/system/cpu/cpu[0-9]*/topology/core_id",
+	"sys/devices/system/cpu/cpu[0-9]*/topology/physical_package_id",
+	"sys/devices/system/cpu/smt/control",
+	"sys/devices/system/memory/block_size_bytes", "sys/devices/system/memory/memory*/state",
+	"sys/devices/system/node/node[0-9]*/cpu[0-9]*", "sys/devices/system/node/node[0-9]*/cpumap",
+	"sys/firmware/devicetree/base/compatible", "sys/firmware/devicetree/base/model",
+	"sys/firmware/devicetree/base/serial-number",
+	"sys/firmware/dmi/tables/DMI",
 }
 
-// Source plays the recording.
-func (rec Recording) Source() Source {
-	return Source{
-		Root:      player{rec},
+// Record answers what detection looks at. An error means that there is no /sys.
+func (s Source) Record(comment string) (Recording, error) {
+	if err := s.check(); err != nil {
+		return Recording{}, fmt.Errorf("record hardware: %w", err)
+	}
+	rec := Recording{Comment: comment, Files: map[string]string{}, Binary: map[string][]byte{}, Links: map[string]string{},
+		Addresses: map[string][]netip.Prefix{}, Ethtool: map[string]Ethtool{}}
+	r := reader{os.DirFS(s.Root)}
+	for _, pattern := range recorded {
+		for _, name := range r.glob(pattern) {
+			rec.note(r, name)
+		}
+	}
+	for _, device := range r.list("sys/class/net") {
+		if counts(r, device) {
+			rec.Addresses[device], rec.Ethtool[device] = s.Addresses(device), s.Ethtool(device)
+		}
+	}
+	return rec, nil
+}
+
+// note adds a file with all links on the way to it.
+func (rec Recording) note(r reader, name string) {
+	place, rest := "", strings.Split(name, "/")
+	for len(rest) > 0 {
+		next := path.Join(place, rest[0])
+		rest = rest[1:]
+		target, err := fs.ReadLink(r.root, next)
+		if err != nil {
+			place = next
+			continue
+		}
+		rec.Links[next] = target
+		place, rest = "", append(strings.Split(path.Join(place, target), "/"), rest...)
+	}
+	// What is not a regular file is a directory or, behind a name of a disk, the disk.
+	if info, err := fs.Stat(r.root, place); err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	data, err := fs.ReadFile(r.root, place)
+	switch {
+	case err != nil: // in sysfs: there is no value
+	case utf8.Valid(data):
+		rec.Files[place] = string(data)
+	default:
+		rec.Binary[place] = data
+	}
+}
+
+// Source lays the recording out in an empty directory, to play it from there.
+func (rec Recording) Source(dir string) (Source, error) {
+	s := Source{
+		Root:      dir,
 		Addresses: func(device string) []netip.Prefix { return rec.Addresses[device] },
 		Ethtool:   func(device string) Ethtool { return rec.Ethtool[device] },
 	}
-}
-
-// recorder notes every successful look at a file system.
-type recorder struct {
-	fs.FS
-	rec Recording
-}
-
-// ReadFile implements fs.ReadFileFS.
-func (r recorder) ReadFile(name string) ([]byte, error) {
-	data, err := fs.ReadFile(r.FS, name)
-	switch {
-	case err != nil:
-	case utf8.Valid(data):
-		r.rec.Files[name] = string(data)
-	default:
-		r.rec.Binary[name] = data
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Source{}, fmt.Errorf("lay out recording: %w", err)
 	}
-	return data, err
-}
-
-// ReadLink implements fs.ReadLinkFS.
-func (r recorder) ReadLink(name string) (string, error) {
-	target, err := fs.ReadLink(r.FS, name)
-	if err == nil {
-		r.rec.Links[name] = target
+	defer root.Close()
+	if err := rec.layOut(root); err != nil {
+		return Source{}, fmt.Errorf("lay out recording in %s: %w", dir, err)
 	}
-	return target, err
+	return s, nil
 }
 
-// Lstat implements fs.ReadLinkFS.
-func (r recorder) Lstat(name string) (fs.FileInfo, error) { return fs.Lstat(r.FS, name) }
-
-// ReadDir implements fs.ReadDirFS.
-func (r recorder) ReadDir(name string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(r.FS, name)
-	for _, entry := range entries {
-		r.rec.Names[name] = append(r.rec.Names[name], entry.Name())
+func (rec Recording) layOut(root *os.Root) error {
+	contents := maps.Clone(rec.Binary)
+	if contents == nil {
+		contents = map[string][]byte{}
 	}
-	slices.Sort(r.rec.Names[name])
-	r.rec.Names[name] = slices.Compact(r.rec.Names[name])
-	return entries, err
-}
-
-// player answers from a recording.
-type player struct{ rec Recording }
-
-func missing(operation, name string) error {
-	return &fs.PathError{Op: operation, Path: name, Err: fs.ErrNotExist}
-}
-
-// Open implements fs.FS; a recording has no files that could be kept open.
-func (p player) Open(name string) (fs.File, error) {
-	return nil, fmt.Errorf("open %s: %w", name, fs.ErrInvalid)
-}
-
-// Stat implements fs.StatFS: there is everything that was looked at.
-func (p player) Stat(name string) (fs.FileInfo, error) {
-	_, isFile := p.rec.Files[name]
-	_, isDir := p.rec.Names[name]
-	if name != "sys/class" && !isFile && !isDir {
-		return nil, missing("stat", name)
+	for name, text := range rec.Files {
+		contents[name] = []byte(text)
 	}
-	return entry(name), nil
+	for _, name := range slices.Sorted(maps.Keys(contents)) {
+		if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := root.WriteFile(name, contents[name], 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rec.Links)) {
+		if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := root.Symlink(rec.Links[name], name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
-
-// ReadFile implements fs.ReadFileFS.
-func (p player) ReadFile(name string) ([]byte, error) {
-	if data, ok := p.rec.Binary[name]; ok {
-		return data, nil
-	}
-	if text, ok := p.rec.Files[name]; ok {
-		return []byte(text), nil
-	}
-	return nil, missing("open", name)
-}
-
-// ReadLink implements fs.ReadLinkFS.
-func (p player) ReadLink(name string) (string, error) {
-	target, ok := p.rec.Links[name]
-	if !ok {
-		return "", missing("readlink", name)
-	}
-	return target, nil
-}
-
-// Lstat implements fs.ReadLinkFS.
-func (p player) Lstat(name string) (fs.FileInfo, error) { return p.Stat(name) }
-
-// ReadDir implements fs.ReadDirFS.
-func (p player) ReadDir(name string) ([]fs.DirEntry, error) {
-	names, ok := p.rec.Names[name]
-	if !ok {
-		return nil, missing("open", name)
-	}
-	var entries []fs.DirEntry
-	for _, name := range names {
-		entries = append(entries, entry(name))
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
-	return entries, nil
-}
-
-// entry is a name; detection asks for nothing else.
-type entry string
-
-func (e entry) Name() string               { return string(e) }
-func (e entry) IsDir() bool                { return true }
-func (e entry) Type() fs.FileMode          { return fs.ModeDir }
-func (e entry) Info() (fs.FileInfo, error) { return e, nil }
-func (e entry) Size() int64                { return 0 }
-func (e entry) Mode() fs.FileMode          { return fs.ModeDir }
-func (e entry) ModTime() time.Time         { return time.Time{} }
-func (e entry) Sys() any                   { return nil }

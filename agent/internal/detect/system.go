@@ -1,42 +1,38 @@
 package detect
 
 import (
-	"strconv"
 	"strings"
+
+	"github.com/jaypipes/ghw"
 )
-
-const dmi = "sys/class/dmi/id"
-
-// field binds a field to the file it comes from.
-type field struct{ name, file string }
-
-func (f *facts) addFiles(r reader, dir, category, id string, fields ...field) {
-	for _, field := range fields {
-		f.add(category, id, field.name, r.text(dir, field.file))
-	}
-}
 
 // system describes product, board and kernel (reference section 3.4), with the
 // two names of the seed that later versions changed (section 3.2).
-func system(r reader, f *facts) {
-	f.addFiles(r, dmi, "system", "product",
-		field{"serial", "product_serial"}, field{"name", "product_name"},
-		field{"vendor", "sys_vendor"}, field{"version", "product_version"})
-	if uuid := r.text(dmi, "product_uuid"); !strings.Contains(uuid, "Not") { // Not Settable, Not Present
-		f.add("system", "product", "uuid", strings.ToLower(uuid))
+func system(r reader, f *facts, inv inventory) {
+	product := func(field, value string) { f.add("system", "product", field, value) }
+	product("serial", inv.product.SerialNumber)
+	product("name", inv.product.Name)
+	product("vendor", inv.product.Vendor)
+	product("version", inv.product.Version)
+	if uuid := inv.product.UUID; !strings.Contains(uuid, "Not") { // Not Settable, Not Present
+		product("uuid", strings.ToLower(uuid))
 	}
-	f.addFiles(r, dmi, "system", "motherboard",
-		field{"name", "board_name"}, field{"vendor", "board_vendor"},
-		field{"version", "board_version"}, field{"serial", "board_serial"})
-	f.add("system", "board", "serial", r.text(dmi, "board_serial"))
-	if n := len(cpuinfo(r)); n > 0 {
-		f.add("system", "cpu", "number", strconv.Itoa(n))
+	board := func(field, value string) { f.add("system", "motherboard", field, value) }
+	board("name", inv.board.Product)
+	board("vendor", inv.board.Vendor)
+	board("version", inv.board.Version)
+	board("serial", inv.board.SerialNumber)
+	f.add("system", "board", "serial", inv.board.SerialNumber)
+	if n := inv.cpu.TotalHardwareThreads; n > 0 {
+		f.add("system", "cpu", "number", decimal(n))
 	}
-	f.addFiles(r, "proc", "system", "kernel",
-		field{"version", "sys/kernel/osrelease"}, field{"arch", "sys/kernel/arch"}, field{"cmdline", "cmdline"})
+	f.add("system", "kernel", "version", r.text("proc/sys/kernel/osrelease"))
+	f.add("system", "kernel", "arch", r.text("proc/sys/kernel/arch"))
+	f.add("system", "kernel", "cmdline", r.text("proc/cmdline"))
 }
 
-func firmware(r reader, f *facts) {
-	f.addFiles(r, dmi, "firmware", "bios",
-		field{"version", "bios_version"}, field{"date", "bios_date"}, field{"vendor", "bios_vendor"})
+func firmware(f *facts, bios *ghw.BIOSInfo) {
+	f.add("firmware", "bios", "version", bios.Version)
+	f.add("firmware", "bios", "date", bios.Date)
+	f.add("firmware", "bios", "vendor", bios.Vendor)
 }

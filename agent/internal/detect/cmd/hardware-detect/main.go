@@ -30,7 +30,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, comment string, log *slog.Logger) error {
 	if comment != "" {
-		recording, err := detect.Record(ctx, log, comment)
+		recording, err := detect.ThisMachine().Record(comment)
 		if err != nil {
 			return err
 		}
