@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jaypipes/ghw"
+	"github.com/jaypipes/ghw/pkg/cpu"
 )
 
 // processor is one logical processor of /proc/cpuinfo.
@@ -28,19 +28,19 @@ func cpuinfo(r reader) map[string]processor {
 
 // processors describes the processors (reference section 3.6): names of both
 // generations of the original, all as strings.
-func processors(r reader, f *facts, cpu *ghw.CPUInfo) {
-	f.add("cpu", "physical", "number", strconv.Itoa(len(cpu.Processors)))
-	f.add("cpu", "logical", "number", decimal(cpu.TotalHardwareThreads))
+func processors(r reader, f *facts, all *cpu.Info) {
+	f.add("cpu", "physical", "number", strconv.Itoa(len(all.Processors)))
+	f.add("cpu", "logical", "number", decimal(all.TotalHardwareThreads))
 	f.add("cpu", "physical", "smt", r.text("sys/devices/system/cpu/smt/control"))
 	logical := cpuinfo(r)
-	for i, physical := range cpu.Processors {
+	for i, physical := range all.Processors {
 		first := strconv.Itoa(firstLogical(physical))
 		socket(r, f, i, physical, first, logical[first])
 	}
 }
 
 // firstLogical is the lowest number of a logical processor of a physical one.
-func firstLogical(physical *ghw.Processor) int {
+func firstLogical(physical *cpu.Processor) int {
 	var numbers []int
 	for _, core := range physical.Cores {
 		numbers = append(numbers, core.LogicalProcessors...)
@@ -50,7 +50,7 @@ func firstLogical(physical *ghw.Processor) int {
 
 // socket describes a physical processor: first is the number of its first
 // logical one, info what /proc/cpuinfo says about that.
-func socket(r reader, f *facts, index int, physical *ghw.Processor, first string, info processor) {
+func socket(r reader, f *facts, index int, physical *cpu.Processor, first string, info processor) {
 	add := func(field, value string) { f.add("cpu", "physical_"+strconv.Itoa(index), field, value) }
 	add("physid", strconv.Itoa(index))
 	add("vendor", physical.Vendor)
@@ -66,8 +66,8 @@ func socket(r reader, f *facts, index int, physical *ghw.Processor, first string
 	add("threads", decimal(physical.TotalHardwareThreads))
 	add("threads_per_core", decimal(physical.TotalHardwareThreads/physical.TotalCores))
 	dir := "sys/devices/system/cpu/cpu" + first
-	add("min_Mhz", megahertz(r.number(dir, "cpufreq/cpuinfo_min_freq")))
-	add("max_Mhz", megahertz(r.number(dir, "cpufreq/cpuinfo_max_freq")))
+	add("min_Mhz", megahertz(r.text(dir, "cpufreq/cpuinfo_min_freq")))
+	add("max_Mhz", megahertz(r.text(dir, "cpufreq/cpuinfo_max_freq")))
 	addCaches(r, dir, add)
 	add("flags", strings.Join(physical.Capabilities, " "))
 }
@@ -81,11 +81,12 @@ func hertz(mhz string) string {
 	return strconv.FormatInt(int64(value*1_000_000), 10)
 }
 
-func megahertz(khz int64) string {
-	if khz <= 0 {
+func megahertz(khz string) string {
+	value, err := strconv.Atoi(khz)
+	if err != nil || value <= 0 {
 		return ""
 	}
-	return strconv.FormatInt(khz/1000, 10)
+	return strconv.Itoa(value / 1000)
 }
 
 // addCaches names caches as lscpu does: "l1d cache".

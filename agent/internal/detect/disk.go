@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"io/fs"
 	"path"
 	"regexp"
 	"strconv"
@@ -47,7 +46,8 @@ func disk(r reader, f *facts, device *ghw.Disk) {
 	if device.PhysicalBlockSizeBytes > 0 {
 		add("physical_block_size", decimal(device.PhysicalBlockSizeBytes))
 	}
-	add("rotational", rotational(device.DriveType))
+	// What ghw makes of the kernel's flag.
+	add("rotational", map[bool]string{true: "1", false: "0"}[device.DriveType == ghw.DriveTypeHDD])
 	add("nr_requests", r.text(dir, "queue/nr_requests"))
 	add("scheduler", bracketed(r.text(dir, "queue/scheduler")))
 	for _, file := range r.glob(dir, "device/scsi_disk/*/cache_type") {
@@ -55,14 +55,6 @@ func disk(r reader, f *facts, device *ghw.Disk) {
 		add("Write Cache Enable", write)
 		add("Read Cache Disable", read)
 	}
-}
-
-// rotational translates back what ghw makes of the kernel's flag.
-func rotational(kind ghw.DriveType) string {
-	if kind == ghw.DriveTypeHDD {
-		return "1"
-	}
-	return "0"
 }
 
 // bracketed is the chosen word of a list such as "none [mq-deadline] bfq".
@@ -90,12 +82,10 @@ func caches(kind string) (writeEnabled, readDisabled string) {
 
 // diskIDs are the names of the links in /dev/disk/by-id, by disk.
 func diskIDs(r reader) map[string][]string {
-	const dir = "dev/disk/by-id"
 	ids := map[string][]string{}
-	for _, id := range r.list(dir) {
-		if target, err := fs.ReadLink(r.root, path.Join(dir, id)); err == nil {
-			ids[path.Base(target)] = append(ids[path.Base(target)], id)
-		}
+	for _, link := range r.glob("dev/disk/by-id/*") {
+		disk := r.link(link)
+		ids[disk] = append(ids[disk], path.Base(link))
 	}
 	return ids
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/jaypipes/ghw"
 )
@@ -64,3 +65,6 @@ func ask[T any](ctx context.Context, log *slog.Logger, part string, question fun
 	}
 	return answer
 }
+
+// decimal writes a count or size.
+func decimal[T uint32 | uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }

@@ -36,9 +36,9 @@ func (f *facts) bank(id string, bank *smbios.MemoryDevice) {
 		f.add("memory", id, "slot", bank.DeviceLocator)
 		return
 	}
-	f.add("memory", id, "size", strconv.FormatUint(size, 10))
+	f.add("memory", id, "size", decimal(size))
 	if speed := uint64(bank.Speed); speed > 0 && speed < 0xffff {
-		f.add("memory", id, "clock", strconv.FormatUint(speed*1_000_000, 10))
+		f.add("memory", id, "clock", decimal(speed*1_000_000))
 	}
 	f.add("memory", id, "description", describeBank(bank))
 	f.add("memory", id, "vendor", specified(bank.Manufacturer))

@@ -6,7 +6,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -23,15 +22,6 @@ func (r reader) text(elem ...string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// number is a file's decimal number, 0 when there is none.
-func (r reader) number(elem ...string) int64 {
-	n, err := strconv.ParseInt(r.text(elem...), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
 // link is the last element of a symbolic link's target.
 func (r reader) link(elem ...string) string {
 	target, err := fs.ReadLink(r.root, path.Join(elem...))
@@ -40,23 +30,6 @@ func (r reader) link(elem ...string) string {
 	}
 	return path.Base(target)
 }
-
-// list are the names in a directory, in natural order.
-func (r reader) list(elem ...string) []string {
-	entries, err := fs.ReadDir(r.root, path.Join(elem...))
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, entry := range entries {
-		names = append(names, entry.Name())
-	}
-	slices.SortFunc(names, Natural)
-	return names
-}
-
-// decimal writes a count or size that ghw found.
-func decimal[T uint32 | uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }
 
 // glob are the paths that match a pattern, in natural order.
 func (r reader) glob(elem ...string) []string {

@@ -1,14 +1,12 @@
 package detect
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"os"
 	"path"
-	"path/filepath"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -25,32 +23,23 @@ type Recording struct {
 	Ethtool   map[string]Ethtool        `json:"ethtool"`
 }
 
-// recorded are patterns for all that detection looks at, but the names of PCI
-// devices: a vendor's full list is not this machine's.
-var recorded = []string{
-	"dev/disk/by-id/*",
-	"proc/cmdline", "proc/cpuinfo", "proc/meminfo", "proc/sys/kernel/arch", "proc/sys/kernel/osrelease",
-	"sys/block/*", "sys/block/*/size",
-	"sys/block/*/device/model", "sys/block/*/device/rev", "sys/block/*/device/revision",
-	"sys/block/*/device/scsi_disk/*/cache_type", "sys/block/*/device/vendor",
-	"sys/block/*/queue/nr_requests", "sys/block/*/queue/optimal_io_size",
-	"sys/block/*/queue/physical_block_size", "sys/block/*/queue/rotational", "sys/block/*/queue/scheduler",
-	"sys/class/dmi/id/bios_*", "sys/class/dmi/id/board_*", "sys/class/dmi/id/product_*", "sys/class/dmi/id/sys_vendor",
-	"sys/class/net/*", "sys/class/net/*/addr*", "sys/class/net/*/carrier", "sys/class/net/*/duplex",
-	"sys/class/net/*/speed", "sys/class/net/*/type",
-	"sys/class/net/*/device/device", "sys/class/net/*/device/driver", "sys/class/net/*/device/subsystem",
-	"sys/class/net/*/device/vendor",
-	"sys/devices/system/cpu/cpu[0-9]*/cache/index*/[lst][eiy][vzp]e*", // level, size, type
-	"sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_m*",
-	"sys/devices/system/cpu/cpu[0-9]*/online",
-	"sys/devices/system/cpu/cpu[0-9]*/topology/core_id",
-	"sys/devices/system/cpu/cpu[0-9]*/topology/physical_package_id",
-	"sys/devices/system/cpu/smt/control",
-	"sys/devices/system/memory/block_size_bytes", "sys/devices/system/memory/memory*/state",
-	"sys/devices/system/node/node[0-9]*/cpu[0-9]*", "sys/devices/system/node/node[0-9]*/cpumap",
-	"sys/firmware/devicetree/base/compatible", "sys/firmware/devicetree/base/model",
-	"sys/firmware/devicetree/base/serial-number",
-	"sys/firmware/dmi/tables/DMI",
+// recorded is all that detection looks at, but the names of PCI devices: a
+// vendor's full list is not this machine's.
+var recorded = []struct{ dir, files string }{
+	{"dev/disk/by-id", "*"},
+	{"proc", "cmdline cpuinfo meminfo sys/kernel/arch sys/kernel/osrelease"},
+	{"sys/block", "* */size"},
+	{"sys/block/*/device", "vendor model rev revision scsi_disk/*/cache_type"},
+	{"sys/block/*/queue", "optimal_io_size physical_block_size rotational nr_requests scheduler"},
+	{"sys/class/dmi/id", "product_* sys_vendor board_* bios_*"},
+	{"sys/class/net", "* */type */address */addr_assign_type */carrier */speed */duplex"},
+	{"sys/class/net/*/device", "subsystem driver vendor device"},
+	{"sys/devices/system/cpu", "smt/control cpu[0-9]*/online cpu[0-9]*/cpufreq/cpuinfo_m*"},
+	{"sys/devices/system/cpu/cpu[0-9]*/cache/index*", "level type size"},
+	{"sys/devices/system/cpu/cpu[0-9]*/topology", "physical_package_id core_id"},
+	{"sys/devices/system/memory", "block_size_bytes memory*/state"},
+	{"sys/devices/system/node/node[0-9]*", "cpumap cpu[0-9]*"},
+	{"sys/firmware", "dmi/tables/DMI devicetree/base/model devicetree/base/compatible devicetree/base/serial-number"},
 }
 
 // Record answers what detection looks at. An error means that there is no /sys.
@@ -61,23 +50,31 @@ func (s Source) Record(comment string) (Recording, error) {
 	rec := Recording{Comment: comment, Files: map[string]string{}, Binary: map[string][]byte{}, Links: map[string]string{},
 		Addresses: map[string][]netip.Prefix{}, Ethtool: map[string]Ethtool{}}
 	r := reader{os.DirFS(s.Root)}
-	for _, pattern := range recorded {
-		for _, name := range r.glob(pattern) {
-			rec.note(r, name)
+	for _, group := range recorded {
+		for pattern := range strings.FieldsSeq(group.files) {
+			for _, name := range r.glob(group.dir, pattern) {
+				rec.note(r, name)
+			}
 		}
 	}
-	for _, device := range r.list("sys/class/net") {
-		if counts(r, device) {
+	for _, dir := range r.glob("sys/class/net/*") {
+		if device := path.Base(dir); counts(r, device) {
 			rec.Addresses[device], rec.Ethtool[device] = s.Addresses(device), s.Ethtool(device)
 		}
 	}
 	return rec, nil
 }
 
+// maxSteps bounds the way to a file: links may go round in circles.
+const maxSteps = 100
+
 // note adds a file with all links on the way to it.
 func (rec Recording) note(r reader, name string) {
 	place, rest := "", strings.Split(name, "/")
-	for len(rest) > 0 {
+	for range maxSteps {
+		if len(rest) == 0 {
+			break
+		}
 		next := path.Join(place, rest[0])
 		rest = rest[1:]
 		target, err := fs.ReadLink(r.root, next)
@@ -121,28 +118,18 @@ func (rec Recording) Source(dir string) (Source, error) {
 }
 
 func (rec Recording) layOut(root *os.Root) error {
-	contents := maps.Clone(rec.Binary)
-	if contents == nil {
-		contents = map[string][]byte{}
+	var errs []error
+	lay := func(name string, as func() error) {
+		errs = append(errs, root.MkdirAll(path.Dir(name), 0o755), as())
 	}
 	for name, text := range rec.Files {
-		contents[name] = []byte(text)
+		lay(name, func() error { return root.WriteFile(name, []byte(text), 0o644) })
 	}
-	for _, name := range slices.Sorted(maps.Keys(contents)) {
-		if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
-		if err := root.WriteFile(name, contents[name], 0o644); err != nil {
-			return err
-		}
+	for name, data := range rec.Binary {
+		lay(name, func() error { return root.WriteFile(name, data, 0o644) })
 	}
-	for _, name := range slices.Sorted(maps.Keys(rec.Links)) {
-		if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
-		if err := root.Symlink(rec.Links[name], name); err != nil {
-			return err
-		}
+	for name, target := range rec.Links {
+		lay(name, func() error { return root.Symlink(target, name) })
 	}
-	return nil
+	return cmp.Or(errs...)
 }
