@@ -16,11 +16,12 @@ IMAGE_SIZE ?= 8192
 FUZZTIME   ?= 60s
 
 # Debian packages for building and testing; deps installs what is missing.
-PACKAGES = qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios \
+PACKAGES = gcc libc6-dev python3 ca-certificates \
+	qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios \
 	mmdebstrap debian-archive-keyring uidmap arch-test gpg \
-	e2fsprogs dosfstools mtools parted util-linux zstd cpio rsync \
-	dnsmasq-base udhcpc busybox tftp-hpa atftp libarchive-tools acl attr libcap2-bin \
-	iproute2 tcpdump openssh-client ca-certificates
+	e2fsprogs dosfstools mtools parted fdisk util-linux zstd tar cpio rsync \
+	libarchive-tools acl attr libcap2-bin \
+	dnsmasq-base isc-dhcp-client busybox tftp-hpa atftp ndisc6 iproute2 tcpdump
 
 TREE    = out/install/$(VERSION)/$(ROLE)-$(VERSION)
 TOOLS   = out/tools/$(VERSION)/pxe-$(VERSION)
