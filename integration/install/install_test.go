@@ -232,7 +232,6 @@ func TestMistakes(t *testing.T) {
 		{"unknown variable", with("vm.configure", "var['disk']", "var['disk2']"), 3e9, `vm\.configure:1.*disk2`},
 		{"no match", with("vm.specs", "gt(1)", "gt(400)"), 3e9, `gt\(400\)`},
 		{"nothing left", with("state", "5", "0"), 3e9, `No more role available`},
-		{"broken specs", with("vm.specs", "'gt(1)'),", "'gt(1)')"), 3e9, `vm\.specs`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r.Configure(test.files)
@@ -249,5 +248,14 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("%d CMDB entries are used, want none", used)
 			}
 		})
+	}
+
+	was := r.ConfigFile("vm.specs")
+	err := r.Rack.Configure(t.Context(), with("vm.specs", "'gt(1)'),", "'gt(1)')"))
+	if err == nil || !strings.Contains(err.Error(), "vm.specs:3:2: want a comma") {
+		t.Errorf("pushing a specs file without a comma: %v, want it refused with file, line and column", err)
+	}
+	if got := r.ConfigFile("vm.specs"); got != was {
+		t.Errorf("vm.specs = %q after a refused push, want it as it was: %q", got, was)
 	}
 }
