@@ -1,8 +1,10 @@
-// Edeploy is the command of an installed machine: what is it, and is it still
-// what it was installed as?
+// Edeploy is the command of an installed machine: what is it, is it still what
+// it was installed as, and what would an upgrade change?
 //
 //	edeploy version | role | profile
 //	edeploy verify [--fetch] [--all] [--json]
+//	edeploy list
+//	edeploy test-upgrade VERSION [--json]
 //
 // It reads:
 //
@@ -10,7 +12,8 @@
 //	/var/lib/edeploy/manifest  mtree(5) text: what the disk must be equal to
 //	/var/lib/edeploy/local     paths that the installation itself wrote
 //
-// It writes nothing (with --fetch: a temporary directory). Exit status: 0 good,
+// and, from its server, manifests and upgrade metadata. It writes nothing but
+// temporary directories. Exit status: 0 good,
 // 1 verify found differences or the command failed, 2 verify could not look.
 package main
 

@@ -56,9 +56,10 @@ func (p program) command() *cobra.Command {
 	var machine installed.Machine
 	root := &cobra.Command{
 		Use:   "edeploy",
-		Short: "What this machine was installed as, and whether it still is",
-		Long: `edeploy tells what this machine was installed as by eDeploy, and compares its
-disk with the manifest of that role and version.`,
+		Short: "What this machine was installed as, whether it still is, and what it can become",
+		Long: `edeploy tells what this machine was installed as by eDeploy, compares its disk
+with the manifest of that role and version, and tells what an upgrade would
+change.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(c *cobra.Command, args []string) error {
@@ -79,6 +80,8 @@ disk with the manifest of that role and version.`,
 		fact(&machine, "role", "Print the role of this machine (ROLE)", func(c wire.Installed) string { return c.Image.Role }),
 		fact(&machine, "profile", "Print the hardware profile it was installed with (may be empty)", func(c wire.Installed) string { return c.Profile }),
 		p.verifyCommand(&machine),
+		p.listCommand(&machine),
+		p.testUpgradeCommand(&machine),
 	)
 	return root
 }

@@ -29,38 +29,59 @@ func Fetch(ctx context.Context, conf wire.Installed) (*manifest.Manifest, error)
 	if conf.RServ == "" {
 		return nil, fmt.Errorf("fetch manifest: %s names no server (RSERV)", wire.ConfPath)
 	}
-	address := net.JoinHostPort(conf.RServ, strconv.Itoa(conf.RServPort))
-	remote := path.Join(conf.RPath, conf.Image.Manifest())
-	m, err := fetch(ctx, address, remote)
-	if err != nil {
-		return nil, fmt.Errorf("fetch rsync://%s/%s: %w", address, remote, err)
-	}
-	return m, nil
-}
-
-func fetch(ctx context.Context, address, remote string) (*manifest.Manifest, error) {
 	dir, err := os.MkdirTemp("", "edeploy-fetch-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	var m *manifest.Manifest
+	remote := source{conf, path.Join(conf.RPath, conf.Image.Manifest()), "-t", manifest.MaxTextBytes}
+	return m, remote.fetch(ctx, dir, func() error {
+		file := filepath.Join(dir, path.Base(remote.path))
+		if _, err := os.Lstat(file); err != nil {
+			return errors.New("the server has no such file")
+		}
+		m, err = ReadManifest(file)
+		return err
+	})
+}
+
+// source is something on the machine's rsync server.
+type source struct {
+	conf  wire.Installed
+	path  string // from the module on
+	flags string // of rsync
+	limit int64  // bytes
+}
+
+// fetch puts the source into dir, then accept looks at what came.
+func (s source) fetch(ctx context.Context, dir string, accept func() error) error {
+	address := net.JoinHostPort(s.conf.RServ, strconv.Itoa(s.conf.RServPort))
+	err := s.dial(ctx, address, dir)
+	if err == nil {
+		err = accept()
+	}
+	if err != nil {
+		return fmt.Errorf("fetch rsync://%s/%s: %w", address, s.path, err)
+	}
+	return nil
+}
+
+func (s source) dial(ctx context.Context, address, dir string) error {
 	dialer := net.Dialer{Timeout: silence}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := receive(ctx, &bounded{conn, manifest.MaxTextBytes}, remote, dir); err != nil {
-		return nil, err
-	}
-	return ReadManifest(filepath.Join(dir, path.Base(remote)))
+	return s.receive(ctx, &bounded{Conn: conn, limit: s.limit}, dir)
 }
 
-// receive runs the rsync client on a connection; dir gets the file. The
+// receive runs the rsync client on a connection; dir gets the files. The
 // library says why a server refused only in its log, and panics on some
 // broken answers.
-func receive(ctx context.Context, conn io.ReadWriteCloser, remote, dir string) (err error) {
+func (s source) receive(ctx context.Context, conn io.ReadWriteCloser, dir string) (err error) {
 	var said transcript
 	defer func() {
 		if caught := recover(); caught != nil {
@@ -68,11 +89,11 @@ func receive(ctx context.Context, conn io.ReadWriteCloser, remote, dir string) (
 		}
 	}()
 	// Restricting the process would end its view of the disk it is to compare.
-	client, err := rsyncclient.New([]string{"-t"}, rsyncclient.WithStderr(&said), rsyncclient.DontRestrict())
+	client, err := rsyncclient.New([]string{s.flags}, rsyncclient.WithStderr(&said), rsyncclient.DontRestrict())
 	if err != nil {
 		return err
 	}
-	if _, err = client.RunDaemon(ctx, conn, remote, []string{dir}); ctx.Err() != nil {
+	if _, err = client.RunDaemon(ctx, conn, s.path, []string{dir}); ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if reason := said.refusal(); reason != "" {
@@ -80,9 +101,6 @@ func receive(ctx context.Context, conn io.ReadWriteCloser, remote, dir string) (
 	}
 	if err != nil {
 		return errors.New(strings.TrimSpace(err.Error()))
-	}
-	if _, err := os.Lstat(filepath.Join(dir, path.Base(remote))); err != nil {
-		return errors.New("the server has no such file")
 	}
 	return nil
 }
@@ -105,18 +123,19 @@ func (t *transcript) refusal() string {
 // bounded is a connection that ends after silence and after too many bytes.
 type bounded struct {
 	net.Conn
-	left int64
+	limit int64
+	read  int64
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, fmt.Errorf("the server sent more than %d bytes", manifest.MaxTextBytes)
+	if b.read >= b.limit {
+		return 0, fmt.Errorf("the server sent more than the %d bytes that are taken", b.limit)
 	}
 	if err := b.SetReadDeadline(time.Now().Add(silence)); err != nil {
 		return 0, err
 	}
-	n, err := b.Conn.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := b.Conn.Read(p[:min(int64(len(p)), b.limit-b.read)])
+	b.read += int64(n)
 	return n, err
 }
 

@@ -48,15 +48,19 @@ type quiet struct{ io.Writer }
 
 func (quiet) Close() error { return nil }
 
-func gokrazyDaemon(t *testing.T, dir string) int {
+func gokrazyDaemon(t *testing.T, dir string) int { return gokrazyModule(t, "install", dir) }
+
+func gokrazyModule(t *testing.T, module, dir string) int {
 	l, port := listen(t)
-	server, err := rsyncd.NewServer([]rsyncd.Module{{Name: "install", Path: dir}}, rsyncd.DontRestrict(), rsyncd.WithStderr(quiet{io.Discard}))
+	server, err := rsyncd.NewServer([]rsyncd.Module{{Name: module, Path: dir}}, rsyncd.DontRestrict(), rsyncd.WithStderr(quiet{io.Discard}))
 	must(t, err)
 	go server.Serve(t.Context(), l)
 	return port
 }
 
-func debianDaemon(t *testing.T, dir string) int {
+func debianDaemon(t *testing.T, dir string) int { return debianModule(t, "install", dir) }
+
+func debianModule(t *testing.T, module, dir string) int {
 	rsync, err := exec.LookPath("rsync")
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -65,7 +69,7 @@ func debianDaemon(t *testing.T, dir string) int {
 		t.Skip("needs rsync")
 	}
 	conf := filepath.Join(t.TempDir(), "rsyncd.conf")
-	must(t, os.WriteFile(conf, []byte("use chroot = no\n[install]\npath = "+dir+"\n"), 0o644))
+	must(t, os.WriteFile(conf, []byte("use chroot = no\n["+module+"]\npath = "+dir+"\n"), 0o644))
 	l, port := listen(t)
 	go func() { // each connection gets a daemon on its socket, as inetd does it
 		for {

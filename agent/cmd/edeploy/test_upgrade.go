@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"edeploy/agent/internal/filter"
+	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/upgrade"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+const testUpgradeHelp = `Tell what an upgrade to VERSION would do to this machine, path by path. Nothing
+is changed.
+
+The server (RSERV) says how to get from this machine's version to the other:
+metadata/FROM/ROLE/VERSION/exclude names what the upgrade leaves alone, add_only
+what it adds there nevertheless if the disk does not have it. Both are written
+in rsync's pattern language, and the upgrade touches what
+
+    rsync -a --delete-after --exclude-from=exclude
+    rsync -a --ignore-existing --include-from=add_only
+
+would touch; files are compared by content (SHA-256), hard links and extended
+attributes too. /var/lib/edeploy is never touched.
+
+Each line is one path, as rsync --itemize-changes prints it, then the
+differences in words, disk -> new version:
+
+    >f+++++++++ usr/bin/new
+    >fc.t...... etc/issue  (content differs, time ... -> ...)
+    .f...p..... usr/bin/su  (mode 0755 -> 4755)
+    cd+++++++++ var/lib/new  (add_only)
+    *deleting   usr/bin/gone
+
+    c content  s size  t time  p mode  o owner  g group  a ACL  x attribute
+
+Exit status: 0 the upgrade is possible, 1 it is not: no such upgrade, or
+something excluded is in its way.`
+
+// ownState is never touched by an upgrade: it says what the machine is.
+const ownState = "/var/lib/edeploy/***"
+
+func (p program) testUpgradeCommand(machine *installed.Machine) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "test-upgrade VERSION",
+		Short: "Tell what an upgrade would change",
+		Long:  testUpgradeHelp,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return p.testUpgrade(c.Context(), *machine, args[0], asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to string, asJSON bool) error {
+	conf, err := machine.Conf()
+	if err != nil {
+		return err
+	}
+	rules, err := fetchRules(ctx, conf, to)
+	if err != nil {
+		return err
+	}
+	next := conf
+	next.Image.Version = to
+	target, err := installed.Fetch(ctx, next)
+	if err != nil {
+		return err
+	}
+	bar := bar{out: p.stderr, title: "compare", on: p.terminal, now: time.Now, start: time.Now()}
+	disk, err := upgrade.Scan(ctx, machine.Root, target, rules.Exclude, bar.show)
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	plan, err := upgrade.New(target, disk, rules.Exclude, rules.AddOnly)
+	if err != nil {
+		return err
+	}
+	write := writePlan
+	if asJSON {
+		write = writePlanJSON
+	}
+	if err := write(p.stdout, conf.Image, to, plan); err != nil {
+		return err
+	}
+	if n := len(plan.Conflicts); n > 0 {
+		return fmt.Errorf("%s to %s is not possible: something excluded is in the way of %d paths, the first: %v", conf.Image, to, n, plan.Conflicts[0])
+	}
+	return nil
+}
+
+// fetchRules gets the metadata; they protect the machine's own state too.
+func fetchRules(ctx context.Context, conf wire.Installed, to string) (installed.Metadata, error) {
+	dir, err := os.MkdirTemp("", "edeploy-metadata-")
+	if err != nil {
+		return installed.Metadata{}, err
+	}
+	defer os.RemoveAll(dir)
+	rules, err := installed.FetchMetadata(ctx, conf, to, dir)
+	if err != nil {
+		return rules, err
+	}
+	own, err := filter.Parse(ownState, filter.Exclude)
+	rules.Exclude, rules.AddOnly = own.Then(rules.Exclude), own.Then(rules.AddOnly)
+	return rules, err
+}
+
+// operationReport is one path in the JSON report.
+type operationReport struct {
+	pathReport
+	Action upgrade.Action `json:"action"`
+	Pass   int            `json:"pass"` // 1 exclude, 2 add_only
+	Bytes  int64          `json:"bytes,omitempty"`
+}
+
+// describe is one operation, disk -> new version.
+func describe(o upgrade.Operation) installed.Item {
+	item := installed.Itemize(o.Differences)[0]
+	item.Differences = nil
+	if o.Action == upgrade.Create || o.Action == upgrade.Delete {
+		return item // the flags say it all
+	}
+	for _, d := range o.Differences {
+		d.Want, d.Got = d.Got, d.Want
+		item.Differences = append(item.Differences, d)
+	}
+	return item
+}
+
+func writePlan(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) error {
+	var b strings.Builder
+	for _, o := range p.Operations {
+		line := describe(o).String()
+		if o.Pass == upgrade.PassAddOnly {
+			line += "  (add_only)"
+		}
+		fmt.Fprintln(&b, line)
+	}
+	for _, c := range p.Conflicts {
+		fmt.Fprintln(&b, "conflict:", c)
+	}
+	t := p.Totals()
+	fmt.Fprintf(&b, "%s -> %s: %d new, %d replaced, %d attributes only, %d deleted; %d files, %.1f MB to fetch\n",
+		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writePlanJSON(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) error {
+	report := struct {
+		Image     wire.ImageRef     `json:"image"`
+		To        string            `json:"to"`
+		Possible  bool              `json:"possible"`
+		Files     int               `json:"fetch_files"`
+		Bytes     int64             `json:"fetch_bytes"`
+		Conflicts []string          `json:"conflicts"`
+		Paths     []operationReport `json:"paths"`
+	}{Image: from, To: to, Possible: len(p.Conflicts) == 0, Files: p.Totals().Files, Bytes: p.Totals().Bytes, Conflicts: []string{}, Paths: []operationReport{}}
+	for _, c := range p.Conflicts {
+		report.Conflicts = append(report.Conflicts, c.String())
+	}
+	for _, o := range p.Operations {
+		item := describe(o)
+		r := operationReport{pathReport: pathReport{Path: item.Path, Itemized: item.Flags, Differences: []differenceReport{}}, Action: o.Action, Pass: o.Pass}
+		for _, d := range item.Differences {
+			r.Differences = append(r.Differences, differenceReport{d.Attribute, d.Want, d.Got})
+		}
+		if o.NeedsContent() {
+			r.Bytes = o.Entry.Size
+		}
+		report.Paths = append(report.Paths, r)
+	}
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(report)
+}

@@ -1,0 +1,109 @@
+package installed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"edeploy/agent/internal/filter"
+	"edeploy/server/wire"
+)
+
+// maxMetadataBytes is how much the metadata of all upgrades of one version may
+// be: rules and scripts.
+const maxMetadataBytes = 32 << 20
+
+// metadataModule is the rsync module of upgrade metadata (reference section 9.7).
+const metadataModule = "metadata"
+
+// Metadata are the rules of one upgrade.
+type Metadata struct {
+	Exclude, AddOnly filter.List
+}
+
+// FetchMetadata gets FROM/ROLE/TO of the module metadata into dir, which is
+// empty, and reads its rules. Scripts keep their permissions; links are not
+// taken.
+func FetchMetadata(ctx context.Context, conf wire.Installed, to, dir string) (Metadata, error) {
+	if _, err := wire.NewImageRef(conf.Image.Role, to); err != nil {
+		return Metadata{}, err
+	}
+	var found Metadata
+	err := fetchMetadata(ctx, conf, wire.UpgradePath(conf.Image, to), dir, func() (err error) {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
+			return errors.Join(err, fmt.Errorf("no upgrade of %s to %s is published", conf.Image, to))
+		}
+		found, err = ReadMetadata(dir)
+		return err
+	})
+	return found, err
+}
+
+// Upgrades are the versions that the machine can be upgraded to, sorted by name.
+func Upgrades(ctx context.Context, conf wire.Installed) ([]string, error) {
+	dir, err := os.MkdirTemp("", "edeploy-list-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	var versions []string
+	err = fetchMetadata(ctx, conf, path.Join(conf.Image.Version, conf.Image.Role), dir, func() error {
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if _, err := wire.NewImageRef(conf.Image.Role, e.Name()); e.IsDir() && err == nil {
+				versions = append(versions, e.Name())
+			}
+		}
+		return err
+	})
+	return versions, err
+}
+
+func fetchMetadata(ctx context.Context, conf wire.Installed, name, dir string, accept func() error) error {
+	if conf.RServ == "" {
+		return fmt.Errorf("fetch metadata: %s names no server (RSERV)", wire.ConfPath)
+	}
+	return source{conf, path.Join(metadataModule, name) + "/", "-rpt", maxMetadataBytes}.fetch(ctx, dir, accept)
+}
+
+// ReadMetadata reads the rules in a metadata directory. `exclude` must be there,
+// since without it an upgrade destroys data, and `add_only` must not be empty.
+func ReadMetadata(dir string) (Metadata, error) {
+	var m Metadata
+	var err error
+	if m.Exclude, err = readRules(dir, "exclude", filter.Exclude); err != nil {
+		return m, err
+	}
+	if m.AddOnly, err = readRules(dir, "add_only", filter.Include); err != nil {
+		return m, err
+	}
+	if m.AddOnly.Len() == 0 {
+		return m, errors.New(`add_only has no rule: a line "- *" says that nothing is added`)
+	}
+	return m, nil
+}
+
+func readRules(dir, name string, plain filter.Action) (filter.List, error) {
+	info, err := os.Lstat(filepath.Join(dir, name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return filter.List{}, fmt.Errorf("%s is missing: an upgrade without it could destroy data", name)
+	case err != nil:
+		return filter.List{}, err
+	case !info.Mode().IsRegular() || info.Size() > filter.MaxBytes:
+		return filter.List{}, fmt.Errorf("%s is not a file of at most %d bytes", name, filter.MaxBytes)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return filter.List{}, err
+	}
+	list, err := filter.Parse(string(text), plain)
+	if err != nil {
+		return filter.List{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return list, nil
+}

@@ -1,0 +1,380 @@
+package upgrade_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"edeploy/agent/internal/filter"
+	"edeploy/agent/internal/upgrade"
+	"edeploy/images/manifest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+)
+
+// cases is how many upgrades the comparison makes; UPGRADE_CASES=2000 makes more.
+func cases() int {
+	n, err := strconv.Atoi(os.Getenv("UPGRADE_CASES"))
+	if err != nil || n <= 0 {
+		return 100
+	}
+	return n
+}
+
+// newSeed is $SEED or a new one.
+func newSeed() uint64 {
+	if seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+		return seed
+	}
+	return rand.Uint64()
+}
+
+func needRsync(t testing.TB) {
+	if _, err := exec.LookPath("rsync"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs rsync")
+		}
+		t.Skip("needs rsync")
+	}
+}
+
+// thing is one generated path. What differs in content differs in size.
+type thing struct {
+	kind    manifest.Type
+	content int
+	mode    os.FileMode
+	owner   int
+	day     int // of the time
+}
+
+var kinds = []manifest.Type{manifest.Dir, manifest.Dir, manifest.Dir, manifest.File, manifest.File, manifest.File, manifest.Symlink, manifest.Fifo}
+
+func newThing(r *rand.Rand, depth int) thing {
+	x := thing{kind: kinds[r.IntN(len(kinds))], content: r.IntN(4), mode: []os.FileMode{0o755, 0o700, 0o4755}[r.IntN(3)], day: r.IntN(3)}
+	if depth == 4 && x.kind == manifest.Dir {
+		x.kind = manifest.File
+	}
+	if os.Geteuid() == 0 && r.IntN(4) == 0 {
+		x.owner = 1234
+	}
+	x.day += 10 * x.content // another content has another time, as rsync needs it
+	return x
+}
+
+var names = []string{"a", "b", "ab", "c", "etc", "var", "log", "a.b", "x y", "é"}
+
+func grow(r *rand.Rand, paths map[string]thing, dir string, depth int) {
+	for range 1 + r.IntN(4) {
+		name := path.Join(dir, names[r.IntN(len(names))])
+		if _, ok := paths[name]; ok {
+			continue
+		}
+		paths[name] = newThing(r, depth)
+		if paths[name].kind == manifest.Dir {
+			grow(r, paths, name, depth+1)
+		}
+	}
+}
+
+// drop removes a path and all below it.
+func drop(paths map[string]thing, name string) {
+	maps.DeleteFunc(paths, func(p string, _ thing) bool { return p == name || strings.HasPrefix(p, name+"/") })
+}
+
+// vary answers another version of a tree: paths gone, changed, new.
+func vary(r *rand.Rand, old map[string]thing) map[string]thing {
+	paths := maps.Clone(old)
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		x, ok := paths[name]
+		depth := strings.Count(name, "/")
+		switch r.IntN(10) {
+		case 0:
+			drop(paths, name)
+		case 1:
+			if ok {
+				drop(paths, name)
+				paths[name] = newThing(r, depth)
+			}
+		case 2:
+			if ok {
+				x.day, x.mode = x.day+1, []os.FileMode{0o755, 0o711}[r.IntN(2)]
+				paths[name] = x
+			}
+		}
+		if x := paths[name]; x.kind == manifest.Dir && r.IntN(3) == 0 {
+			grow(r, paths, name, depth+1)
+		}
+	}
+	grow(r, paths, ".", 0)
+	return paths
+}
+
+func makeThing(t testing.TB, name string, x thing) {
+	var err error
+	switch x.kind {
+	case manifest.Dir:
+		err = os.Mkdir(name, 0o700)
+	case manifest.File:
+		err = os.WriteFile(name, []byte(strings.Repeat(strconv.Itoa(x.content), x.content)), 0o600)
+	case manifest.Symlink:
+		err = os.Symlink(strings.Repeat("l", 1+x.content), name)
+	case manifest.Fifo:
+		err = unix.Mkfifo(name, 0o600)
+	}
+	must(t, err)
+}
+
+func makeTree(t testing.TB, root string, paths map[string]thing) {
+	sorted := slices.Sorted(maps.Keys(paths))
+	for _, name := range sorted {
+		makeThing(t, filepath.Join(root, name), paths[name])
+	}
+	for _, name := range slices.Backward(sorted) {
+		x, full := paths[name], filepath.Join(root, name)
+		if x.owner != 0 {
+			must(t, os.Lchown(full, x.owner, x.owner))
+		}
+		if x.kind != manifest.Symlink {
+			must(t, unix.Chmod(full, uint32(x.mode)))
+		}
+		when := []unix.Timespec{{Sec: 1e9}, {Sec: 1e9 + int64(x.day)*86400}}
+		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, full, when, unix.AT_SYMLINK_NOFOLLOW))
+	}
+	must(t, os.Chtimes(root, time.Unix(1e9, 0), time.Unix(1e9, 0)))
+}
+
+// rules makes a rule file from the paths of both trees.
+func rules(r *rand.Rand, paths []string, addOnly bool) string {
+	var b strings.Builder
+	for range r.IntN(5) {
+		name := paths[r.IntN(len(paths))]
+		if r.IntN(3) == 0 {
+			name = path.Base(name)
+		} else if r.IntN(2) == 0 {
+			name = "/" + name
+		}
+		if elements := strings.Split(name, "/"); r.IntN(4) == 0 {
+			elements[len(elements)-1] = []string{"*", "**", "?", "[a-c]", "*a*"}[r.IntN(5)]
+			name = strings.Join(elements, "/")
+		}
+		b.WriteString([]string{"", "", "- ", "+ "}[r.IntN(4)] + name + []string{"", "", "/", "/*", "/**", "/***"}[r.IntN(6)] + "\n")
+	}
+	if addOnly {
+		b.WriteString([]string{"- *\n", "+ /var/\n+ /var/**\n- *\n", "+ */\n- a*\n", "+ */\n+ [a-e]*\n- *\n"}[r.IntN(4)])
+	}
+	return b.String()
+}
+
+// itemized is what a pass of rsync touched: path to "new", "touch" or "delete".
+type itemized map[string]string
+
+// refused are rsync's words when it cannot make way.
+const refused = "could not make way for"
+
+func rsync(ctx context.Context, args ...string) (itemized, string, error) {
+	c := exec.CommandContext(ctx, "rsync", append([]string{"-a", "-8", "--numeric-ids", "--out-format=%i %n"}, args...)...)
+	c.Env = append(os.Environ(), "LC_ALL=C")
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	// 23: something could not be transferred. Stderr says what.
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 23 {
+		err = nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("%v: %w: %s", c.Args, err, stderr.String())
+	}
+	items := itemized{}
+	for line := range strings.Lines(string(out)) {
+		flags, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		name = strings.TrimSuffix(strings.TrimLeft(name, " "), "/")
+		switch {
+		case !ok || strings.HasPrefix(line, "cannot delete non-empty directory: "):
+		case flags == "*deleting":
+			items[name] = "delete"
+		case strings.Contains(flags, "+"):
+			items[name] = "new"
+		default:
+			items[name] = "touch"
+		}
+	}
+	return items, stderr.String(), nil
+}
+
+// planned is a pass of the plan in the same form.
+func planned(p *upgrade.Plan, pass int) itemized {
+	items := itemized{}
+	for _, o := range p.Operations {
+		switch {
+		case o.Pass != pass:
+		case o.Action == upgrade.Delete:
+			items[o.Path] = "delete"
+		case o.Differences[0].Attribute == manifest.AttrMissing || o.Differences[0].Attribute == manifest.AttrType:
+			items[o.Path] = "new"
+		default:
+			items[o.Path] = "touch"
+		}
+	}
+	return items
+}
+
+// after is the disk as the plan leaves it.
+func after(t testing.TB, p *upgrade.Plan, disk *manifest.Manifest) *manifest.Manifest {
+	there := map[string]manifest.Entry{}
+	for _, e := range disk.Entries {
+		there[e.Path] = e
+	}
+	for _, o := range p.Operations {
+		if o.Action == upgrade.Delete {
+			delete(there, o.Path)
+		} else {
+			there[o.Path] = *o.Entry
+		}
+	}
+	m, err := manifest.New(slices.Collect(maps.Values(there)))
+	must(t, err)
+	return m
+}
+
+// TestLikeRsync upgrades generated trees with the real rsync, in both passes,
+// and compares what it itemizes, and the tree it leaves, with the plan.
+func TestLikeRsync(t *testing.T) {
+	needRsync(t)
+	seed := newSeed()
+	var lock sync.Mutex
+	var compared, operations, conflicts int
+	t.Cleanup(func() {
+		t.Logf("seed %d: %d upgrades with %d operations compared in both passes, %d more had conflicts", seed, compared, operations, conflicts)
+	})
+	for i := range cases() {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			n, clash := compareOne(t, rand.New(rand.NewPCG(seed, uint64(i))))
+			lock.Lock()
+			defer lock.Unlock()
+			if operations += n; clash {
+				conflicts++
+			} else {
+				compared++
+			}
+		})
+	}
+}
+
+func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
+	old := map[string]thing{}
+	grow(r, old, ".", 0)
+	next := vary(r, old)
+	union := maps.Clone(old)
+	maps.Copy(union, next)
+	paths := slices.Sorted(maps.Keys(union))
+	excludeText, addOnlyText := rules(r, paths, false), rules(r, paths, true)
+	exclude, err := filter.Parse(excludeText, filter.Exclude)
+	must(t, err)
+	addOnly, err := filter.Parse(addOnlyText, filter.Include)
+	must(t, err)
+
+	src, dst, meta := t.TempDir(), t.TempDir(), t.TempDir()
+	makeTree(t, src, next)
+	makeTree(t, dst, old)
+	must(t, os.Chmod(src, 0o755))
+	must(t, os.Chmod(dst, 0o755))
+	must(t, os.WriteFile(filepath.Join(meta, "exclude"), []byte(excludeText), 0o644))
+	must(t, os.WriteFile(filepath.Join(meta, "add_only"), []byte(addOnlyText), 0o644))
+	target, err := manifest.Walk(t.Context(), src, manifest.Options{})
+	must(t, err)
+	disk, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+	must(t, err)
+	plan, err := upgrade.New(target, disk, exclude, addOnly)
+	must(t, err)
+	scanned, err := upgrade.Scan(t.Context(), dst, target, exclude, nil)
+	must(t, err)
+	again, err := upgrade.New(target, scanned, exclude, addOnly)
+	must(t, err)
+	if diff := cmp.Diff(plan, again); diff != "" {
+		t.Errorf("plan of the whole disk and of what Scan reads (-whole +scanned):\n%s", diff)
+	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("exclude:\n%sadd_only:\n%s", excludeText, addOnlyText)
+		}
+	}()
+
+	pass1, said, err := rsync(t.Context(), "--delete-after", "--exclude-from="+filepath.Join(meta, "exclude"), src+"/", dst+"/")
+	must(t, err)
+	if len(plan.Conflicts) > 0 {
+		checkConflicts(t, plan, pass1, said)
+		return 0, true
+	}
+	if said != "" {
+		t.Errorf("the plan has no conflict, rsync said:\n%s", said)
+	}
+	if diff := cmp.Diff(pass1, planned(plan, upgrade.PassExclude), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("pass 1 (-rsync +plan):\n%s", diff)
+	}
+	pass2, _, err := rsync(t.Context(), "--ignore-existing", "--include-from="+filepath.Join(meta, "add_only"), src+"/", dst+"/")
+	must(t, err)
+	got, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+	must(t, err)
+	maps.DeleteFunc(pass2, func(name, _ string) bool { return isImpossible(got, name) })
+	if diff := cmp.Diff(pass2, planned(plan, upgrade.PassAddOnly), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("pass 2 (-rsync +plan):\n%s", diff)
+	}
+	for _, d := range manifest.Diff(after(t, plan, disk), got) {
+		if d.Attribute == manifest.AttrTime && (slices.Contains(plan.Kept, d.Path) || isWrongDirectory(target, d)) {
+			continue // something was deleted in it; rsync's accident
+		}
+		t.Errorf("afterwards, plan -> rsync: %v", d)
+	}
+	return len(plan.Operations), false
+}
+
+// isImpossible tells that a path lies in something that is no directory. In its
+// second pass rsync leaves a file alone where the target has a directory, but
+// still lists what it then cannot make there ("Not a directory").
+func isImpossible(disk *manifest.Manifest, name string) bool {
+	for up := path.Dir(name); up != "."; up = path.Dir(up) {
+		if e, ok := disk.Lookup(up); ok && e.Type != manifest.Dir {
+			return true
+		}
+	}
+	return false
+}
+
+// isWrongDirectory tells that the path is a directory of the target only. In
+// its second pass rsync leaves the file there alone, as it should, but in the
+// end sets the directory's time on it. The plan does not.
+func isWrongDirectory(target *manifest.Manifest, d manifest.Difference) bool {
+	e, ok := target.Lookup(d.Path)
+	return ok && e.Type == manifest.Dir && d.Type != manifest.Dir
+}
+
+// checkConflicts holds rsync to one of the two things that a conflict
+// foretells: it fails there, or it removes what is protected.
+func checkConflicts(t *testing.T, plan *upgrade.Plan, items itemized, said string) {
+	for _, c := range plan.Conflicts {
+		if c.Path == c.Protected {
+			if items[c.Path] == "" && !strings.Contains(said, c.Path) {
+				t.Errorf("%v: rsync left it alone and said %q", c, said)
+			}
+			continue
+		}
+		if !strings.Contains(said, refused) && items[c.Path] == "" {
+			t.Errorf("%v: rsync said %q", c, said)
+		}
+	}
+}
