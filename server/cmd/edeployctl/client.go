@@ -39,45 +39,51 @@ func call(ctx context.Context, server, method, path string, body, answer any) er
 
 // fetch is call for an answer of any kind.
 func fetch(ctx context.Context, server, method, path string, body any) ([]byte, error) {
+	var send []byte
+	if body != nil {
+		var err error
+		if send, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	text, _, err := exchange(ctx, server, method, path, http.Header{"Content-Type": {"application/json"}}, send)
+	return text, err
+}
+
+// exchange sends a request, and answers the body and the header of a 2xx.
+func exchange(ctx context.Context, server, method, path string, header http.Header, send []byte) ([]byte, http.Header, error) {
 	if server == "" {
-		return nil, errNoServer
+		return nil, nil, errNoServer
 	}
 	base, err := baseURL(server)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	var send io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
-		}
-		send = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, base+path, send)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(send))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
+	req.Header = header
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", base, err)
+		return nil, nil, fmt.Errorf("read the answer of %s: %w", base, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return nil, &httpError{resp.Status, text}
+		return nil, nil, &httpError{resp.StatusCode, resp.Status, text}
 	}
-	return text, nil
+	return text, resp.Header, nil
 }
 
 // httpError is an answer other than 2xx.
 type httpError struct {
+	code   int
 	status string
 	body   []byte
 }

@@ -29,6 +29,7 @@ const configLong = `The server gives machines what its profiles say. A deploymen
 Keep them in a directory of your own and push it:
 
   edeployctl config pull profiles          # start from what the server has
+  edeployctl lint profiles                 # what is wrong with them
   edeployctl match hw.json --config profiles
   edeployctl config push profiles
   edeployctl machines --watch

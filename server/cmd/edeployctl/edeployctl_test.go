@@ -53,6 +53,19 @@ func start(t *testing.T) (address, config string) {
 	t.Cleanup(func() { s.Close() })
 	web := httptest.NewServer(s.Handler())
 	t.Cleanup(web.Close)
+	uploadHW(t, strings.TrimPrefix(web.URL, "http://"))
+	var report bytes.Buffer
+	if err := wire.EncodeReport(&report, wire.Report{Machine: wire.Identity{MACs: []string{"02:00:00:00:00:01"}}, Step: wire.StepTransfer,
+		Status: wire.StatusProgress, Bytes: 1, TotalBytes: 4}); err != nil {
+		t.Fatal(err)
+	}
+	post(t, web.URL+wire.ReportPath, "application/json", &report)
+	return strings.TrimPrefix(web.URL, "http://"), config
+}
+
+// uploadHW lets the machine ask for its configuration.
+func uploadHW(t *testing.T, address string) {
+	t.Helper()
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
 	part, err := w.CreateFormFile("file", "hw.json")
@@ -65,14 +78,7 @@ func start(t *testing.T) (address, config string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post(t, web.URL+"/cgi-bin/upload.py", w.FormDataContentType(), &body)
-	var report bytes.Buffer
-	if err := wire.EncodeReport(&report, wire.Report{Machine: wire.Identity{MACs: []string{"02:00:00:00:00:01"}}, Step: wire.StepTransfer,
-		Status: wire.StatusProgress, Bytes: 1, TotalBytes: 4}); err != nil {
-		t.Fatal(err)
-	}
-	post(t, web.URL+wire.ReportPath, "application/json", &report)
-	return strings.TrimPrefix(web.URL, "http://"), config
+	post(t, "http://"+address+"/cgi-bin/upload.py", w.FormDataContentType(), &body)
 }
 
 func post(t *testing.T, url, kind string, body io.Reader) {
@@ -122,11 +128,11 @@ func TestCommands(t *testing.T) {
 		{"forget again", []string{"forget", id, "--server", address}, 1, nil, "no machine is known"},
 		{"empty table", []string{"machines", "--server", address}, 0, []string{"ID", "NOW"}, ""},
 
-		{"match all", []string{"match", config + "/hw.json", "--config", config}, 0, []string{"big: line 1: nothing fits", "$gb=gt(100)", "vm: fits", "disk = 'vda'", "mac = '02:00:00:00:00:01'"}, ""},
-		{"match one", []string{"match", config + "/hw.json", "big", "--config", config}, 1, []string{"big: line 1"}, "no profile fits"},
-		{"match unknown", []string{"match", config + "/hw.json", "none", "--config", config}, 1, []string{"none: "}, "no profile fits"},
-		{"match outside", []string{"match", config + "/hw.json", "../x", "--config", config}, 1, nil, "../x"},
-		{"match nothing", []string{"match", config + "/state", "--config", config}, 1, nil, "hardware"},
+		{"match all", []string{"match", config + "/hw.json", "--config", config}, 0, []string{"big: does not fit (1 left)", "line 1", "$gb=gt(100)", "finds nothing", "closest is ('disk', 'vda', 'size', '40')", "vm: fits", "disk = 'vda'", "mac = '02:00:00:00:00:01'"}, ""},
+		{"match one", []string{"match", config + "/hw.json", "big", "--config", config}, 1, []string{"big: does not fit"}, "no profile fits"},
+		{"match unknown", []string{"match", config + "/hw.json", "none", "--config", config}, 2, nil, "none.specs: no such file"},
+		{"match outside", []string{"match", config + "/hw.json", "../x", "--config", config}, 2, nil, "../x"},
+		{"match nothing", []string{"match", config + "/state", "--config", config}, 2, nil, "hardware"},
 
 		{"no server", []string{"machines"}, 1, nil, "EDEPLOY_SERVER"},
 		{"bad server", []string{"machines", "--server", "http://"}, 1, nil, "server"},

@@ -4,11 +4,17 @@
 // matches a profile or not.
 //
 // The server's address is --server or the environment variable EDEPLOY_SERVER:
-// a host, host:port, or URL. The command match needs no server.
+// a host, host:port, or URL. The commands match, lint and hw need no server;
+// cmdb and state work on a directory, too (--config).
+//
+// The exit status is 0, or 1 after an error. Commands that answer a question
+// (match, lint, cmdb verify, hw diff) exit with 1 for "no" and with 2 when they
+// could not look.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,11 +36,49 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(stderr, "edeployctl:", err)
-		return 1
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	fmt.Fprintln(stderr, "edeployctl:", err)
+	return statusOf(err)
+}
+
+// couldNotLook is the exit status of commands that answer a question when
+// they have no answer: 1 is their "no".
+const couldNotLook = 2
+
+// statusError is an error with its exit status.
+type statusError struct {
+	status int
+	error
+}
+
+func (e statusError) Unwrap() error { return e.error }
+
+// statusOf is the exit status of an error.
+func statusOf(err error) int {
+	var is statusError
+	if errors.As(err, &is) {
+		return is.status
+	}
+	return 1
+}
+
+// question makes mistakes in a command's arguments exit with couldNotLook, too.
+func question(cmd *cobra.Command) *cobra.Command {
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error { return unseen(check(cmd, args)) }
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return unseen(err) })
+	return cmd
+}
+
+// unseen marks an error: there is no answer to the question.
+func unseen(err error) error {
+	if err == nil {
+		return nil
+	}
+	return statusError{couldNotLook, err}
 }
 
 func newRootCommand() *cobra.Command {
@@ -55,7 +99,11 @@ func newRootCommand() *cobra.Command {
 		newBootCommand(&server, "boot-auto", "auto", "Let a machine's state decide what it boots"),
 		newForgetCommand(&server),
 		newProblemsCommand(&server),
-		newMatchCommand(),
+		question(newMatchCommand()),
+		question(newLintCommand()),
+		newCMDBCommand(&server),
+		newStateCommand(&server),
+		newHWCommand(),
 		newPushCommand(&server),
 		newConfigCommand(&server),
 		newVersionCommand(&server),

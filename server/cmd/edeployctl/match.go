@@ -7,63 +7,145 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
+	"text/tabwriter"
 
+	"edeploy/server/internal/assign"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
+	"edeploy/server/internal/state"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
 
-type matchConfig struct{ dir string }
+const matchLong = `Match answers what a machine would get under the files of a configuration
+directory, before they go live. Nothing is allocated, no server is asked.
+
+  match HW            every profile, in the order of the state file
+  match HW PROFILE    one profile, listed in state or not
+  match --all DIR     what all machines in DIR would get, one after the other
+
+HW is a hardware description: the JSON that an agent uploads, or a .hw file of
+the server. Each line of a profile's specs is shown with the fact that it takes
+and the variables that it binds, up to the line that finds nothing: then with
+the fact that comes closest, and what is wrong with that.
+
+With --all every .hw and .json file of DIR is a machine. They ask in the order of
+their names; each takes a count of the state file and a CMDB entry away from
+those behind it, as it would on the server.
+
+The exit status is 0 when the machine (with --all: every machine) gets a
+profile, 1 when not, and 2 when a file could not be read.`
+
+// errNoFit is the answer "no".
+var errNoFit = errors.New("no profile fits")
+
+type matchConfig struct {
+	dir      string
+	all, raw bool
+}
 
 func newMatchCommand() *cobra.Command {
 	var c matchConfig
 	cmd := &cobra.Command{
-		Use:   "match HW [PROFILE]",
-		Short: "Explain which profiles fit a hardware description, and why the others do not",
-		Long: `Match reads a hardware description (JSON, or a .hw file of the server) and the
-specs of the profiles in the order of the state file, and prints for each one
-its variables, or the first spec that finds nothing. Nothing is allocated.
-The exit status is 1 when no profile fits.`,
-		Args: cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.run(args, cmd.OutOrStdout()) },
+		Use:     "match HW [PROFILE] | match --all DIR",
+		Short:   "Explain what machines would get under a directory of profiles, and why not",
+		Long:    matchLong,
+		Example: "  edeployctl match rack1.hw --config profiles\n  edeployctl match rack1.hw vm --config profiles\n  edeployctl match --all machines --config profiles",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if c.all && len(args) > 1 {
+				return unseen(errors.New("match --all takes one directory"))
+			}
+			if c.all {
+				return c.plan(args[0], cmd.OutOrStdout())
+			}
+			return c.run(args, cmd.OutOrStdout())
+		},
+		ValidArgsFunction: c.complete,
 	}
 	cmd.Flags().StringVar(&c.dir, "config", ".", "configuration directory (CONFIGDIR)")
+	cmd.Flags().BoolVar(&c.all, "all", false, "the argument is a directory of hardware descriptions")
+	cmd.Flags().BoolVar(&c.raw, "json", false, "print JSON")
 	return cmd
+}
+
+// complete names the profiles of the directory.
+func (c *matchConfig) complete(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 1 || c.all {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	st, err := profile.Open(c.dir).State()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return profilesOf(st), cobra.ShellCompDirectiveNoFileComp
+}
+
+// matched is the answer about one machine.
+type matched struct {
+	Profiles []explained `json:"profiles"`
+	Gets     *gets       `json:"gets,omitempty"` // not when a profile was named
 }
 
 func (c matchConfig) run(args []string, out io.Writer) error {
 	hw, err := readHardware(args[0])
 	if err != nil {
-		return err
+		return unseen(err)
 	}
 	dir := profile.Open(c.dir)
+	st, err := dir.State()
+	if err != nil && len(args) == 1 {
+		return unseen(err)
+	}
 	names := args[1:]
 	if len(names) == 0 {
-		if names, err = profilesOf(dir); err != nil {
-			return err
-		}
+		names = profilesOf(st)
 	}
-	index := match.NewIndex(hw)
+	var answer matched
 	fits := false
+	index := match.NewIndex(hw)
 	for _, name := range names {
 		if err := profile.CheckName(name); err != nil {
-			return err
+			return unseen(err)
 		}
-		specs, err := dir.Specs(name)
-		if err != nil {
-			fmt.Fprintf(out, "%s: %v\n", name, err)
-			continue
-		}
-		result := index.Match(specs)
-		fits = fits || result.OK
-		explain(out, name, result)
+		one := explain(index, dir, name)
+		one.Count = countOf(st, name)
+		fits = fits || one.Fits
+		answer.Profiles = append(answer.Profiles, one)
 	}
-	if !fits {
-		return errors.New("no profile fits")
+	if len(args) == 1 {
+		g := (&plan{Dir: dir}).take("", hw)
+		answer.Gets, fits = &g, g.Profile != ""
+	}
+	if err := c.print(out, answer); err != nil {
+		return unseen(err)
+	}
+	switch {
+	case fits:
+		return nil
+	case len(args) > 1 && answer.Profiles[0].Problem != "":
+		return unseen(errors.New(answer.Profiles[0].Problem))
+	}
+	return errNoFit
+}
+
+func (c matchConfig) print(out io.Writer, answer matched) error {
+	if c.raw {
+		return printJSON(out, answer)
+	}
+	for i, one := range answer.Profiles {
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		printExplained(out, one)
+	}
+	if answer.Gets != nil {
+		fmt.Fprintln(out)
+		printGets(out, *answer.Gets)
 	}
 	return nil
 }
@@ -80,40 +162,98 @@ func readHardware(path string) (wire.Hardware, error) {
 	return hw, nil
 }
 
-func profilesOf(dir *profile.Dir) ([]string, error) {
-	st, err := dir.State()
-	if err != nil {
-		return nil, err
-	}
+// profilesOf are the profiles of a state file, each once.
+func profilesOf(st *state.State) []string {
 	var names []string
 	for _, pair := range st.Pairs() {
 		if !slices.Contains(names, pair.Profile) {
 			names = append(names, pair.Profile)
 		}
 	}
-	return names, nil
+	return names
 }
 
-func explain(out io.Writer, name string, r match.Result) {
-	if r.OK {
-		fmt.Fprintf(out, "%s: fits\n", name)
-		printBindings(out, r.Bindings)
-		return
+// countOf is a profile's count: a number, "*", or nil when it is not listed.
+// Several pairs of a profile count together.
+func countOf(st *state.State, name string) any {
+	if st == nil || st.Find(name) < 0 {
+		return nil
 	}
-	if r.Failure == nil {
-		fmt.Fprintf(out, "%s: does not fit\n", name)
-		return
+	total := int64(0)
+	for _, pair := range st.Pairs() {
+		switch {
+		case pair.Profile != name:
+		case pair.Unlimited:
+			return "*"
+		default:
+			total += max(pair.Count, 0)
+		}
 	}
-	reason := "nothing fits"
-	if r.Failure.TooComplex {
-		reason = "the search was given up, it is too long, at"
-	}
-	fmt.Fprintf(out, "%s: line %d: %s %s\n", name, r.Failure.Line, reason, r.Failure.Spec)
-	printBindings(out, r.Failure.Bound)
+	return total
 }
 
-func printBindings(out io.Writer, b match.Bindings) {
-	for _, name := range slices.Sorted(maps.Keys(b)) {
-		fmt.Fprintf(out, "    %s = %s\n", name, printable(literal.Repr(b[name])))
+func printExplained(out io.Writer, e explained) {
+	word := "does not fit"
+	if e.Fits {
+		word = "fits"
 	}
+	if e.Problem != "" {
+		fmt.Fprintf(out, "%s: %s\n", printable(e.Profile), printable(e.Problem))
+		return
+	}
+	fmt.Fprintf(out, "%s: %s%s\n", printable(e.Profile), word, countText(e))
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, l := range e.Lines {
+		fmt.Fprintf(table, "  line %d\t%s\t%s", l.Line, printable(l.Spec), printable(l.outcome()))
+		if len(l.Binds) > 0 {
+			fmt.Fprintf(table, "\t%s", printable(bindingsText(l.Binds)))
+		}
+		fmt.Fprintln(table)
+	}
+	table.Flush()
+	if e.GivenUp {
+		fmt.Fprintln(out, "  the search was given up: too many combinations to try")
+	}
+	if n := len(e.Lines); n > 0 && e.Lines[n-1].Closest != nil {
+		c := e.Lines[n-1].Closest
+		fmt.Fprintf(out, "  closest is %s: %s\n", printable(assign.FactText(c.Fact)), printable(strings.Join(c.Why, ", ")))
+	}
+}
+
+func countText(e explained) string {
+	switch e.Count {
+	case nil, "*":
+		return ""
+	case int64(0):
+		return ", and no machine gets it any more: its count is 0"
+	}
+	return fmt.Sprintf(" (%v left)", e.Count)
+}
+
+func printGets(out io.Writer, g gets) {
+	if g.Profile == "" {
+		fmt.Fprintf(out, "The machine gets no profile: %s\n", printable(g.Message))
+		return
+	}
+	fmt.Fprintf(out, "The machine gets %s with\n", printable(g.Profile))
+	for _, name := range slices.Sorted(maps.Keys(g.Variables)) {
+		fmt.Fprintf(out, "    %s = %s\n", printable(name), printable(literal.Repr(g.Variables[name])))
+	}
+}
+
+// gets is what one machine gets.
+type gets struct {
+	Machine   string         `json:"machine,omitempty"`
+	Profile   string         `json:"profile,omitempty"` // "": none
+	Variables map[string]any `json:"variables,omitempty"`
+	Entry     map[string]any `json:"entry,omitempty"`   // what of it comes from the CMDB
+	Message   string         `json:"message,omitempty"` // why there is none
+	Tried     []tried        `json:"tried,omitempty"`   // profiles that do not fit
+}
+
+// tried is a profile that does not fit.
+type tried struct {
+	Profile string `json:"profile"`
+	Reason  string `json:"reason"`
+	Closest string `json:"closest,omitempty"` // the fact that came closest, and what is wrong with it
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+)
+
+// errChanged: the file is not the version any more that a change is for.
+var errChanged = errors.New("the file has changed meanwhile")
+
+// documents are the configuration files of a deployment.
+type documents interface {
+	// get answers a file and its version; fs.ErrNotExist when there is none.
+	get(ctx context.Context, name string) (text, version string, err error)
+	// put replaces a file, if it still is that version; else errChanged.
+	put(ctx context.Context, name, text, version string) error
+}
+
+// place says where configuration files are: on the server, or in a directory.
+type place struct {
+	server       *string
+	section, dir string
+}
+
+func (p *place) flags(cmd *cobra.Command) {
+	addSectionFlag(cmd, &p.section)
+	cmd.Flags().StringVar(&p.dir, "config", "", "work on this directory instead of the server")
+}
+
+func (p *place) documents() documents {
+	if p.dir != "" {
+		return directory(p.dir)
+	}
+	return deployment{*p.server, p.section}
+}
+
+// maxTries bounds how often a change is begun again because machines changed
+// the file meanwhile.
+const maxTries = 10
+
+// change reads a file, lets edit decide on the new text, and replaces it;
+// again, when somebody was quicker.
+func change(ctx context.Context, d documents, name string, edit func(text string) (string, error)) error {
+	for range maxTries {
+		text, version, err := d.get(ctx, name)
+		if err != nil {
+			return err
+		}
+		after, err := edit(text)
+		if err != nil || after == text {
+			return err
+		}
+		if err = d.put(ctx, name, after, version); !errors.Is(err, errChanged) {
+			return err
+		}
+	}
+	return fmt.Errorf("replace %s: it changed %d times meanwhile: try again", name, maxTries)
+}
+
+// directory is a configuration directory; versions are texts.
+type directory string
+
+func (d directory) get(_ context.Context, name string) (text, version string, err error) {
+	b, err := os.ReadFile(filepath.Join(string(d), name))
+	return string(b), string(b), err
+}
+
+func (d directory) put(ctx context.Context, name, text, version string) error {
+	now, _, err := d.get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if now != version {
+		return errChanged
+	}
+	path := filepath.Join(string(d), name)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, []byte(text), info.Mode().Perm(), renameio.WithExistingPermissions())
+}
+
+// deployment is a deployment of a server; versions are ETags.
+type deployment struct{ server, section string }
+
+func (d deployment) get(ctx context.Context, name string) (text, version string, err error) {
+	body, header, err := exchange(ctx, d.server, http.MethodGet, configPath(d.section, name), http.Header{}, nil)
+	var answer *httpError
+	if errors.As(err, &answer) && answer.code == http.StatusNotFound {
+		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return string(body), header.Get("ETag"), err
+}
+
+func (d deployment) put(ctx context.Context, name, text, version string) error {
+	_, _, err := exchange(ctx, d.server, http.MethodPut, configPath(d.section, name), http.Header{"If-Match": {version}}, []byte(text))
+	var answer *httpError
+	if errors.As(err, &answer) && answer.code == http.StatusPreconditionFailed {
+		return errChanged
+	}
+	return err
+}

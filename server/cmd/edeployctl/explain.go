@@ -1,0 +1,95 @@
+package main
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"edeploy/server/internal/assign"
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/match"
+	"edeploy/server/internal/profile"
+	"edeploy/server/wire"
+)
+
+// explained says why a machine fits a profile, or why not.
+type explained struct {
+	Profile   string         `json:"profile"`
+	Fits      bool           `json:"fits"`
+	Count     any            `json:"count,omitempty"`   // of the state file: a number or "*"
+	Problem   string         `json:"problem,omitempty"` // the specs could not be read
+	Variables match.Bindings `json:"variables,omitempty"`
+	Lines     []specLine     `json:"lines"` // of the specs, up to the one that finds nothing
+	GivenUp   bool           `json:"given_up,omitempty"`
+}
+
+// specLine is one line of a specs file and what it took.
+type specLine struct {
+	Line    int            `json:"line"` // in the file
+	Spec    string         `json:"spec"`
+	Fact    *wire.Fact     `json:"fact,omitempty"`    // what it took; none: it finds nothing
+	Binds   match.Bindings `json:"binds,omitempty"`   // variables that it bound first
+	Closest *closest       `json:"closest,omitempty"` // of the line that finds nothing
+}
+
+// closest is the fact that came closest to a line, and what is wrong with it.
+type closest struct {
+	Fact wire.Fact `json:"fact"`
+	Why  []string  `json:"why"`
+}
+
+// explain matches one profile; what is wrong with its files is part of the
+// answer.
+func explain(index *match.Index, dir *profile.Dir, name string) explained {
+	out := explained{Profile: name, Lines: []specLine{}}
+	specs, err := dir.Specs(name)
+	if err != nil {
+		out.Problem = err.Error()
+		return out
+	}
+	trial := index.Try(specs)
+	result := trial.Result()
+	if out.Fits = result.OK; out.Fits {
+		out.Variables = result.Bindings
+	} else {
+		out.GivenUp = result.Failure.TooComplex
+	}
+	for _, step := range trial.Steps(math.MaxInt) {
+		line := specLine{Line: step.Line, Spec: step.Spec}
+		if step.Taken {
+			line.Fact, line.Binds = &step.Fact, plainNames(step.Bound)
+		}
+		if step.Nearest != nil {
+			line.Closest = &closest{step.Nearest.Fact, step.Nearest.Why}
+		}
+		out.Lines = append(out.Lines, line)
+	}
+	return out
+}
+
+// plainNames are bindings without the second dollar sign of strict variables.
+func plainNames(b match.Bindings) match.Bindings {
+	out := match.Bindings{}
+	for name, v := range b {
+		out[strings.TrimPrefix(name, "$")] = v
+	}
+	return out
+}
+
+// outcome says what became of a line.
+func (l specLine) outcome() string {
+	if l.Fact == nil {
+		return "finds nothing"
+	}
+	return "takes " + assign.FactText(*l.Fact)
+}
+
+// bindingsText writes variables as "disk=vda mac=02:00:00:00:00:01".
+func bindingsText(b map[string]any) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(b)) {
+		words = append(words, name+"="+literal.Text(b[name]))
+	}
+	return strings.Join(words, " ")
+}

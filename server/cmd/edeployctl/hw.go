@@ -1,0 +1,155 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"edeploy/server/internal/hardware"
+
+	"github.com/spf13/cobra"
+)
+
+func newHWCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hw",
+		Short: "Compare hardware descriptions: what is different, which machines are alike",
+		Long: `The server keeps the description of every machine that asked (HWDIR, *.hw). These
+commands compare them. Facts that identify a machine or change by themselves
+are left out: serials, UUIDs, addresses, switch ports, temperatures, counters.`,
+	}
+	cmd.AddCommand(question(newHWDiffCommand()), newHWGroupsCommand())
+	return cmd
+}
+
+func newHWDiffCommand() *cobra.Command {
+	var raw, all bool
+	cmd := &cobra.Command{
+		Use:     "diff A B",
+		Short:   "Show what two machines differ in",
+		Long:    "Diff compares two hardware descriptions, property by property. The exit status is\n0 when they are alike, 1 when they differ, and 2 when one could not be read.",
+		Example: "  edeployctl hw diff node1.hw node2.hw\n  edeployctl hw diff --all old.hw new.hw",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := readHardware(args[0])
+			if err != nil {
+				return unseen(err)
+			}
+			b, err := readHardware(args[1])
+			if err != nil {
+				return unseen(err)
+			}
+			diffs := hardware.Diff(a, b, all)
+			if err := printDiff(cmd.OutOrStdout(), diffs, args, raw); err != nil {
+				return unseen(err)
+			}
+			if len(diffs) > 0 {
+				return fmt.Errorf("%d differences", len(diffs))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a list of category, id, field, a and b")
+	cmd.Flags().BoolVar(&all, "all", false, "compare identities, addresses and measurements, too")
+	return cmd
+}
+
+func printDiff(out io.Writer, diffs []hardware.Difference, names []string, raw bool) error {
+	if raw {
+		return printJSON(out, diffs)
+	}
+	if len(diffs) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "CATEGORY\tID\tFIELD\t%s\t%s\n", printable(machineName(filepath.Base(names[0]))), printable(machineName(filepath.Base(names[1]))))
+	for _, d := range diffs {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", printable(d.Category), printable(d.ID), printable(d.Field),
+			printable(cmp.Or(d.A, "-")), printable(cmp.Or(d.B, "-")))
+	}
+	return table.Flush()
+}
+
+func newHWGroupsCommand() *cobra.Command {
+	var raw bool
+	cmd := &cobra.Command{
+		Use:   "groups DIR",
+		Short: "Show which machines are alike, and what the odd ones differ in",
+		Long: `Groups reads every .hw and .json file of DIR and sorts the machines by product. For
+each product it lists the groups of machines that are alike, and then every
+property that is not the same in all: what most have, and who has what instead
+(a missing disk, half the memory, an older firmware).`,
+		Example: "  edeployctl hw groups /var/lib/edeploy/hw",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			machines, err := readMachines(args[0])
+			if err != nil {
+				return unseen(err)
+			}
+			return printGroups(cmd.OutOrStdout(), hardware.Groups(machines), raw)
+		},
+		ValidArgsFunction: completeDirectory,
+	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: products with groups and differing properties")
+	return cmd
+}
+
+func readMachines(dir string) ([]hardware.Machine, error) {
+	files, err := descriptions(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []hardware.Machine
+	for _, file := range files {
+		hw, err := readHardware(filepath.Join(dir, file))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, hardware.Machine{Name: file, Facts: hw})
+	}
+	return all, nil
+}
+
+func printGroups(out io.Writer, kinds []hardware.Kind, raw bool) error {
+	if raw {
+		return printJSON(out, kinds)
+	}
+	for i, k := range kinds {
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		fmt.Fprintln(out, printable(k.Name))
+		for _, g := range k.Groups {
+			fmt.Fprintf(out, "  %d alike: %s\n", len(g.Machines), printable(strings.Join(g.Machines, " ")))
+		}
+		printOdd(out, k.Odd)
+	}
+	return nil
+}
+
+// maxNamed bounds the machines that are named for the most frequent value: it
+// is the usual one.
+const maxNamed = 3
+
+func printOdd(out io.Writer, odd []hardware.Outlier) {
+	if len(odd) == 0 {
+		return
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "  PROPERTY\tVALUE\tMACHINES")
+	for _, o := range odd {
+		name := o.String()
+		for i, v := range o.Values {
+			who := strings.Join(v.Machines, " ")
+			if i == 0 && len(v.Machines) > maxNamed {
+				who = fmt.Sprintf("%d machines", len(v.Machines))
+			}
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", printable(name), printable(cmp.Or(v.Text, "-")), printable(who))
+			name = ""
+		}
+	}
+	table.Flush()
+}

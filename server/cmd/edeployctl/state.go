@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/state"
+
+	"github.com/spf13/cobra"
+)
+
+const stateFile = "state"
+
+type stateConfig struct {
+	place
+	raw bool
+}
+
+func newStateCommand(address *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "state",
+		Short: "See and set how many more machines each profile takes",
+		Long: `The state file lists the profiles in order of priority, each with the number of
+machines that it takes from now on, or '*' for any number. A machine gets the
+first profile that has a count left and fits; the count then goes down by one,
+and up again when the machine fails or is forgotten.
+
+Both commands ask the server, or work on a directory (--config DIR).`,
+	}
+	cmd.AddCommand(newStateShowCommand(address), newStateSetCommand(address))
+	return cmd
+}
+
+func newStateShowCommand(address *string) *cobra.Command {
+	c := stateConfig{place: place{server: address}}
+	cmd := &cobra.Command{
+		Use:     "show",
+		Short:   "List the profiles and their counts",
+		Example: "  edeployctl state show\n  edeployctl state show --config profiles --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, _, err := c.documents().get(cmd.Context(), stateFile)
+			if err != nil {
+				return err
+			}
+			st, err := state.Parse(stateFile, text)
+			if err != nil {
+				return err
+			}
+			return printState(cmd.OutOrStdout(), st, c.raw)
+		},
+	}
+	c.flags(cmd)
+	cmd.Flags().BoolVar(&c.raw, "json", false, "print JSON: a list of profile and count")
+	return cmd
+}
+
+func printState(out io.Writer, st *state.State, raw bool) error {
+	all := []leftover{}
+	for _, pair := range st.Pairs() {
+		count := any(pair.Count)
+		if pair.Unlimited {
+			count = "*"
+		}
+		all = append(all, leftover{pair.Profile, count})
+	}
+	if raw {
+		return printJSON(out, all)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "PROFILE\tCOUNT")
+	for _, l := range all {
+		fmt.Fprintf(table, "%s\t%v\n", printable(l.Profile), l.Count)
+	}
+	return table.Flush()
+}
+
+func newStateSetCommand(address *string) *cobra.Command {
+	c := stateConfig{place: place{server: address}}
+	cmd := &cobra.Command{
+		Use:   "set PROFILE COUNT",
+		Short: "Set how many more machines a profile takes",
+		Long: `Set replaces one count of the state file: a number, or '*' for any number of
+machines. Everything else in the file stays as it is, comments too. A profile
+that is listed twice gets it at its first place. To add a profile, or to change
+the order, edit the file and bring it with config push.
+
+The server replaces the file only as it was read, so counts that machines take at
+the same moment are not lost.`,
+		Example: "  edeployctl state set web 12\n  edeployctl state set spare '*'",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			was := ""
+			err := change(cmd.Context(), c.documents(), stateFile, func(text string) (after string, err error) {
+				was, after, err = withCount(text, args[0], args[1])
+				return after, err
+			})
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s -> %s\n", args[0], was, args[1])
+			}
+			return err
+		},
+		ValidArgsFunction: c.complete,
+	}
+	c.flags(cmd)
+	return cmd
+}
+
+// withCount is the text of a state file with one count replaced.
+func withCount(text, profile, count string) (was, after string, err error) {
+	written := "'*'"
+	if count != "*" {
+		n, err := strconv.ParseUint(count, 10, 62)
+		if err != nil {
+			return "", "", fmt.Errorf("count %q: want a number or '*'", count)
+		}
+		written = strconv.FormatUint(n, 10)
+	}
+	st, err := state.Parse(stateFile, text)
+	if err != nil {
+		return "", "", err
+	}
+	doc, err := literal.Parse(stateFile, text)
+	if err != nil {
+		return "", "", err
+	}
+	i := st.Find(profile)
+	if i < 0 {
+		return "", "", fmt.Errorf("profile %s is not in state: it has %s", profile, listOf(profilesOf(st)))
+	}
+	node := doc.Node.Items[i].Items[1]
+	return literal.Text(node.Value), text[:node.Start] + written + text[node.End:], nil
+}
+
+// complete names the profiles.
+func (c *stateConfig) complete(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.profiles(cmd), cobra.ShellCompDirectiveNoFileComp
+}
+
+// profiles are those of the state file, for completion.
+func (p *place) profiles(cmd *cobra.Command) []string {
+	text, _, err := p.documents().get(cmd.Context(), stateFile)
+	if err != nil {
+		return nil
+	}
+	st, err := state.Parse(stateFile, text)
+	if err != nil {
+		return nil
+	}
+	return profilesOf(st)
+}

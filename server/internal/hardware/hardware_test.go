@@ -1,0 +1,99 @@
+package hardware_test
+
+import (
+	"testing"
+
+	"edeploy/server/internal/hardware"
+	"edeploy/server/wire"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// machine is a Rack Node with a disk of this size.
+func machine(name, serial, disk string, more ...wire.Fact) hardware.Machine {
+	facts := wire.Hardware{
+		{Category: "system", ID: "product", Field: "vendor", Value: "Acme"},
+		{Category: "system", ID: "product", Field: "name", Value: "Node"},
+		{Category: "system", ID: "product", Field: "serial", Value: serial},
+		{Category: "disk", ID: "sda", Field: "size", Value: disk},
+		{Category: "disk", ID: "sda", Field: "id", Value: "ata-" + serial},
+		{Category: "network", ID: "eth0", Field: "serial", Value: "02:00:00:00:00:" + serial},
+	}
+	return hardware.Machine{Name: name, Facts: append(facts, more...)}
+}
+
+func TestPersonal(t *testing.T) {
+	for _, tt := range []struct {
+		fact wire.Fact
+		want bool
+	}{
+		{wire.Fact{Category: "system", ID: "product", Field: "serial", Value: "S1"}, true},
+		{wire.Fact{Category: "system", ID: "product", Field: "uuid", Value: "4c4c"}, true},
+		{wire.Fact{Category: "system", ID: "product", Field: "name", Value: "R7"}, false},
+		{wire.Fact{Category: "network", ID: "eth0", Field: "serial", Value: "02:00:00:00:00:01"}, true},
+		{wire.Fact{Category: "network", ID: "eth0", Field: "ipv4-netmask", Value: "255.255.255.0"}, true},
+		{wire.Fact{Category: "network", ID: "eth0", Field: "speed", Value: "1Gbit/s"}, false},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "wwn-id", Value: "wwn-0x5"}, true},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "size", Value: "480"}, false},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "SMART/serial_number", Value: "Z1"}, true},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "SMART/firmware_version", Value: "F1"}, false},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "SMART/Power_On_Hours(9)/raw", Value: "12"}, true},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "SMART/Seek_Time(8)/thresh", Value: "12"}, false},
+		{wire.Fact{Category: "memory", ID: "bank:0", Field: "serial", Value: "A"}, true},
+		{wire.Fact{Category: "memory", ID: "bank:0", Field: "size", Value: int64(8)}, false},
+		{wire.Fact{Category: "ipmi", ID: "lan", Field: "ip-address", Value: "10.0.0.1"}, true},
+		{wire.Fact{Category: "ipmi", ID: "P5V", Field: "value", Value: "4.97"}, true},
+		{wire.Fact{Category: "lldp", ID: "eth0", Field: "Port ID/Ifname", Value: "ge-0/0/1"}, true},
+		{wire.Fact{Category: "cpu", ID: "logical", Field: "number", Value: "16"}, false},
+		{wire.Fact{Category: "cpu", ID: "physical_0", Field: "Core_0/temperature", Value: "41000"}, true},
+		{wire.Fact{Category: "infiniband", ID: "card0", Field: "node_guid", Value: "0x1"}, true},
+	} {
+		if got := hardware.Personal(tt.fact); got != tt.want {
+			t.Errorf("%v: got %v", tt.fact, got)
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	a := machine("a", "01", "480", wire.Fact{Category: "disk", ID: "sdb", Field: "size", Value: "1"})
+	b := machine("b", "02", "960")
+	size := hardware.Key{Category: "disk", ID: "sda", Field: "size"}
+	gone := hardware.Key{Category: "disk", ID: "sdb", Field: "size"}
+	want := []hardware.Difference{{Key: size, A: "480", B: "960"}, {Key: gone, A: "1", B: ""}}
+	if diff := cmp.Diff(want, hardware.Diff(a.Facts, b.Facts, false)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := len(hardware.Diff(a.Facts, b.Facts, true)); n != 5 {
+		t.Errorf("with identities %d differences, want 5", n)
+	}
+	if n := len(hardware.Diff(a.Facts, a.Facts, true)); n != 0 {
+		t.Errorf("a machine differs from itself in %d facts", n)
+	}
+}
+
+// TestOrder: the order in which several values of a property come says nothing.
+func TestOrder(t *testing.T) {
+	one := wire.Fact{Category: "disk", ID: "sda", Field: "model", Value: "x"}
+	two := wire.Fact{Category: "disk", ID: "sda", Field: "model", Value: "y"}
+	if d := hardware.Diff(wire.Hardware{one, two}, wire.Hardware{two, one}, true); len(d) != 0 {
+		t.Errorf("%v", d)
+	}
+	if d := hardware.Diff(wire.Hardware{one, two}, wire.Hardware{one}, true); len(d) != 1 {
+		t.Errorf("%v", d)
+	}
+}
+
+func TestGroups(t *testing.T) {
+	other := hardware.Machine{Name: "x", Facts: wire.Hardware{{Category: "disk", ID: "vda", Field: "size", Value: "4"}}}
+	got := hardware.Groups([]hardware.Machine{machine("c", "03", "960"), other, machine("b", "02", "480"), machine("a", "01", "480")})
+	want := []hardware.Kind{
+		{Name: "Acme Node", Groups: []hardware.Group{{Machines: []string{"a", "b"}}, {Machines: []string{"c"}}}, Odd: []hardware.Outlier{{
+			Key:    hardware.Key{Category: "disk", ID: "sda", Field: "size"},
+			Values: []hardware.Value{{Text: "480", Machines: []string{"a", "b"}}, {Text: "960", Machines: []string{"c"}}},
+		}}},
+		{Name: "unknown product", Groups: []hardware.Group{{Machines: []string{"x"}}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,305 @@
+// Package lint reads an existing eDeploy configuration directory and says, file
+// by file, what runs here unchanged, what does not, and why (reference sections
+// 5 to 8). It changes nothing.
+//
+// Unlike the server, which reads a file up to its first mistake, it goes on
+// behind a mistake where it can, and looks at how the files fit together:
+// profiles without files, variables that nothing binds, CMDB entries that can
+// never be given.
+package lint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/fileset"
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/upload"
+)
+
+// Severity tells what a finding means for the machines.
+type Severity string
+
+// The severities.
+const (
+	Error   Severity = "error"   // something does not work
+	Warning Severity = "warning" // it works, but hardly as it was meant
+)
+
+// Finding is something to mend, at a place.
+type Finding struct {
+	File     string   `json:"file"`
+	Line     int      `json:"line,omitempty"`   // from 1; 0: it is about the whole file
+	Column   int      `json:"column,omitempty"` // from 1, in characters
+	Severity Severity `json:"severity"`
+	Text     string   `json:"text"`
+}
+
+// String is "vm.specs:3:2: error: why".
+func (f Finding) String() string {
+	if f.Line == 0 {
+		return fmt.Sprintf("%s: %s: %s", f.File, f.Severity, f.Text)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Severity, f.Text)
+}
+
+// File is the verdict on one file.
+type File struct {
+	Name     string `json:"name"`
+	Verdict  string `json:"verdict"` // one sentence
+	Errors   int    `json:"errors"`
+	Warnings int    `json:"warnings"`
+}
+
+// Report is what there is to say about a directory: files and findings in the
+// order of the files' names, findings of one file in the order of their places.
+type Report struct {
+	Files    []File    `json:"files"`
+	Findings []Finding `json:"findings"`
+}
+
+// Count is the number of findings of a severity.
+func (r Report) Count(s Severity) int {
+	n := 0
+	for _, f := range r.Findings {
+		if f.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// linter is one look at a directory.
+type linter struct {
+	texts    map[string]string // of the files that could be read
+	verdicts map[string]string // of files without errors
+	findings []Finding
+	profiles map[string]*profile
+	listed   map[string]bool // profiles of the state file
+	hasState bool            // the state file could be read
+
+	unreadable []string // files that are no text
+}
+
+// profile is what is known about the files of a profile.
+type profile struct {
+	name      string
+	specs     bool            // there are specs, and their variables are known
+	lines     int             // of the specs
+	variables []string        // that the specs bind, in order
+	strict    map[string]bool // those of them written $$
+	cmdb      *cmdb.File      // nil: none, or broken
+	uncertain bool            // specs or CMDB are broken: what they give is unknown
+}
+
+// Dir looks at a directory. The error says that it could not be read; what is
+// wrong inside is in the report.
+func Dir(dir string) (Report, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	l := &linter{texts: map[string]string{}, verdicts: map[string]string{}, profiles: map[string]*profile{}, listed: map[string]bool{}}
+	for _, e := range entries {
+		if err := l.read(dir, e.Name()); err != nil {
+			return Report{}, err
+		}
+	}
+	l.look()
+	return l.report(), nil
+}
+
+// read takes in one file; only those of a configuration are opened.
+func (l *linter) read(dir, name string) error {
+	info, err := os.Stat(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		l.find(name, 0, 0, Error, "it is a link to a file that is not there")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, notOurs := fileset.ParseName(name)
+	switch {
+	case !info.Mode().IsRegular():
+		l.verdicts[name] = "not read: no file"
+		return nil
+	case notOurs != nil && !strings.HasSuffix(name, ".hw"):
+		l.verdicts[name] = "not read: no file of a configuration"
+		return nil
+	}
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, literal.MaxBytes+1))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", filepath.Join(dir, name), err)
+	}
+	if len(text) > literal.MaxBytes {
+		l.find(name, 0, 0, Error, "the file has more than %d bytes", literal.MaxBytes)
+		return nil
+	}
+	l.texts[name] = string(text)
+	return nil
+}
+
+// look checks every file, then how they fit together.
+func (l *linter) look() {
+	for _, name := range l.names() {
+		if strings.HasSuffix(name, ".hw") {
+			l.hardware(name)
+			continue
+		}
+		n, _ := fileset.ParseName(name)
+		if n.Kind != fileset.State {
+			l.profile(n.Profile)
+		}
+		if !l.readable(n) {
+			continue
+		}
+		switch n.Kind {
+		case fileset.Specs:
+			l.specs(n.Profile)
+		case fileset.CMDB:
+			l.profile(n.Profile).cmdb = l.cmdb(n)
+		case fileset.Original:
+			l.cmdb(n)
+		}
+	}
+	l.state()
+	for _, name := range l.profileNames() {
+		l.together(l.profiles[name])
+	}
+	for _, name := range l.profileNames() {
+		l.configure(l.profiles[name])
+	}
+}
+
+// readable finds bytes that are no text, which break every kind of file.
+func (l *linter) readable(n fileset.Name) bool {
+	if n.Kind != fileset.Configure {
+		return true // their readers say it
+	}
+	for _, p := range fileset.Check(n, l.texts[n.String()]) {
+		l.find(p.File, p.Line, p.Column, Error, "%s", withoutPlace(p.Text))
+		l.unreadable = append(l.unreadable, n.String())
+		return false
+	}
+	return true
+}
+
+func (l *linter) hardware(name string) {
+	hw, err := upload.ParseHardware([]byte(l.texts[name]))
+	if err != nil {
+		l.find(name, 0, 0, Error, "%v", err)
+		return
+	}
+	l.verdicts[name] = fmt.Sprintf("hardware description with %s", count(len(hw), "fact"))
+}
+
+func (l *linter) profile(name string) *profile {
+	p := l.profiles[name]
+	if p == nil {
+		p = &profile{name: name, strict: map[string]bool{}}
+		l.profiles[name] = p
+	}
+	return p
+}
+
+func (l *linter) has(name string) bool { _, ok := l.texts[name]; return ok }
+
+func (l *linter) names() []string { return sorted(l.texts) }
+
+func (l *linter) profileNames() []string { return sorted(l.profiles) }
+
+func sorted[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (l *linter) find(file string, line, column int, s Severity, format string, args ...any) {
+	l.findings = append(l.findings, Finding{file, line, column, s, fmt.Sprintf(format, args...)})
+}
+
+// findError takes on an error of a reader.
+func (l *linter) findError(file string, err error) {
+	var place *literal.Error
+	if errors.As(err, &place) {
+		l.find(file, place.Line, place.Column, Error, "%s", place.Message)
+		return
+	}
+	l.find(file, 0, 0, Error, "%v", err)
+}
+
+// report sorts what was found, and says for each file what becomes of it.
+func (l *linter) report() Report {
+	slices.SortStableFunc(l.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	r := Report{Files: []File{}, Findings: slices.Compact(l.findings)}
+	if r.Findings == nil {
+		r.Findings = []Finding{}
+	}
+	names := map[string]bool{}
+	for name := range l.verdicts {
+		names[name] = true
+	}
+	for name := range l.texts {
+		names[name] = true
+	}
+	for _, f := range r.Findings {
+		names[f.File] = true
+	}
+	for _, name := range sorted(names) {
+		r.Files = append(r.Files, l.verdict(name, r.Findings))
+	}
+	return r
+}
+
+func (l *linter) verdict(name string, all []Finding) File {
+	f := File{Name: name, Verdict: cmp.Or(l.verdicts[name], "runs unchanged")}
+	for _, is := range all {
+		switch {
+		case is.File != name:
+		case is.Severity == Error:
+			f.Errors++
+		default:
+			f.Warnings++
+		}
+	}
+	if needs, ok := strings.CutPrefix(f.Verdict, pythonVerdict); ok {
+		f.Verdict = "needs real Python" + needs
+		return f
+	}
+	switch {
+	case f.Errors > 0:
+		f.Verdict = "to be mended: " + count(f.Errors, "error")
+	case f.Warnings > 0:
+		f.Verdict += "; " + count(f.Warnings, "warning")
+	}
+	return f
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,209 @@
+package lint_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/server/internal/lint"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// clean is a directory with nothing to mend.
+var clean = map[string]string{
+	"state":        "[('vm', '*')]\n",
+	"vm.specs":     "[('disk', '$disk', 'size', 'gt(4)'),\n ('network', '$eth', 'serial', '$$mac')]\n",
+	"vm.cmdb":      "generate({'mac': ['02:00:00:00:00:01', '02:00:00:00:00:02'], 'ip': '10.0.0.1-2'})\n",
+	"vm.configure": "disk1 = '/dev/' + var['disk']\nrun('x %(ip)s %(used)s' % var)\nset_role('a', var['edeploy-profile'], disk1)\n",
+}
+
+// with is clean with other files; an empty text removes one.
+func with(pairs ...string) map[string]string {
+	files := maps.Clone(clean)
+	for i := 0; i < len(pairs); i += 2 {
+		files[pairs[i]] = pairs[i+1]
+		if pairs[i+1] == "" {
+			delete(files, pairs[i])
+		}
+	}
+	return files
+}
+
+func look(t *testing.T, files map[string]string) lint.Report {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := lint.Dir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// script is a file vm.configure that ends as it should.
+func script(text string) map[string]string {
+	return with("vm.configure", text+"\nset_role('a', '1', 'sda')\n")
+}
+
+func TestFindings(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		want  []string // starts of the findings, all of them
+	}{
+		{"clean", clean, nil},
+		{"other files", with("notes.txt", "x", "a.hw", "[('disk', 'sda', 'size', '1')]"), nil},
+		{"bad hw", with("a.hw", "[(1, 2)]"), []string{"a.hw: error: "}},
+
+		{"no state", with("state", ""), []string{"state: error: there is no state file"}},
+		{"torn state", with("state", "[('vm', 1)\n"), []string{"state:1:1: error: list is never closed"}},
+		{"bad count", with("state", "[('vm', 'x')]"), []string{"state:1:9: error: count of vm"}},
+		{"state without comma", with("state", "[('vm', 1)\n ('vm2', 2)]"), []string{
+			"state:2:2: error: a comma is missing", "state:2:2: error: profile vm2 has no vm2.specs", "state:2:2: error: profile vm2 has no vm2.configure"}},
+		{"twice", with("state", "[('vm', 1),\n ('vm', 2)]"), []string{"state:2:2: warning: profile vm is listed twice, first in line 1"}},
+		{"negative", with("state", "[('vm', -1)]"), []string{"state:1:2: warning: the count of vm is -1"}},
+		{"bad name", with("state", "[('vm', 1), ('../x', 2)]"), []string{"state:1:13: error: profile name"}},
+		{"not listed", with("x.specs", clean["vm.specs"], "x.configure", clean["vm.configure"], "x.cmdb", clean["vm.cmdb"]), []string{"x.specs: warning: profile x is not in state"}},
+
+		{"two missing commas", with("vm.specs", "[('disk', '$disk', 'size', 'gt(4)')\n ('a', 'b', 'c', 'd') ('network', '$eth', 'serial', '$$mac')]"),
+			[]string{"vm.specs:2:2: error: a comma is missing before this \"(\"", "vm.specs:2:23: error: a comma"}},
+		{"comma behind a comment", with("vm.specs", "[('network', '$disk', 'serial', '$$mac') # one\n ('a', 'b', 'c', 'gt()')]"), []string{"vm.specs:2:2: error: a comma"}},
+		{"all mistakes in helpers", with("vm.specs", "[('disk', '$disk', 'size', 'gt(x)'),\n ('network', '$eth', 'serial', '$$mac'),\n ('a', 'b', 'c', 'range(1)')]"),
+			[]string{"vm.specs:1:28: error: gt(x): gt wants a number", "vm.specs:3:18: error: range(1): range takes 2 arguments"}},
+		{"unknown helper", with("vm.specs", "[('disk', '$disk', 'size', 'rng(4)'), ('network', '$eth', 'serial', '$$mac')]"), []string{"vm.specs:1:28: warning: rng(4) is taken as text"}},
+		{"never", with("vm.specs", "[('disk', '$disk', 'size', '$x=300'), ('network', '$eth', 'serial', '$$mac')]"), []string{"vm.specs:1:28: error: $x=300 can never match"}},
+		{"three fields", with("vm.specs", "[('disk', '$disk' 'size', 'gt(4)'), ('network', '$disk', 'serial', '$$mac')]"), []string{"vm.configure:1:18: error: var has no 'disk'", "vm.specs:1:2: error: tuple has 3 fields"}[1:]},
+
+		{"no variables", with("vm.specs", "[('disk', 'sda', 'size', 'gt(4)')]", "vm.configure", "set_role('a','1','sda')"), []string{"vm.cmdb: error: vm.specs binds no variable"}},
+		{"no entry has the key", with("vm.specs", "[('disk', '$disk', 'size', '$$gb=gt(4)')]"), []string{"vm.cmdb: error: no entry has the key 'gb'"}},
+		{"strict without cmdb", with("vm.cmdb", "", "vm.configure", "set_role('a','1','sda')"), []string{"vm.specs: warning: $$mac chooses a CMDB entry"}},
+		{"no entries", with("vm.cmdb", "[]", "vm.configure", "set_role('a','1','sda')"), []string{"vm.cmdb: warning: there is no entry"}},
+		{"broken cmdb", with("vm.cmdb", "[{'a': }]"), []string{"vm.cmdb:1:8: error: want a value"}},
+
+		{"date", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x',\n 'day': '2014-01-31'})"), []string{"vm.cmdb:2:9: warning: '2014-01-31' looks like a date, but is a range: it makes '2014-31', '2013-31', ..."}},
+		{"uuid", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x', 'u': '00000000-0000-0000-0000-000000000001'})"), []string{"vm.cmdb:1:39: warning: '00000000-0000-0000-0000-000000000001' looks like a UUID"}},
+		{"mac with dashes", with("vm.cmdb", "generate({'ip': 'x', 'mac': '02-00-00-00-00-01'})"), []string{"vm.cmdb:1:29: warning: '02-00-00-00-00-01' looks like a MAC address"}},
+		{"version", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x', 'v': 'RH7.0-1.2.3'})"), []string{"vm.cmdb:1:39: warning: 'RH7.0-1.2.3' looks like a version"}},
+		{"second range", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x', 'v': 'a1-2b3-4'})"), []string{"vm.cmdb:1:39: warning: only the first range of 'a1-2b3-4' is expanded: it makes 'a1b3-4', 'a2b3-4'"}},
+		{"joined ranges", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x', 'v': 'n1-3:7-9-x'})"), nil},
+		{"lengths", with("vm.cmdb", "generate({'mac': ['a', 'b'], 'ip': '10.0.0.1-3'})"), []string{"vm.cmdb:1:10: warning: the list ends after 2 entries; values: mac: 2, ip: 3"}},
+		{"octet", with("vm.cmdb", "generate({'mac': 'x', 'ip': '10.0.0.255-256'})"), []string{"vm.cmdb:1:10: warning: ip of entry 2 is 10.0.0.256"}},
+		{"prefix", with("vm.cmdb", "generate({'mac': 'x', '=ip': '10.0.0.1-2', 'day': '2014-01-31'}, prefix='=')"), nil},
+
+		{"no configure", with("vm.configure", ""), []string{"state:1:2: error: profile vm has no vm.configure"}},
+		{"no set_role", with("vm.configure", "x = 1\n"), []string{"vm.configure: error: the script never calls set_role"}},
+		{"binary", with("vm.configure", "set_role\xff"), []string{"vm.configure:1:9: error: byte 0xff"}},
+		{"unbound", script("a = var['nic']\nrun('''\n%(ip)s\n  %(gw)s %%(no)s''' % var)"), []string{"vm.configure:1:5: error: var has no 'nic': vm.specs binds disk eth mac, vm.cmdb gives ip", "vm.configure:4:3: error: var has no 'gw'"}},
+		{"unbound in a named text", script("f = 'a %(gw)s'\nrun(f % var)"), []string{"vm.configure:1:8: error: var has no 'gw'"}},
+		{"asked before", script("if 'gw' in var:\n    run(var['gw'])\nrun(var.get('nic') or '')"), nil},
+		{"set by the script", script("var['gw'] = 'x'\nrun('%(gw)s' % var)"), nil},
+		{"some entries", with("vm.cmdb", "[{'mac': 'a', 'ip': 'x', 'vlan': 1}, {'mac': 'b', 'ip': 'y'}]", "vm.configure", "v = var['vlan']\nset_role('a','1','sda')"), []string{"vm.configure:1:5: warning: only some entries of vm.cmdb have the key 'vlan'"}},
+		{"indented as a whole", with("vm.configure", "    disk1 = var['disk']\n    for i in range(3):\n        run(var['eth'])\n    config('/x', fmod=0644)\n    set_role('a', '1', 'sda')\n"), nil},
+		{"indented, with a mistake", with("vm.configure", "    disk1 = var['nic']\n    set_role('a', '1', 'sda')\n"), []string{"vm.configure:1:13: error: var has no 'nic'"}},
+		{"octal", script("config('/x', fmod=0644); run(var['nic'])"), []string{"vm.configure:1:30: error: var has no 'nic'"}},
+
+		{"import", script("import os\nos.mkdir('/x')\nx = var['nic']"), []string{"vm.configure:1:1: error: import needs real Python: let the script start", "vm.configure:3:5: error: var has no 'nic'"}},
+		{"own module", script("from hardware import hpacucli"), []string{"vm.configure:1:1: error: from needs real Python: let the script start with \"#!/usr/bin/python3\", and put Python into the initrd; hpacucli is a module of the original"}},
+		{"try", script("try:\n    run('x')\nexcept OSError, e:\n    pass\n"), []string{"vm.configure:1:1: error: try needs real Python", "vm.configure:3:1: error: except needs real Python, and is written as Python 2"}},
+		{"try on one line", script("try: x = 1\nfinally: y = 2"), []string{"vm.configure:1:1: error: try", "vm.configure:2:1: error: finally"}},
+		{"print statement", script("if 1:\n    print 'a', 'b'\nprint\nprint('x')\nprint ('x') % 1"), []string{"vm.configure:2:5: error: print is a statement", "vm.configure:3:1: error: print", "vm.configure:5:1: error: print"}},
+		{"words in texts", script("# import os\nclass_ = 1\nx = 'import os'\ny = '''\nimport os\n'''\nrun('a',\nclass_ if 0 else 'x') if 0 else None"), nil},
+		{"module that the original had", script("time.sleep(5)\ntime.sleep(6)"), []string{"vm.configure:1:1: error: undefined: time (a module of Python"}},
+		{"unknown name", script("for i in xrange(3):\n    run('x')"), []string{"vm.configure:1:10: error: undefined: xrange (write range)"}},
+		{"syntax", script("x = 1 +\n"), []string{"vm.configure:1:8: error: "}},
+		{"adjacent texts", script("x = ('a' 'b')"), []string{"vm.configure:1:13: error: got string literal"}},
+		{"width", script("x = 'a%02d %s %% %(ip)5s' % 1"), []string{"vm.configure:1:7: error: % knows no %02d", "vm.configure:1:18: error: % knows no %(ip)5"}},
+		{"method", script("x = {}\nif x.has_key('a'):\n    run('x')\nopen('/x').write('y')"), []string{"vm.configure:2:6: error: no value of the dialect has a method has_key: write KEY in DICT"}},
+
+		{"shell", with("vm.configure", "#!/bin/sh\nset_role a 1 $nosuch\n"), nil},
+		{"python", with("vm.configure", "#!/usr/bin/env python3\nimport os\nset_role('a', var['nic'], var[ \"disk\" ]) # var['no']\n"),
+			[]string{"vm.configure:1:1: warning: the initrd must carry python3", "vm.configure:3:15: error: var has no 'nic'"}},
+		{"no program", with("vm.configure", "#!\nset_role a 1 b\n"), []string{`vm.configure:1:1: error: "#!" names no program`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for i, f := range look(t, tt.files).Findings {
+				line := f.String()
+				if i < len(tt.want) && strings.HasPrefix(line, tt.want[i]) {
+					line = tt.want[i]
+				}
+				got = append(got, line)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	r := look(t, with("py.configure", "import os\nset_role('a', '1', 'b')\n", "py.specs", "[]", "notes", "", "a.hw", "[]", "b.specs", "["))
+	want := map[string]string{
+		"a.hw": "hardware description with 0 facts", "b.specs": "to be mended: 1 error",
+		"py.configure": "needs real Python: import in line 1", "py.specs": "runs unchanged: 0 lines; 2 warnings", "state": "runs unchanged: 1 profile",
+		"vm.cmdb": "runs unchanged: 2 entries by generate", "vm.configure": "runs unchanged", "vm.specs": "runs unchanged: 2 lines, binds disk eth mac",
+	}
+	got := map[string]string{}
+	for _, f := range r.Files {
+		got[f.Name] = f.Verdict
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestDanglingLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("absent", filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	r, err := lint.Dir(dir)
+	if err != nil || len(r.Findings) == 0 || !strings.Contains(r.Findings[0].Text, "link") {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// TestNothingToSee: "could not look" is an error, not an empty report.
+func TestNothingToSee(t *testing.T) {
+	if _, err := lint.Dir(filepath.Join(t.TempDir(), "absent")); err == nil {
+		t.Error("a directory that is not there has no mistakes")
+	}
+}
+
+// FuzzScript: whatever a script holds, lint ends with a report.
+func FuzzScript(f *testing.F) {
+	f.Add("import os\nprint 'a'\nset_role('a', var['x'], '%(y)s' % var)")
+	f.Add("try: x = '''\n''' % var\nexcept: pass\n\\")
+	f.Add("    a = (1,\n    0644)\n  b")
+	f.Add("x = '%(' % var\nclass A: pass; import b")
+	f.Add("print(\x00'")
+	dir := f.TempDir()
+	for name, text := range clean {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(filepath.Join(dir, "vm.configure"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r, err := lint.Dir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := 2 + strings.Count(text, "\n")
+		for _, finding := range r.Findings {
+			if finding.File == "vm.configure" && finding.Line > lines {
+				t.Errorf("%v: the script has %d lines", finding, lines)
+			}
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package lint
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.starlark.net/syntax"
+)
+
+// script is a configuration script on its way to the dialect: what the agent
+// rewrites is rewritten (its octal numbers, an indentation of the whole), and
+// what only Python has is taken out, so that the rest can be read.
+type script struct {
+	file     string
+	original string
+	text     string          // what is parsed; lines are those of the original
+	margin   int             // columns that were removed from every line
+	removed  []statement     // statements that were taken out
+	imported map[string]bool // names in them
+}
+
+// statement is the start of one statement.
+type statement struct {
+	line, column int
+	word         string // the first one
+	start, end   int    // its place; up to the next statement or the end of the line
+	body         string // its text; of a statement that was taken out
+}
+
+func newScript(file, original string) *script {
+	s := &script{file: file, original: original, imported: map[string]bool{}}
+	plain := strings.ReplaceAll(original, "\r\n", "\n")
+	plain, s.margin = dedent(plain)
+	s.text = s.takeOut(octals(plain))
+	return s
+}
+
+// column is the column of a place in the original.
+func (s *script) column(pos syntax.Position) int { return int(pos.Col) + s.margin }
+
+// advice says what to do about a syntax error.
+func (s *script) advice(e syntax.Error) string {
+	switch {
+	case strings.Contains(e.Msg, "got string literal"):
+		return " (texts side by side: put + between them)"
+	case strings.Contains(e.Msg, "comparison"):
+		return " (write a < x and x < b)"
+	case strings.Contains(e.Msg, "got is"):
+		return " (write ==)"
+	}
+	return ""
+}
+
+// onlyPython are the statements that the dialect has not, and what stands for
+// them while the rest is read.
+var onlyPython = map[string]string{
+	"import": "pass", "from": "pass", "raise": "pass", "assert": "pass", "global": "pass", "nonlocal": "pass", "del": "pass",
+	"yield": "pass", "exec": "pass", "print": "pass",
+	"try": "if 1:", "except": "if 1:", "finally": "if 1:", "class": "if 1:", "with": "if 1:",
+}
+
+// takeOut replaces the statements that only Python has.
+func (s *script) takeOut(text string) string {
+	var out strings.Builder
+	at := 0
+	for _, st := range statements(text) {
+		instead, ok := onlyPython[st.word]
+		body := text[st.start:st.end]
+		if !ok || !isStatement(st.word, body) {
+			continue
+		}
+		out.WriteString(text[at:st.start])
+		out.WriteString(instead + " ")
+		out.WriteString(strings.Repeat("\n", strings.Count(body, "\n")))
+		at = st.end
+		st.column, st.body = st.column+s.margin, body
+		s.removed = append(s.removed, st)
+		for _, name := range words(body) {
+			s.imported[name] = true
+		}
+	}
+	return out.String() + text[at:]
+}
+
+// isStatement tells a statement from a name that only looks like one: print(x)
+// is a call, exec = 1 an assignment.
+func isStatement(word, body string) bool {
+	rest := strings.TrimLeft(body[len(word):], " \t")
+	switch word {
+	case "print", "exec":
+		return rest != "" && !strings.ContainsRune("(=.,;", rune(rest[0])) || word == "print" && strings.TrimSpace(rest) == "" ||
+			word == "print" && rest != "" && rest[0] == '(' && printsTuple(rest)
+	}
+	return true
+}
+
+// printsTuple: print (a), b or print (a) % b is a statement of Python 2.
+func printsTuple(rest string) bool {
+	depth := 0
+	for i := 0; i < len(rest); {
+		n := tokenLength(rest[i:])
+		switch rest[i] {
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				after := strings.TrimSpace(rest[i+1:])
+				return strings.HasPrefix(after, "%") || strings.HasPrefix(after, ",")
+			}
+		}
+		i += n
+	}
+	return false
+}
+
+// statements finds where statements start, outside of brackets, texts and
+// comments.
+func statements(text string) []statement {
+	var all []statement
+	depth, line, lineStart, fresh := 0, 1, 0, true
+	end := func(at int) {
+		if n := len(all); n > 0 && all[n-1].end == 0 {
+			all[n-1].end = at
+		}
+	}
+	for i := 0; i < len(text); {
+		n := tokenLength(text[i:])
+		token := text[i : i+n]
+		switch c := token[0]; {
+		case c == '\\' && i+1 < len(text) && text[i+1] == '\n':
+			line, lineStart, n = line+1, i+2, 2
+		case c == '\n':
+			if line, lineStart = line+1, i+1; depth <= 0 {
+				end(i)
+				fresh, depth = true, 0
+			}
+		case c == ' ' || c == '\t':
+		case c == '#':
+			if depth <= 0 {
+				end(i)
+			}
+		default:
+			if fresh {
+				end(i)
+				all = append(all, statement{line: line, column: i - lineStart + 1, word: token, start: i})
+			}
+			fresh = depth == 0 && (c == ';' || c == ':')
+			depth += strings.Count("([{", string(c)) - strings.Count(")]}", string(c))
+			if newlines := strings.Count(token, "\n"); newlines > 0 {
+				line, lineStart = line+newlines, i+strings.LastIndexByte(token, '\n')+1
+			}
+		}
+		i += n
+	}
+	end(len(text))
+	return all
+}
+
+// words are the names in a piece of program text.
+func words(text string) []string {
+	var all []string
+	for i := 0; i < len(text); {
+		n := tokenLength(text[i:])
+		if token := text[i : i+n]; wordByte(token[0]) && (token[0] < '0' || token[0] > '9') {
+			all = append(all, strings.Split(token, ".")...)
+		}
+		i += n
+	}
+	return all
+}
+
+// dedent removes the indentation of the first statement from every line, when
+// every line has it, as the agent does.
+func dedent(script string) (string, int) {
+	lines := strings.SplitAfter(script, "\n")
+	first := slices.IndexFunc(lines, func(line string) bool {
+		text := strings.TrimSpace(line)
+		return text != "" && text[0] != '#'
+	})
+	if first < 0 {
+		return script, 0
+	}
+	margin := lines[first][:len(lines[first])-len(strings.TrimLeft(lines[first], " \t"))]
+	if margin == "" {
+		return script, 0
+	}
+	for i, line := range lines {
+		rest, ok := strings.CutPrefix(line, margin)
+		if !ok && strings.TrimSpace(line) != "" {
+			return script, 0
+		}
+		if ok {
+			lines[i] = rest
+		}
+	}
+	return strings.Join(lines, ""), len(margin)
+}
+
+// octals makes Python 2's octal numbers, which the agent reads, numbers of the
+// same length.
+func octals(script string) string {
+	out := []byte(script)
+	for i := 0; i < len(script); {
+		n := tokenLength(script[i:])
+		token := script[i : i+n]
+		if len(token) > 1 && token[0] == '0' && strings.Trim(token, "01234567") == "" && strings.Trim(token, "0") != "" {
+			out[i] = '1'
+		}
+		i += n
+	}
+	return string(out)
+}
+
+// tokenLength is the length of the text, comment, word or number at the start,
+// or 1 for any other character.
+func tokenLength(s string) int {
+	switch c := s[0]; {
+	case c == '#':
+		if n := strings.IndexByte(s, '\n'); n >= 0 {
+			return n
+		}
+		return len(s)
+	case strings.HasPrefix(s, `'''`) || strings.HasPrefix(s, `"""`):
+		return textLength(s, s[:3])
+	case c == '\'' || c == '"':
+		return textLength(s, s[:1])
+	case wordByte(c):
+		n := 1
+		for n < len(s) && (wordByte(s[n]) || s[n] == '.') {
+			n++
+		}
+		return n
+	}
+	return 1
+}
+
+// textLength is the length of the text that starts with quote.
+func textLength(s, quote string) int {
+	for i := len(quote); i < len(s); i++ {
+		switch {
+		case s[i] == '\\':
+			i++
+		case strings.HasPrefix(s[i:], quote):
+			return i + len(quote)
+		case s[i] == '\n' && len(quote) == 1:
+			return i // not closed: the parser will say so
+		}
+	}
+	return len(s)
+}
+
+func wordByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,198 @@
+package lint
+
+import (
+	"errors"
+	"path"
+	"slices"
+	"strings"
+
+	"go.starlark.net/resolve"
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+
+	"edeploy/server/wire"
+)
+
+// dialect is what the agent runs scripts in: Starlark with the statements that
+// Python scripts have at their top level. Keep it equal to the agent's
+// (agent/internal/configure/dialect.go).
+var dialect = &syntax.FileOptions{
+	TopLevelControl: true, GlobalReassign: true, While: true, Set: true, Recursion: true,
+}
+
+// helperNames are what a script finds (reference section 8.2).
+var helperNames = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts"}
+
+// pythonVerdict starts the verdict on scripts that the dialect cannot run.
+const pythonVerdict = "\x00"
+
+const startPython = `let the script start with "#!/usr/bin/python3", and put Python into the initrd`
+
+// configure checks NAME.configure.
+func (l *linter) configure(p *profile) {
+	file := p.name + ".configure"
+	text, ok := l.texts[file]
+	if !ok {
+		if l.has(p.name+".specs") && !l.listed[p.name] {
+			l.find(p.name+".specs", 0, 0, Warning, "there is no %s", file)
+		}
+		return
+	}
+	if slices.Contains(l.unreadable, file) {
+		return
+	}
+	if !strings.Contains(text, "set_role") {
+		l.find(file, 0, 0, Error, "the script never calls set_role(role, version, disk): the installation fails at its end")
+	}
+	if program := (wire.Configuration{Script: text}).Interpreter(); program != "" || strings.HasPrefix(text, "#!") {
+		l.interpreted(p, program, text)
+		return
+	}
+	s := newScript(file, text)
+	l.parse(p, s, l.python(file, s))
+}
+
+// interpreted checks a script that starts with "#!".
+func (l *linter) interpreted(p *profile, line, text string) {
+	file := p.name + ".configure"
+	words := strings.Fields(line)
+	if len(words) > 1 && path.Base(words[0]) == "env" {
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		l.find(file, 1, 1, Error, `"#!" names no program`)
+		return
+	}
+	program := path.Base(words[0])
+	l.verdicts[file] = "runs unchanged, with " + words[0]
+	if program == "sh" {
+		return
+	}
+	l.find(file, 1, 1, Warning, "the initrd must carry %s", words[0])
+	if strings.HasPrefix(program, "python") {
+		l.uses(p, textUses(text))
+	}
+}
+
+// python tells the statements that only real Python has; needed says that
+// there are some that cannot simply be written otherwise.
+func (l *linter) python(file string, s *script) (needed bool) {
+	i := slices.IndexFunc(s.removed, func(st statement) bool { return st.word != "print" })
+	if needed = i >= 0; needed {
+		l.verdicts[file] = pythonVerdict + ": " + s.removed[i].word + " in line " + itoa(s.removed[i].line)
+	}
+	for k, st := range s.removed {
+		text := st.word + " needs real Python"
+		switch {
+		case st.word == "print":
+			text = "print is a statement of Python 2 only: write print(...)"
+		case st.word == "except" && strings.Contains(st.body, ","):
+			text += ", and is written as Python 2: write except ERROR as NAME"
+		case k == i:
+			text += ": " + startPython
+		}
+		if name := ownModule(st); name != "" {
+			text += "; " + name + " is a module of the original eDeploy that the initrd has not: call its program with run(...)"
+		}
+		l.find(file, st.line, st.column, Error, "%s", text)
+	}
+	return needed
+}
+
+// parse reads what is left of the script as the agent does. Of one that needs
+// real Python anyway, only the variables are of interest.
+func (l *linter) parse(p *profile, s *script, needsPython bool) {
+	file := s.file
+	tree, err := dialect.Parse(file, s.text, 0)
+	var bad syntax.Error
+	switch {
+	case err != nil && needsPython:
+		l.uses(p, textUses(s.original))
+		return
+	case errors.As(err, &bad):
+		l.find(file, int(bad.Pos.Line), s.column(bad.Pos), Error, "%s%s", bad.Msg, s.advice(bad))
+		l.uses(p, textUses(s.original))
+		return
+	case err != nil:
+		l.find(file, 0, 0, Error, "%v", err)
+		return
+	}
+	found := treeUses(tree, s)
+	l.uses(p, found)
+	if needsPython {
+		return
+	}
+	l.formats(file, s, found)
+	l.methods(file, s, found)
+	known := func(name string) bool { return slices.Contains(helperNames, name) || s.imported[name] }
+	var unknown resolve.ErrorList
+	if err := resolve.File(tree, known, starlark.Universe.Has); !errors.As(err, &unknown) {
+		return
+	}
+	told := map[string]bool{}
+	for _, u := range unknown {
+		if told[u.Msg] {
+			continue
+		}
+		told[u.Msg] = true
+		l.find(file, int(u.Pos.Line), s.column(u.Pos), Error, "%s%s", u.Msg, nameAdvice(u.Msg))
+	}
+}
+
+// ownModule is the module of the original eDeploy that a statement imports.
+func ownModule(st statement) string {
+	if st.word == "import" || st.word == "from" {
+		for _, name := range words(st.body) {
+			if slices.Contains([]string{"ipmi", "hpacucli", "megacli", "areca"}, name) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// modules are what the original imported for its scripts.
+var modules = []string{"os", "sys", "time", "commands", "subprocess", "re", "ipmi", "hpacucli", "megacli", "areca"}
+
+func nameAdvice(msg string) string {
+	_, name, _ := strings.Cut(msg, "undefined: ")
+	name, _, _ = strings.Cut(name, " ")
+	switch {
+	case slices.Contains(modules, name):
+		return " (a module of Python: use run(...), or " + startPython + ")"
+	case name == "xrange":
+		return " (write range)"
+	case name == "file":
+		return " (write open)"
+	case name == "unicode":
+		return " (write str)"
+	case name == "exit" || name == "map" || name == "filter" || name == "sum" || name == "isinstance" || name == "round":
+		return " (the dialect has no " + name + "; " + startPython + ")"
+	}
+	return ""
+}
+
+// formats tells the conversions that the dialect's % does not know.
+func (l *linter) formats(file string, s *script, found usage) {
+	for _, f := range found.formats {
+		l.find(file, f.line, f.column, Error, "%% knows no %s: the dialect has %%s %%r %%d %%o %%x %%e %%f %%g %%c without width", f.key)
+	}
+}
+
+// methods tells methods that no value of the dialect has.
+func (l *linter) methods(file string, s *script, found usage) {
+	for _, m := range found.methods {
+		advice := ""
+		switch m.key {
+		case "has_key":
+			advice = ": write KEY in DICT"
+		case "iteritems", "itervalues", "iterkeys":
+			advice = ": write " + strings.TrimPrefix(m.key, "iter")
+		case "sort":
+			advice = ": write sorted(LIST)"
+		}
+		if !s.imported[m.of] && !slices.Contains(modules, m.of) {
+			l.find(file, m.line, m.column, Error, "no value of the dialect has a method %s%s", m.key, advice)
+		}
+	}
+}
