@@ -19,6 +19,7 @@ import (
 type request struct {
 	deployment   *deployment
 	form         upload.Form
+	facts        *assign.Facts
 	identity     wire.Identity
 	name         string // sysname
 	hardwareFile string // where the description was saved, "" when it was not
@@ -29,6 +30,8 @@ type outcome struct {
 	record        machine.Record
 	configuration *wire.Configuration // nil: refused, or a failure report
 	refused       error               // a *refusal, or nil
+	decision      *assign.Decision    // the profile that fits; nil: none, or a failure report
+	tried         assign.Tries        // profiles that do not fit
 	lines         []history.Line
 }
 
@@ -36,11 +39,21 @@ type outcome struct {
 // record, the state and the CMDB change together.
 func (s *Server) allocate(ctx context.Context, q request) (outcome, error) {
 	var out outcome
-	err := s.inTurn(ctx, func() (c change, err error) {
-		out, c, err = s.decide(q)
-		return c, err
+	s.foresee(q)
+	err := s.together(ctx, func(d *draft) (err error) {
+		out, err = s.decide(d, q)
+		return err
 	}, s.sectionsToLock(q)...)
 	return out, err
+}
+
+// foresee matches before the turn comes, when nobody has to wait for it.
+func (s *Server) foresee(q request) {
+	held := ""
+	if r, known, err := s.machines.find(q.identity); err == nil && known && r.Allocation != nil {
+		held = r.Allocation.Profile
+	}
+	q.facts.Foresee(newView(q.deployment, nil), held)
 }
 
 // sectionsToLock are the deployment of the request and the one that the
@@ -58,44 +71,38 @@ func (s *Server) sectionsToLock(q request) []string {
 // decide makes the whole decision about one request. An error is a refusal
 // that leaves no trace in the machine's record, because it is not known which
 // record that would be.
-func (s *Server) decide(q request) (outcome, change, error) {
+func (s *Server) decide(d *draft, q request) (outcome, error) {
 	admitted, err := s.admit(q)
 	if err != nil {
-		return outcome{}, change{}, err
+		return outcome{}, err
 	}
 	r := admitted.Record
 	r.Section, r.Name = q.deployment.name, q.name
 	if q.hardwareFile != "" {
 		r.HardwareFile = q.hardwareFile
 	}
-	b := &bargain{server: s, request: q, record: r, view: newView(q.deployment)}
+	b := &bargain{server: s, draft: d, request: q, record: r, view: d.view(q.deployment)}
 	b.views = []*view{b.view}
 	out, err := b.strike()
 	if err != nil {
-		return outcome{}, change{}, err
+		return outcome{}, err
 	}
-	c := change{put: append([]machine.Record{out.record}, admitted.Others...)}
-	for _, v := range b.views {
-		files, err := v.changes(s.documents)
-		if err != nil {
-			return outcome{}, change{}, refuse(errBroken, "%v", err)
-		}
-		c.files = append(c.files, files...)
-	}
-	return out, c, nil
+	d.accept(append([]machine.Record{out.record}, admitted.Others...), b.views...)
+	return out, nil
 }
 
 // admit finds out which machine it is.
 func (s *Server) admit(q request) (machine.Admission, error) {
-	admitted, err := s.machines.admit(q.identity)
+	known := s.machines.drafted
+	admitted, err := known.admit(q.identity)
 	if errors.Is(err, machine.ErrAmbiguous) {
 		s.problem(q.deployment.name, "A machine was refused: %v.", err)
 	}
 	switch {
 	case err != nil:
 		return admitted, refuseIdentity("hardware description", err)
-	case admitted.New && s.machines.len() >= s.config.Limits.Machines:
-		return admitted, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", s.machines.len())
+	case admitted.New && known.len() >= s.config.Limits.Machines:
+		return admitted, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())
 	}
 	return admitted, nil
 }
@@ -111,10 +118,13 @@ func refuseIdentity(what string, err error) error {
 // bargain is one decision on its way.
 type bargain struct {
 	server  *Server
+	draft   *draft
 	request request
 	record  machine.Record
 	view    *view   // of the request's deployment
 	views   []*view // all that changes
+	tried   assign.Tries
+	fitting *assign.Decision
 	lines   []history.Line
 }
 
@@ -126,6 +136,7 @@ func (b *bargain) strike() (outcome, error) {
 	}
 	before, viewsBefore := b.record, b.views
 	decision, err := b.choose()
+	b.note(&decision, err)
 	if err != nil {
 		err = b.explain(err)
 		if errors.Is(err, errBroken) { // nothing is given up because of a typing error
@@ -141,7 +152,18 @@ func (b *bargain) strike() (outcome, error) {
 		return b.refuse(err, machine.Failed), nil
 	}
 	b.grant(decision)
-	return outcome{record: b.record, configuration: &configuration, lines: b.lines}, nil
+	return outcome{record: b.record, configuration: &configuration, decision: b.fitting, tried: b.tried, lines: b.lines}, nil
+}
+
+// note keeps what was tried, for the explanation.
+func (b *bargain) note(decision *assign.Decision, err error) {
+	var why *assign.Error
+	switch {
+	case err == nil:
+		b.tried, b.fitting = decision.Tried, decision
+	case errors.As(err, &why):
+		b.tried = why.Tried
+	}
 }
 
 // heldBack: the operator wants this machine to do something else.
@@ -156,10 +178,10 @@ func heldBack(r machine.Record) error {
 // choose finds the profile: the one the machine holds, else the first that
 // fits.
 func (b *bargain) choose() (assign.Decision, error) {
-	hardware := b.request.form.Hardware
 	if b.record.Allocation != nil {
 		decision, err := b.again()
 		if !errors.Is(err, assign.ErrNoMatch) && !errors.Is(err, assign.ErrGone) {
+			b.complain(decision.Problems)
 			return decision, err
 		}
 		if b.record.State == machine.Installed {
@@ -170,14 +192,18 @@ func (b *bargain) choose() (assign.Decision, error) {
 			return decision, err
 		}
 	}
-	decision, err := assign.Find(b.view, hardware, b.others())
+	decision, err := b.request.facts.Find(b.view, b.others())
 	if err == nil {
 		b.view.apply(decision.Files)
 	}
-	for _, text := range decision.Problems {
+	b.complain(decision.Problems)
+	return decision, err
+}
+
+func (b *bargain) complain(problems []string) {
+	for _, text := range problems {
 		b.server.config.Log.Warn("problem", "deployment", b.view.name, "text", text)
 	}
-	return decision, err
 }
 
 func (b *bargain) again() (assign.Decision, error) {
@@ -190,7 +216,7 @@ func (b *bargain) again() (assign.Decision, error) {
 	if specs, err := b.view.Specs(a.Profile); specs == nil {
 		return assign.Decision{}, refuse(errBroken, "machine %s holds profile %s, whose specs cannot be had: %v", b.record.ID, a.Profile, err)
 	}
-	decision, err := assign.Again(b.view, b.request.form.Hardware, a.Holding, b.others())
+	decision, err := b.request.facts.Again(b.view, a.Holding, b.others())
 	if err == nil {
 		b.view.apply(decision.Files)
 	}
@@ -208,8 +234,10 @@ func (b *bargain) giveBack(reason error) error {
 			b.record.Allocation = nil
 			return nil
 		}
-		v = newView(d)
-		b.views = append(b.views, v)
+		if d.ConfigDir != v.ConfigDir {
+			v = b.draft.view(d)
+			b.views = append(b.views, v)
+		}
 	}
 	files, err := assign.Release(v, a.Holding)
 	if err != nil {
@@ -225,7 +253,7 @@ func (b *bargain) giveBack(reason error) error {
 // configuration directory.
 func (b *bargain) others() assign.Others {
 	s, dir := b.server, b.view.ConfigDir
-	return s.machines.heldByOthers(b.record.ID, func(section string) bool {
+	return s.machines.drafted.heldByOthers(b.record.ID, func(section string) bool {
 		d := s.deployments[section]
 		return d != nil && d.ConfigDir == dir
 	})
@@ -287,7 +315,7 @@ func (b *bargain) refuse(err error, state machine.State) outcome {
 	}
 	b.record.LastError = err.Error()
 	b.line("match", "failed", "%s", err.Error())
-	return outcome{record: b.record, refused: err, lines: b.lines}
+	return outcome{record: b.record, refused: err, decision: b.fitting, tried: b.tried, lines: b.lines}
 }
 
 func (b *bargain) line(step, status, format string, args ...any) {
@@ -318,18 +346,24 @@ func (b *bargain) explain(err error) error {
 	return refuse(kind, "%v", err)
 }
 
-// maxAttempts bounds the profiles that a refusal lists.
-const maxAttempts = 50
+// Bounds of what a refusal lists on a machine's console.
+const (
+	maxAttempts = 50 // profiles
+	maxClosest  = 5  // of these, with the fact that came closest
+)
 
-// attempts lists why the profiles do not fit, one a line.
-func attempts(tried []assign.Attempt) string {
+// attempts lists why the profiles do not fit, one a line, the first ones with
+// the fact that came closest.
+func attempts(tried assign.Tries) string {
 	var list strings.Builder
-	for i, a := range tried {
-		if i == maxAttempts {
-			fmt.Fprintf(&list, "\n  ... and %d more profiles", len(tried)-i)
-			break
-		}
+	for i, a := range tried.Attempts(maxAttempts) {
 		fmt.Fprintf(&list, "\n  %s: %s", a.Profile, a.Reason)
+		if closest := a.Closest(); closest != "" && i < maxClosest {
+			fmt.Fprintf(&list, "\n    closest: %s", closest)
+		}
+	}
+	if more := len(tried) - maxAttempts; more > 0 {
+		fmt.Fprintf(&list, "\n  ... and %d more profiles", more)
 	}
 	return list.String()
 }

@@ -21,8 +21,9 @@ type Machine struct {
 	Serial      string          `json:"serial,omitempty"`
 	Name        string          `json:"name,omitempty"`          // product, serial, MAC
 	Hardware    string          `json:"hardware_file,omitempty"` // in HWDIR
-	Section     string          `json:"section,omitempty"`
-	State       string          `json:"state"` // unknown, installing, installed, failed
+	Section     string          `json:"section,omitempty"`       // deployment of its last upload
+	BootSection string          `json:"boot_section,omitempty"`  // deployment that the operator has set for it
+	State       string          `json:"state"`                   // unknown, installing, installed, failed
 	Since       time.Time       `json:"since"`
 	Boot        string          `json:"boot"`      // what the operator has set: auto, reinstall, rescue, hold, local
 	NextBoot    wire.BootAction `json:"next_boot"` // what follows from state and boot
@@ -62,6 +63,8 @@ func (s *Server) apiRoutes() *http.ServeMux {
 		{"POST", wire.ReportPath, s.takeReport},
 		{"GET", "/api/v1/machines", s.listMachines},
 		{"GET", "/api/v1/machines/{id}", s.showMachine},
+		{"GET", "/api/v1/machines/{id}/explanation", s.showExplanation},
+		{"PUT", "/api/v1/machines/{id}/section", s.putSection},
 		{"DELETE", "/api/v1/machines/{id}", s.deleteMachine},
 		{"PUT", "/api/v1/machines/{id}/boot", s.putBoot},
 		{"GET", "/api/v1/config", s.listConfig},
@@ -115,7 +118,7 @@ func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 // show makes the public form of a record.
 func (s *Server) show(r machine.Record) Machine {
 	m := Machine{ID: r.ID, DisplayName: displayName(r), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
-		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, State: string(r.State), Since: r.Since,
+		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
 		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError}
 	if r.Image != (wire.ImageRef{}) {
 		m.Image = &r.Image

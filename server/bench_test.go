@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,22 +26,22 @@ func benchHardware(n int) wire.Hardware {
 	return h
 }
 
-// benchFiles is 200 profiles with 20 spec lines each. All fit but for the last
+// benchFiles is profiles with 20 spec lines each. All fit but for the last
 // line, except the last profile, which fits.
-func benchFiles() map[string]string {
+func benchFiles(profiles int) map[string]string {
 	files := map[string]string{}
 	var state strings.Builder
 	state.WriteString("[")
-	for p := range 200 {
+	for p := range profiles {
 		name := fmt.Sprintf("p%03d", p)
 		fmt.Fprintf(&state, "('%s', '*'),\n ", name)
 		var specs strings.Builder
 		specs.WriteString("[\n")
 		for line := range 19 {
-			fmt.Fprintf(&specs, "  ('disk', '$d%d', 'size', 'ge(%d)'),\n", line, 100+p)
+			fmt.Fprintf(&specs, "  ('disk', '$d%d', 'size', 'ge(%d)'),\n", line, 100+p%100)
 		}
 		cpus := "32"
-		if p == 199 {
+		if p == profiles-1 {
 			cpus = "64"
 		}
 		fmt.Fprintf(&specs, "  ('cpu', 'logical', 'number', '%s'),\n]\n", cpus)
@@ -58,16 +57,10 @@ func benchFiles() map[string]string {
 // handler: 200 profiles x 20 spec lines, none but the last fitting, answer
 // made and record on the disk.
 func BenchmarkUpload200Profiles(b *testing.B) {
-	l := newLab(b, benchFiles())
+	l := newLab(b, benchFiles(200))
 	l.limits = server.Limits{Machines: 1 << 20, ArchiveBytes: 1 << 40}
-	settings := l.settings()
-	settings.Log, settings.OnEvent = slog.New(slog.DiscardHandler), nil
-	s, err := server.New(settings)
-	if err != nil {
-		b.Fatal(err)
-	}
-	l.server = s
-	b.Cleanup(l.stop)
+	l.quiet = true
+	l.start()
 	l.mustGet(benchHardware(0))
 	n := 0
 	for b.Loop() {

@@ -326,7 +326,7 @@ func findMatch(t *testing.T, in json.RawMessage) any {
 		return out
 	}
 	for _, f := range d.Files {
-		writeFile(t, dir, f.Name, f.Text)
+		writeFile(t, dir, f.Name, f.Content())
 	}
 	return map[string]any{"profile": d.Profile, "var": toJSON(d.Var), "files": readDir(t, dir)}
 }

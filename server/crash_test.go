@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,60 +146,96 @@ func cutPower(t *testing.T, n int, act func(l *lab)) (whole bool) {
 	return whole
 }
 
-// TestKill kills the server process with SIGKILL, again and again, while
-// machines ask and some report failures.
-func TestKill(t *testing.T) {
-	const machines, kills = 24, 12
-	l := newLab(t, countedFiles(200))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+// TestKill is the campaign below, small.
+func TestKill(t *testing.T) { campaign(t, 40, 10, 2*time.Minute) }
+
+// TestCampaign is a thousand machines at once while the server process is
+// killed and started again at a hundred random instants.
+func TestCampaign(t *testing.T) {
+	if os.Getenv("EDEPLOY_LONG") != "1" {
+		t.Skip("takes minutes: EDEPLOY_LONG=1 runs it")
+	}
+	campaign(t, 1000, 100, 30*time.Minute)
+}
+
+// campaign kills the server process with SIGKILL, again and again, while
+// machines ask and some report failures. In the end every machine that holds
+// something holds one count and one entry, and nobody else does.
+// EDEPLOY_SEED repeats one.
+func campaign(t *testing.T, machines, kills int, most time.Duration) {
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("EDEPLOY_SEED"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("EDEPLOY_SEED: %v", err)
+		}
+		seed = n
+	}
+	fmt.Printf("campaign of %d machines and %d kills: EDEPLOY_SEED=%d\n", machines, kills, seed)
+	l := newLab(t, crowdedFiles(machines))
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	address := make(chan string, 1)
-	next := func() *exec.Cmd { return serveInChild(t, l, address) }
-	child := next()
-	base := <-address
-	var mu sync.Mutex
-	url := func() string { mu.Lock(); defer mu.Unlock(); return base }
+	child := serveInChild(t, l, address)
+	var base atomic.Value // of string
+	base.Store(<-address)
+	url := func() string { return base.Load().(string) }
 
 	var all sync.WaitGroup
+	var answered atomic.Int64
 	over := make(chan struct{})
 	for n := range machines {
-		all.Go(func() { persist(ctx, t, url, n, over) })
+		random := rand.New(rand.NewPCG(seed, uint64(n)))
+		all.Go(func() { persist(ctx, t, url, n, random, &answered, over) })
 	}
-	random := rand.New(rand.NewPCG(3, 4))
+	random := rand.New(rand.NewPCG(seed, 1<<32))
 	for range kills {
 		select {
-		case <-time.After(time.Duration(20+random.IntN(120)) * time.Millisecond): // the moment of the kill is the point
+		case <-time.After(time.Duration(20+random.IntN(300)) * time.Millisecond): // the moment of the kill is the point
 		case <-ctx.Done():
 		}
 		kill(t, child)
-		child = next()
-		mu.Lock()
-		base = <-address
-		mu.Unlock()
+		child = serveInChild(t, l, address)
+		base.Store(<-address)
 	}
 	close(over)
 	all.Wait()
 	kill(t, child)
+	t.Logf("%d answers", answered.Load())
 	l.start()
 	var holders []int
 	for n := range machines {
 		holders = append(holders, n)
 	}
-	l.books(200, holders...)
+	l.books(machines+10, holders...)
+}
+
+// crowdedFiles has ten counts and entries more than there are machines.
+func crowdedFiles(machines int) map[string]string {
+	files := countedFiles(machines + 10)
+	files["vm.cmdb"] = fmt.Sprintf("generate({'name': 'n00001-%05d', 'ip': '10.1.0-%d.1-250'})\n", machines+10, machines/250+1)
+	return files
 }
 
 // persist lets one machine ask, and report failures, until it is over; in the
 // end it asks once more. Every request is repeated until it is answered.
-func persist(ctx context.Context, t *testing.T, url func() string, n int, over <-chan struct{}) {
+func persist(ctx context.Context, t *testing.T, url func() string, n int, random *rand.Rand, answered *atomic.Int64, over <-chan struct{}) {
 	hw := encode(vm(n))
-	for {
-		for _, failure := range []string{"", "", "vm", ""} {
-			insist(ctx, t, url, "failure", failure, "file/hw.json", hw)
-		}
+	for ctx.Err() == nil {
+		done := false
 		select {
 		case <-over:
-			return
+			done = true
 		default:
+		}
+		failure := ""
+		if !done && random.IntN(4) == 0 {
+			failure = "vm"
+		}
+		insist(ctx, t, url, "failure", failure, "file/hw.json", hw)
+		answered.Add(1)
+		if done {
+			return
 		}
 	}
 }
@@ -209,7 +247,7 @@ func insist(ctx context.Context, t *testing.T, url func() string, fields ...stri
 		switch {
 		case err == nil && status == http.StatusOK:
 			return
-		case err == nil:
+		case err == nil && status != http.StatusServiceUnavailable: // busy: it asks again
 			t.Errorf("status %d", status)
 		}
 		select {

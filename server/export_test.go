@@ -10,3 +10,10 @@ func NewSteps(config Config, step func(string) error) (*Server, error) {
 		return store.OpenDirSteps(journal, collections, step)
 	})
 }
+
+// Waiting is the number of decisions that wait for their turn.
+func (s *Server) Waiting() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.waiting)
+}

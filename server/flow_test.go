@@ -2,12 +2,10 @@ package server_test
 
 import (
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"edeploy/server"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -204,35 +202,5 @@ func TestMetadataURL(t *testing.T) {
 	}
 	if got := l.mustGet(tiny(2)).Script; got != "#!/bin/sh\ntrue\n" {
 		t.Errorf("a shell script became %q", got)
-	}
-}
-
-// TestSections: a machine that asks another deployment gives back what it
-// holds in the first one.
-func TestSections(t *testing.T) {
-	l := newLab(t, seedFiles())
-	l.write("state", "[('vm', 3)]\n")
-	lab := t.TempDir()
-	for name, text := range seedFiles() {
-		if err := os.WriteFile(filepath.Join(lab, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	settings := l.settings()
-	settings.Deployments["LAB"] = server.Deployment{ConfigDir: lab}
-	s, err := server.New(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.server = s
-	t.Cleanup(l.stop)
-	l.mustGet(vm(1))
-	l.stateIs("[('vm', 2)]\n")
-	if a := l.post("section", "LAB", "file/hw.json", encode(vm(1))); a.status != http.StatusOK {
-		t.Fatalf("status %d: %s", a.status, a.body)
-	}
-	l.stateIs("[('vm', 3)]\n")
-	if m := l.machine(idOf(1)); m.Allocation.Section != "LAB" {
-		t.Errorf("it holds %+v", m.Allocation)
 	}
 }

@@ -2,13 +2,10 @@ package server_test
 
 import (
 	"bytes"
-	"net/http"
-	"os"
 	"strings"
 	"testing"
 
 	"edeploy/server"
-	"edeploy/server/wire"
 )
 
 // FuzzUpload: whatever is posted, the answer is a configuration, nothing, or a
@@ -31,19 +28,7 @@ func FuzzUpload(f *testing.F) {
 	l.start()
 	f.Fuzz(func(t *testing.T, body []byte) {
 		a := l.do("POST", "/upload.py", "multipart/form-data; boundary=B", bytes.NewReader(body))
-		switch {
-		case a.status == http.StatusInternalServerError:
-			t.Errorf("status 500: %s", a.body)
-		case a.status != http.StatusOK && strings.TrimSpace(wire.ParseRefusal(a.body)) == "":
-			t.Errorf("status %d without a sentence: %q", a.status, a.body)
-		case a.status == http.StatusOK && a.body != "":
-			if _, err := wire.ParseConfiguration(a.body); err != nil {
-				t.Errorf("the answer is no configuration: %v", err)
-			}
-		}
-		entries, err := os.ReadDir(l.state)
-		if err != nil || len(entries) > 6 {
-			t.Errorf("state directory: %v, %v", entries, err)
-		}
+		checkAnswer(t, a)
+		l.checkDirectories(t)
 	})
 }

@@ -103,6 +103,7 @@ func statusOf(err error) int {
 		{errConflict, http.StatusConflict},
 		{errTooLarge, http.StatusRequestEntityTooLarge},
 		{upload.ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{errForbidden, http.StatusForbidden},
 		{errUnusable, http.StatusUnprocessableEntity},
 		{errBroken, http.StatusServiceUnavailable},
 		{errBusy, http.StatusServiceUnavailable},

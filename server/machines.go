@@ -15,14 +15,32 @@ import (
 // has the turn changes it; reading is free.
 type machines struct {
 	documents store.Store
-	mu        sync.RWMutex
-	book      *machine.Book
+	shelf            // what is on the disk
+	drafted   *shelf // with what the decisions of this turn have made of it; for who has the turn
 	versions  map[string]store.Version
 	broken    []error // records that could not be read
 }
 
+// shelf is a book that many read.
+type shelf struct {
+	mu   sync.RWMutex
+	book *machine.Book
+}
+
+func (m *shelf) put(r machine.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.book.Put(r)
+}
+
 // recordName is the name of a record's document.
 func recordName(id string) string { return "machines/" + id + ".json" }
+
+func (m *shelf) remove(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.book.Remove(id)
+}
 
 // load reads all records anew. A broken one is left out and reported; as its
 // document is there, nothing can take its place until it is repaired.
@@ -31,7 +49,7 @@ func (m *machines) load() error {
 	if err != nil {
 		return fmt.Errorf("read machine records: %w", err)
 	}
-	book, versions := machine.NewBook(), map[string]store.Version{}
+	book, drafted, versions := machine.NewBook(), machine.NewBook(), map[string]store.Version{}
 	var broken []error
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".json") {
@@ -50,11 +68,12 @@ func (m *machines) load() error {
 			continue
 		}
 		book.Put(r)
+		drafted.Put(r)
 		versions[r.ID] = doc.Version
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.book, m.versions, m.broken = book, versions, broken
+	m.book, m.drafted, m.versions, m.broken = book, &shelf{book: drafted}, versions, broken
 	return nil
 }
 
@@ -84,6 +103,7 @@ func (m *machines) commit(c change) error {
 	if c.remove != "" {
 		m.book.Remove(c.remove)
 		delete(m.versions, c.remove)
+		m.drafted.remove(c.remove)
 	}
 	return nil
 }
@@ -109,20 +129,20 @@ func (m *machines) encode(c change) (changes []store.Change, records [][]byte, e
 
 // all, get and the others read the book.
 
-func (m *machines) all() []machine.Record {
+func (m *shelf) all() []machine.Record {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.All()
 }
 
-func (m *machines) len() int {
+func (m *shelf) len() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.Len()
 }
 
 // get finds a machine by its id or by one of its MAC addresses.
-func (m *machines) get(name string) (machine.Record, bool) {
+func (m *shelf) get(name string) (machine.Record, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if r, ok := m.book.Get(name); ok {
@@ -131,31 +151,31 @@ func (m *machines) get(name string) (machine.Record, bool) {
 	return m.book.ByMAC(name)
 }
 
-func (m *machines) byMAC(mac string) (machine.Record, bool) {
+func (m *shelf) byMAC(mac string) (machine.Record, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.ByMAC(mac)
 }
 
-func (m *machines) byUUID(uuid string) (machine.Record, bool) {
+func (m *shelf) byUUID(uuid string) (machine.Record, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.ByUUID(uuid)
 }
 
-func (m *machines) admit(is wire.Identity) (machine.Admission, error) {
+func (m *shelf) admit(is wire.Identity) (machine.Admission, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.Admit(is)
 }
 
-func (m *machines) find(is wire.Identity) (machine.Record, bool, error) {
+func (m *shelf) find(is wire.Identity) (machine.Record, bool, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.Find(is)
 }
 
-func (m *machines) notice(is wire.Identity) (machine.Admission, error) {
+func (m *shelf) notice(is wire.Identity) (machine.Admission, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.book.Notice(is)
@@ -163,7 +183,7 @@ func (m *machines) notice(is wire.Identity) (machine.Admission, error) {
 
 // heldByOthers answers whether a CMDB entry of a profile is held by another
 // machine than id.
-func (m *machines) heldByOthers(id string, sections func(string) bool) func(profile, entry string) bool {
+func (m *shelf) heldByOthers(id string, sections func(string) bool) func(profile, entry string) bool {
 	var held map[[2]string]bool // made when it is first asked for
 	return func(profile, entry string) bool {
 		if held == nil {

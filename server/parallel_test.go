@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"edeploy/server"
 )
@@ -85,4 +87,45 @@ func TestTwoServers(t *testing.T) {
 		t.Fatal("a second server has started on the same state directory")
 	}
 	l.restart() // it is free after Close
+}
+
+// TestTogether: decisions that wait at the same time are written together, and
+// a refused one or one that goes alone does not disturb the others.
+func TestTogether(t *testing.T) {
+	const machines = 30
+	l := newLab(t, countedFiles(20))
+	var journals atomic.Int64
+	entered := make(chan struct{})
+	var once sync.Once
+	full := make(chan struct{})
+	l.step = func(what string) error {
+		if what == "write journal" {
+			journals.Add(1)
+			once.Do(func() { close(entered); <-full })
+		}
+		return nil
+	}
+	l.start()
+	var all sync.WaitGroup
+	all.Go(func() { l.mustGet(vm(0)) })
+	<-entered // the first one is being written; now the others queue up
+	var given atomic.Int64
+	for n := 1; n < machines; n++ {
+		all.Go(func() {
+			if a := l.upload(vm(n)); a.status == http.StatusOK {
+				given.Add(1)
+			} else if a.status != http.StatusConflict {
+				t.Errorf("status %d: %s", a.status, a.body)
+			}
+		})
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for l.server.Waiting() < machines-1 && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	close(full)
+	all.Wait()
+	if given.Load() != 19 || journals.Load() != 2 {
+		t.Errorf("%d machines beside the first got a profile, in %d commits; want 19 in 2", given.Load(), journals.Load())
+	}
 }

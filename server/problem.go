@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,10 +44,13 @@ func (s *Server) Problems() []Problem {
 // problems reads the whole configuration of a deployment.
 func (d *deployment) problems() []Problem {
 	st, err := d.dir.State()
+	all := d.asides()
 	if err != nil {
-		return []Problem{d.problemOf(err)}
+		all = append(all, d.problemOf(err))
 	}
-	var all []Problem
+	if st == nil {
+		return all
+	}
 	seen := map[string]bool{}
 	for _, pair := range st.Pairs() {
 		if seen[pair.Profile] {
@@ -53,6 +58,23 @@ func (d *deployment) problems() []Problem {
 		}
 		seen[pair.Profile] = true
 		all = append(all, d.profileProblems(pair.Profile)...)
+	}
+	return all
+}
+
+// asides are broken edits that were put aside (see view.putAside).
+func (d *deployment) asides() []Problem {
+	var all []Problem
+	entries, err := os.ReadDir(d.ConfigDir)
+	if err != nil {
+		return []Problem{d.problemOf(err)}
+	}
+	for _, e := range entries {
+		name, _, ok := strings.Cut(e.Name(), ".broken")
+		if ok && (name == "state" || strings.HasSuffix(name, ".cmdb")) {
+			all = append(all, Problem{Section: d.name, File: filepath.Join(d.ConfigDir, e.Name()),
+				Text: fmt.Sprintf("%s holds a broken edit of %s: mend it and put it back, or remove it", e.Name(), name)})
+		}
 	}
 	return all
 }

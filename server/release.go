@@ -8,7 +8,6 @@ import (
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
-	"edeploy/server/internal/store"
 )
 
 // fail takes a failure report (reference section 2.6): the machine gives back
@@ -17,29 +16,27 @@ import (
 // profile than it says is refused.
 func (s *Server) fail(ctx context.Context, q request) (outcome, error) {
 	var out outcome
-	err := s.inTurn(ctx, func() (change, error) {
-		out = outcome{}
-		c, err := s.decideFailure(q, &out)
-		return c, err
+	err := s.together(ctx, func(d *draft) (err error) {
+		out, err = s.decideFailure(d, q)
+		return err
 	}, s.sectionsToLock(q)...)
 	return out, err
 }
 
-func (s *Server) decideFailure(q request, out *outcome) (change, error) {
-	r, known, err := s.machines.find(q.identity)
+func (s *Server) decideFailure(d *draft, q request) (outcome, error) {
+	r, known, err := s.machines.drafted.find(q.identity)
 	if err != nil {
-		return change{}, refuseIdentity("failure report", err)
+		return outcome{}, refuseIdentity("failure report", err)
 	}
 	if !known || r.Allocation == nil {
-		out.record = r
-		return change{}, nil
+		return outcome{record: r}, nil
 	}
 	if r.Allocation.Profile != q.form.Failure {
-		return change{}, refuse(errConflict, "failure report: machine %s holds profile %s, not %s", r.ID, r.Allocation.Profile, q.form.Failure)
+		return outcome{}, refuse(errConflict, "failure report: machine %s holds profile %s, not %s", r.ID, r.Allocation.Profile, q.form.Failure)
 	}
-	files, err := s.release(r)
+	views, err := s.release(d, r)
 	if err != nil {
-		return change{}, err
+		return outcome{}, err
 	}
 	now := s.config.Now()
 	profile := r.Allocation.Profile
@@ -50,31 +47,26 @@ func (s *Server) decideFailure(q request, out *outcome) (change, error) {
 	if r.LastError == "" {
 		r.LastError = "the installation failed; the machine's log says why"
 	}
-	out.record = r
-	out.lines = []history.Line{{Time: now, Step: "match", Status: "note", Message: fmt.Sprintf("the installation failed: profile %s was given back", profile)}}
-	return change{put: []machine.Record{r}, files: files}, nil
+	d.accept([]machine.Record{r}, views...)
+	return outcome{record: r, lines: []history.Line{{Time: now, Step: "match", Status: "note", Message: fmt.Sprintf("the installation failed: profile %s was given back", profile)}}}, nil
 }
 
-// release answers the files of the configuration directory after a machine
-// has given back what it holds.
-func (s *Server) release(r machine.Record) ([]store.Change, error) {
+// release answers the configuration directory after a machine has given back
+// what it holds; none when edeploy.conf has its deployment no more.
+func (s *Server) release(d *draft, r machine.Record) ([]*view, error) {
 	a := r.Allocation
-	d := s.deployments[a.Section]
-	if d == nil {
+	of := s.deployments[a.Section]
+	if of == nil {
 		s.problem(a.Section, "Machine %s held profile %s of this deployment, which edeploy.conf has no more: its count was not given back.", r.ID, a.Profile)
 		return nil, nil
 	}
-	v := newView(d)
+	v := d.view(of)
 	files, err := assign.Release(v, a.Holding)
 	if err != nil {
 		return nil, refuse(errBroken, "machine %s cannot give profile %s back: %v", r.ID, a.Profile, err)
 	}
 	v.apply(files)
-	changes, err := v.changes(s.documents)
-	if err != nil {
-		return nil, refuse(errBroken, "%v", err)
-	}
-	return changes, nil
+	return []*view{v}, nil
 }
 
 // errUnknownMachine: no record has that name.
@@ -83,20 +75,22 @@ var errUnknownMachine = errors.New("no such machine")
 // forget removes a machine's record and history; what it holds is given back.
 func (s *Server) forget(ctx context.Context, name string) error {
 	var id string
-	err := s.inTurn(ctx, func() (change, error) {
-		r, ok := s.machines.get(name)
+	err := s.await(ctx, &errand{alone: true, sections: normal(s.allSections()), decide: func(d *draft) error {
+		r, ok := s.machines.drafted.get(name)
 		if !ok {
-			return change{}, refuse(errUnknownMachine, "no machine is known as %s", name)
+			return refuse(errUnknownMachine, "no machine is known as %s", name)
 		}
 		id = r.ID
-		c := change{remove: r.ID}
-		if r.Allocation == nil {
-			return c, nil
+		if r.Allocation != nil {
+			views, err := s.release(d, r)
+			if err != nil {
+				return err
+			}
+			d.accept(nil, views...)
 		}
-		var err error
-		c.files, err = s.release(r)
-		return c, err
-	}, s.allSections()...)
+		d.add(change{remove: r.ID})
+		return nil
+	}})
 	if err != nil {
 		return err
 	}

@@ -75,29 +75,32 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 // updateRecord changes the machine's record when the report changes it; most
 // reports do not, and wait for nobody.
 func (s *Server) updateRecord(ctx context.Context, rep wire.Report) (machine.Record, error) {
-	rec, changed, err := s.reported(rep)
+	rec, changed, err := s.reported(&s.machines.shelf, rep)
 	if err != nil || !changed {
 		return rec, err
 	}
-	err = s.inTurn(ctx, func() (change, error) {
-		rec, _, err = s.reported(rep)
-		return change{put: []machine.Record{rec}}, err
+	err = s.together(ctx, func(d *draft) error {
+		rec, _, err := s.reported(s.machines.drafted, rep)
+		if err == nil {
+			d.accept([]machine.Record{rec})
+		}
+		return err
 	})
 	return rec, err
 }
 
 // reported answers the record as it is after the report, and whether that
 // changed it.
-func (s *Server) reported(rep wire.Report) (machine.Record, bool, error) {
-	noticed, err := s.machines.notice(rep.Machine)
+func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, error) {
+	noticed, err := known.notice(rep.Machine)
 	switch {
 	case err != nil:
 		return machine.Record{}, false, refuseIdentity("report", err)
-	case noticed.New && s.machines.len() >= s.config.Limits.Machines:
-		return machine.Record{}, false, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", s.machines.len())
+	case noticed.New && known.len() >= s.config.Limits.Machines:
+		return machine.Record{}, false, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())
 	}
 	r := noticed.Record
-	old, _ := s.machines.get(r.ID)
+	old, _ := known.get(r.ID)
 	if next := nextState(r.State, rep.Status); next != r.State || noticed.New {
 		r.State, r.Since = next, s.config.Now()
 	}

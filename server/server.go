@@ -34,6 +34,7 @@ import (
 type Config struct {
 	Deployments map[string]Deployment // by section name of edeploy.conf; SERVER is the default one
 	StateDir    string                // records, histories; made when it does not exist
+	BootSection string                // section that boots name unless the operator has set another for the machine; empty: the only one, else SERVER
 	Limits      Limits
 	Version     string           // of this build, for the API
 	Now         func() time.Time // nil: time.Now
@@ -97,6 +98,7 @@ type Server struct {
 	problems    *problemList
 	places      chan struct{} // uploads in work
 	editors     chan struct{} // configuration files in work
+	queue       queue         // of what wants to change documents
 	turn        chan struct{} // who holds it may change documents
 	ready       chan struct{}
 	closing     chan struct{}
@@ -131,6 +133,9 @@ func newServer(config Config, open opener) (_ *Server, err error) {
 		s.config.Log = slog.New(slog.DiscardHandler)
 	}
 	if s.deployments, err = openDeployments(config, s.config.Limits); err != nil {
+		return nil, err
+	}
+	if s.config.BootSection, err = defaultSection(config); err != nil {
 		return nil, err
 	}
 	defer func() {

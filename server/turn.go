@@ -19,39 +19,132 @@ const maxTries = 5
 // decide answers is committed; when a file was edited meanwhile, decide is
 // asked again.
 func (s *Server) inTurn(ctx context.Context, decide func() (change, error), sections ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
-	defer cancel()
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-s.closing:
-		return refuse(errBusy, "the server is being stopped: ask again")
-	case <-ctx.Done():
-		return refuse(errBusy, "the server is busy: no turn within %s", s.config.Limits.Wait)
-	}
-	release, err := s.lockFiles(ctx, sections)
-	if err != nil {
+	return s.await(ctx, &errand{alone: true, sections: normal(sections), decide: func(d *draft) error {
+		c, err := decide()
+		if err == nil {
+			d.add(c)
+		}
 		return err
-	}
-	defer release()
-	return s.commitDecision(decide)
+	}})
 }
 
-func (s *Server) commitDecision(decide func() (change, error)) error {
-	for try := 1; ; try++ {
-		c, err := decide()
-		if err != nil {
-			return err
+// together is inTurn for a decision that goes with others: those that wait at
+// the same time are made one after the other and written to the disk at once.
+// It is answered when it is there.
+func (s *Server) together(ctx context.Context, decide func(*draft) error, sections ...string) error {
+	return s.await(ctx, &errand{sections: normal(sections), decide: decide})
+}
+
+func normal(sections []string) []string {
+	sections = slices.Clone(sections)
+	slices.Sort(sections)
+	return slices.Compact(sections)
+}
+
+// errand is a decision that waits for its turn.
+type errand struct {
+	sections []string           // whose lock files it needs, sorted
+	alone    bool               // it goes with no other
+	decide   func(*draft) error // may be asked several times
+	done     chan struct{}
+	err      error // when done
+	panicked any   // when done
+}
+
+// await waits until the errand is done. Who gets the turn meanwhile does what
+// is waiting, for itself and for others.
+func (s *Server) await(ctx context.Context, e *errand) error {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
+	defer cancel()
+	e.done = make(chan struct{})
+	s.queue.add(e)
+	for {
+		var busy error
+		select {
+		case <-e.done:
+			return e.outcome()
+		case s.turn <- struct{}{}:
+			s.runErrands(s.queue.next())
+			<-s.turn
+			continue
+		case <-s.closing:
+			busy = refuse(errBusy, "the server is being stopped: ask again")
+		case <-ctx.Done():
+			busy = refuse(errBusy, "the server is busy: no turn within %s", s.config.Limits.Wait)
 		}
-		err = s.machines.commit(c)
-		if err == nil {
-			return nil
+		if s.queue.remove(e) {
+			return busy
 		}
-		if !errors.Is(err, store.ErrConflict) || try == maxTries {
-			s.problem("", "Documents cannot be written: %v", err)
-			return refuse(errBroken, "the change cannot be written: %v", err)
-		}
+		<-e.done // somebody is at it
+		return e.outcome()
 	}
+}
+
+func (e *errand) outcome() error {
+	if e.panicked != nil {
+		panic(e.panicked)
+	}
+	return e.err
+}
+
+// runErrands does a group and tells those who wait for it.
+func (s *Server) runErrands(group []*errand) {
+	if len(group) == 0 {
+		return
+	}
+	defer func() {
+		for _, e := range group {
+			close(e.done)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Limits.Wait)
+	defer cancel()
+	release, err := s.lockFiles(ctx, group[0].sections)
+	if err != nil {
+		for _, e := range group {
+			e.err = err
+		}
+		return
+	}
+	defer release()
+	s.decideAndCommit(group)
+}
+
+// decideAndCommit makes the decisions of a group and writes them. When a file
+// was edited meanwhile, all are made anew.
+func (s *Server) decideAndCommit(group []*errand) {
+	for try := 1; ; try++ {
+		d := newDraft(s)
+		for _, e := range group {
+			e.run(d)
+		}
+		c, err := d.change()
+		if err == nil {
+			err = s.machines.commit(c)
+		} else {
+			err = errors.Join(err, s.machines.load())
+		}
+		if err == nil {
+			d.kept()
+			return
+		}
+		if errors.Is(err, store.ErrConflict) && try < maxTries {
+			continue
+		}
+		s.problem("", "Documents cannot be written: %v", err)
+		for _, e := range group {
+			if e.err == nil {
+				e.err = refuse(errBroken, "the change cannot be written: %v", err)
+			}
+		}
+		return
+	}
+}
+
+// run makes the decision. Its defect is its own and not that of the others.
+func (e *errand) run(d *draft) {
+	defer func() { e.panicked = recover() }()
+	e.err = e.decide(d)
 }
 
 // lockFiles takes the lock files of the sections, always in the same order.
@@ -91,14 +184,15 @@ func refuseLock(err error) error {
 
 // Kinds of refusals. Each has an HTTP status (see statusOf).
 var (
-	errInput    = errors.New("bad input")
-	errNoMatch  = errors.New("nothing fits")
-	errConflict = errors.New("not now, not so")
-	errUnusable = errors.New("cannot be worked with")
-	errBroken   = errors.New("the configuration is broken")
-	errBusy     = errors.New("busy")
-	errTooLarge = errors.New("too large")
-	errNoFile   = errors.New("no such file")
+	errInput     = errors.New("bad input")
+	errNoMatch   = errors.New("nothing fits")
+	errConflict  = errors.New("not now, not so")
+	errUnusable  = errors.New("cannot be worked with")
+	errForbidden = errors.New("not allowed")
+	errBroken    = errors.New("the configuration is broken")
+	errBusy      = errors.New("busy")
+	errTooLarge  = errors.New("too large")
+	errNoFile    = errors.New("no such file")
 	// errPrecondition: a file is not the version that the operator has seen.
 	errPrecondition = errors.New("another version")
 )

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/sysname"
 	"edeploy/server/internal/upload"
@@ -46,11 +47,16 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) 
 	}
 	defer form.Discard()
 	d := s.deployments[form.Section]
-	if d == nil {
+	if unnamed := form.Section == upload.DefaultSection && len(s.deployments) > 1 && form.Log == nil; d == nil && !unnamed {
 		return "", refuse(errInput, "edeploy.conf has no section %q", form.Section)
 	}
 	if form.Log != nil {
 		return "", s.keepLog(d, form.Log, r.RemoteAddr)
+	}
+	if form.Failure == "" { // a failure report is about what the machine holds
+		if d, err = s.admitSection(form.Section, form.Hardware.Identity()); err != nil {
+			return "", err
+		}
 	}
 	return s.takeHardware(r.Context(), d, form)
 }
@@ -98,7 +104,7 @@ func (s *Server) keepLog(d *deployment, log *upload.Log, from string) error {
 
 // takeHardware saves the description and decides.
 func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form) (string, error) {
-	q := request{deployment: d, form: form, identity: form.Hardware.Identity()}
+	q := request{deployment: d, form: form, facts: assign.NewFacts(form.Hardware), identity: form.Hardware.Identity()}
 	q.name, _ = sysname.Of(form.Hardware)
 	q.hardwareFile = s.keepHardware(q)
 	act := s.allocate
@@ -112,6 +118,9 @@ func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Fo
 	}
 	if out.record.ID != "" {
 		s.record(out.record, append(s.uploadLine(q), out.lines...)...)
+		if q.form.Failure == "" {
+			s.keepExplanation(out.record, out)
+		}
 	}
 	if out.refused != nil || out.configuration == nil {
 		return "", out.refused

@@ -41,6 +41,7 @@ type Archive struct {
 
 	mu    sync.Mutex
 	sizes map[string]int64 // of the descriptions, as far as known; nil: not looked yet
+	total int64            // of sizes
 }
 
 // CleanName makes a file name without suffix of a name from the network:
@@ -88,11 +89,9 @@ func (a *Archive) open() (*os.Root, []file, error) {
 // a line, in the place of an older one. When the directory is full (ErrFull)
 // nothing is removed: the descriptions may be the operator's.
 func (a *Archive) SaveHardware(name string, h wire.Hardware) (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	name = CleanName(name) + a.Suffix
 	text := []byte(Literal(h))
-	if err := a.makeSure(name, int64(len(text))); err != nil {
+	if err := a.reserve(name, int64(len(text))); err != nil {
 		return "", fmt.Errorf("save %s: %w", name, err)
 	}
 	root, err := os.OpenRoot(a.Dir)
@@ -101,10 +100,30 @@ func (a *Archive) SaveHardware(name string, h wire.Hardware) (string, error) {
 	}
 	defer root.Close()
 	if err := renameio.WriteFile(name, text, 0o644, renameio.WithRoot(root)); err != nil {
+		a.lookAgain()
 		return "", fmt.Errorf("save %s: %w", name, err)
 	}
-	a.sizes[name] = int64(len(text))
 	return name, nil
+}
+
+// reserve takes room for a file; the writing itself is done by many side by
+// side.
+func (a *Archive) reserve(name string, size int64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.makeSure(name, size); err != nil {
+		return err
+	}
+	a.total += size - a.sizes[name]
+	a.sizes[name] = size
+	return nil
+}
+
+// lookAgain forgets what is known about the directory.
+func (a *Archive) lookAgain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sizes = nil
 }
 
 // makeSure makes sure that there is room for a file. The directory is read
@@ -119,9 +138,10 @@ func (a *Archive) makeSure(name string, size int64) error {
 		return err
 	}
 	root.Close()
-	a.sizes = map[string]int64{}
+	a.sizes, a.total = map[string]int64{}, 0
 	for _, f := range files {
 		a.sizes[f.name] = f.bytes
+		a.total += f.bytes
 	}
 	if !a.room(name, size) {
 		return fmt.Errorf("%w: %s has %d of them", ErrFull, a.Dir, len(files))
@@ -130,14 +150,13 @@ func (a *Archive) makeSure(name string, size int64) error {
 }
 
 func (a *Archive) room(name string, size int64) bool {
-	count := 1
-	for other, bytes := range a.sizes {
-		if other != name {
-			count++
-			size += bytes
-		}
+	count, total := len(a.sizes), a.total+size
+	if old, ok := a.sizes[name]; ok {
+		total -= old
+	} else {
+		count++
 	}
-	return count <= a.MaxFiles && size <= a.MaxBytes
+	return count <= a.MaxFiles && total <= a.MaxBytes
 }
 
 // Literal writes a description as the .hw files have it.

@@ -17,19 +17,35 @@ import (
 )
 
 // Source is where the decision reads from: a *profile.Dir. Specs is asked for
-// every profile with a count left until one fits, the rest at most once.
+// every profile with a count left until one fits, the rest at most once. All
+// answer the last good version, if there is one, together with the error of a
+// broken edit.
 type Source interface {
 	Path() string
 	State() (*state.State, error)
-	Specs(profile string) (*match.Specs, error) // fs.ErrNotExist when there is none; last good version with the error of a broken edit
+	Specs(profile string) (*match.Specs, error) // fs.ErrNotExist when there is none
 	CMDB(profile string) (*cmdb.File, error)    // nil when there is none
-	Expect(profile string, f *cmdb.File)        // this version will be written
 }
 
 // File is a file of the configuration directory that is to be replaced.
 type File struct {
-	Name string // such as "state" or "vm.cmdb"
-	Text string
+	Name    string       // such as "state" or "vm.cmdb"
+	Text    string       // of a file that is neither of those below
+	State   *state.State // it is the state file
+	CMDB    *cmdb.File   // it is a CMDB
+	Profile string       // of the CMDB
+}
+
+// Content is the new text. That of a long CMDB takes its time, so it is made
+// when it is asked for.
+func (f File) Content() string {
+	switch {
+	case f.State != nil:
+		return f.State.Text()
+	case f.CMDB != nil:
+		return f.CMDB.Text()
+	}
+	return f.Text
 }
 
 // Holding is what a machine took. It is kept with the machine's record, so
@@ -46,7 +62,8 @@ type Decision struct {
 	Profile  string
 	Var      *literal.Dict  // bindings, CMDB entry, used; without edeploy-profile
 	Bindings match.Bindings // what the specs bound
-	Tried    []Attempt      // profiles before this one, and why not
+	Trial    match.Trial    // the match itself
+	Tried    Tries          // profiles before this one, and why not
 	Problems []string       // sentences about files that an operator must mend
 	Files    []File         // to be replaced, in this order, before the answer is sent; empty when nothing changes
 	Holding  Holding        // to be kept with the machine
@@ -60,23 +77,28 @@ type Others func(profile, entry string) bool
 // order of the state file, that has a count left and fits. The error is an
 // *Error.
 func Find(src Source, h wire.Hardware, others Others) (Decision, error) {
-	st, err := src.State()
+	return NewFacts(h).Find(src, others)
+}
+
+// Find is Find for these facts.
+func (facts *Facts) Find(src Source, others Others) (Decision, error) {
+	f := facts.finder(src)
+	st, err := f.state()
 	if err != nil {
-		return Decision{}, &Error{Kind: ErrBadState, Message: err.Error(), Cause: err}
+		return Decision{}, err
 	}
-	f := finder{src: src, index: match.NewIndex(h)}
 	var names []string
 	for i, pair := range st.Pairs() {
 		if !pair.Available() {
 			continue
 		}
 		names = append(names, pair.Profile)
-		result := f.try(pair.Profile)
-		if !result.OK {
+		trial, fits := f.try(pair.Profile)
+		if !fits {
 			continue
 		}
 		holding := Holding{Profile: pair.Profile, Counted: !pair.Unlimited}
-		return f.decide(st, st.Decrement(i), holding, result, others)
+		return f.decide(st, st.Decrement(i), holding, trial, others)
 	}
 	if len(names) == 0 {
 		return Decision{}, f.fail(ErrStateExhausted, "", "No more role available in "+src.Path()+"/state", nil)
@@ -91,19 +113,24 @@ func Find(src Source, h wire.Hardware, others Others) (Decision, error) {
 // the profile left the state file. In both cases Release what it holds, write
 // that, and Find.
 func Again(src Source, h wire.Hardware, holding Holding, others Others) (Decision, error) {
-	st, err := src.State()
+	return NewFacts(h).Again(src, holding, others)
+}
+
+// Again is Again for these facts.
+func (facts *Facts) Again(src Source, holding Holding, others Others) (Decision, error) {
+	f := facts.finder(src)
+	st, err := f.state()
 	if err != nil {
-		return Decision{}, &Error{Kind: ErrBadState, Message: err.Error(), Cause: err}
+		return Decision{}, err
 	}
-	f := finder{src: src, index: match.NewIndex(h)}
 	if st.Find(holding.Profile) < 0 {
 		return Decision{}, f.fail(ErrGone, holding.Profile, "profile "+holding.Profile+" is no longer in "+src.Path()+"/state", nil)
 	}
-	result := f.try(holding.Profile)
-	if !result.OK {
-		return Decision{}, f.fail(ErrNoMatch, holding.Profile, "machine no longer fits its profile "+holding.Profile+": "+f.tried[0].Reason, nil)
+	trial, fits := f.try(holding.Profile)
+	if !fits {
+		return Decision{}, f.fail(ErrNoMatch, holding.Profile, "machine no longer fits its profile "+holding.Profile+": "+f.tried[0].Attempt().Reason, nil)
 	}
-	return f.decide(st, st, holding, result, others)
+	return f.decide(st, st, holding, trial, others)
 }
 
 // Release gives back what a machine holds: one count, if it took one, and its
@@ -117,24 +144,24 @@ func Release(src Source, holding Holding) ([]File, error) {
 		if err != nil {
 			return nil, f.fail(ErrBadCMDB, holding.Profile, err.Error(), err)
 		}
-		file, err := src.CMDB(holding.Profile)
+		file, err := f.cmdb(holding.Profile)
 		if err != nil {
-			return nil, f.fail(ErrBadCMDB, holding.Profile, err.Error(), err)
+			return nil, err
 		}
 		if file != nil {
 			freed, _ := file.Free(before, after)
-			files = f.changed(files, holding.Profile, file, freed)
+			files = changed(files, holding.Profile, file, freed)
 		}
 	}
 	if !holding.Counted {
 		return files, nil
 	}
-	st, err := src.State()
+	st, err := f.state()
 	if err != nil {
-		return nil, f.fail(ErrBadState, "", err.Error(), err)
+		return nil, err
 	}
 	if given, ok := st.GiveBack(holding.Profile); ok {
-		files = append(files, File{"state", given.Text()})
+		files = append(files, File{Name: "state", State: given})
 	}
 	return files, nil
 }
@@ -142,36 +169,64 @@ func Release(src Source, holding Holding) ([]File, error) {
 // finder is one decision under way.
 type finder struct {
 	src      Source
-	index    *match.Index
-	tried    []Attempt
+	facts    *Facts
+	tried    Tries
 	problems []string
 }
 
-// try matches one profile; one that does not fit is noted.
-func (f *finder) try(profile string) match.Result {
-	specs, err := f.src.Specs(profile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// state reads the state file; the last good version will do.
+func (f *finder) state() (*state.State, error) {
+	st, err := f.src.State()
+	if st == nil {
+		return nil, f.fail(ErrBadState, "", err.Error(), err)
+	}
+	f.complain(err)
+	return st, nil
+}
+
+// cmdb reads a CMDB; the last good version will do.
+func (f *finder) cmdb(profile string) (*cmdb.File, error) {
+	file, err := f.src.CMDB(profile)
+	if file == nil && err != nil {
+		return nil, f.fail(ErrBadCMDB, profile, err.Error(), err)
+	}
+	f.complain(err)
+	return file, nil
+}
+
+func (f *finder) complain(err error) {
+	if err != nil {
 		f.problems = append(f.problems, err.Error())
 	}
+}
+
+// try matches one profile; one that does not fit is noted.
+func (f *finder) try(profile string) (match.Trial, bool) {
+	specs, err := f.src.Specs(profile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.complain(err)
+	}
 	if specs == nil {
-		f.tried = append(f.tried, Attempt{Profile: profile, Reason: err.Error()})
-		return match.Result{}
+		f.tried = append(f.tried, Try{Profile: profile, err: err})
+		return match.Trial{}, false
 	}
-	result := f.index.Match(specs)
-	if !result.OK {
-		f.tried = append(f.tried, newAttempt(profile, result.Failure))
+	trial := f.facts.try(specs)
+	if !trial.OK() {
+		f.tried = append(f.tried, Try{Profile: profile, trial: trial})
 	}
-	return result
+	return trial, trial.OK()
 }
 
 // decide completes the decision for a profile that fits: its CMDB entry and
 // the files. Nothing has been written.
-func (f *finder) decide(before, after *state.State, holding Holding, result match.Result, others Others) (Decision, error) {
-	d := Decision{Profile: holding.Profile, Var: dict(result.Bindings), Bindings: result.Bindings, Tried: f.tried, Problems: f.problems}
-	file, err := f.src.CMDB(holding.Profile)
+func (f *finder) decide(before, after *state.State, holding Holding, trial match.Trial, others Others) (Decision, error) {
+	result := trial.Result()
+	d := Decision{Profile: holding.Profile, Var: dict(result.Bindings), Bindings: result.Bindings, Trial: trial, Tried: f.tried}
+	file, err := f.cmdb(holding.Profile)
 	if err != nil {
-		return Decision{}, f.fail(ErrBadCMDB, holding.Profile, err.Error(), err)
+		return Decision{}, err
 	}
+	d.Problems = f.problems
 	d.Holding = Holding{Profile: holding.Profile, Counted: holding.Counted}
 	if file != nil && file.Len() > 0 {
 		taken, err := f.entry(file, holding, d.Var, dict(result.Strict), others)
@@ -180,10 +235,10 @@ func (f *finder) decide(before, after *state.State, holding Holding, result matc
 		}
 		d.Var = taken.Var
 		d.Holding.Before, d.Holding.After = literal.Repr(taken.Before), literal.Repr(taken.After)
-		d.Files = f.changed(d.Files, holding.Profile, file, taken.File)
+		d.Files = changed(d.Files, holding.Profile, file, taken.File)
 	}
 	if after != before {
-		d.Files = append(d.Files, File{"state", after.Text()})
+		d.Files = append(d.Files, File{Name: "state", State: after})
 	}
 	return d, nil
 }
@@ -222,15 +277,14 @@ func (f *finder) entry(file *cmdb.File, holding Holding, vars, strict *literal.D
 }
 
 // changed adds the files of a CMDB that was changed.
-func (f *finder) changed(files []File, profile string, before, after *cmdb.File) []File {
+func changed(files []File, profile string, before, after *cmdb.File) []File {
 	if after == before {
 		return files
 	}
 	if text := before.Original(); text != "" {
-		files = append(files, File{profile + ".cmdb.orig", text})
+		files = append(files, File{Name: profile + ".cmdb.orig", Text: text})
 	}
-	f.src.Expect(profile, after)
-	return append(files, File{profile + ".cmdb", after.Text()})
+	return append(files, File{Name: profile + ".cmdb", CMDB: after, Profile: profile})
 }
 
 // entries reads back the CMDB entry of a holding.

@@ -49,7 +49,7 @@ func newSite(t testing.TB, files map[string]string) site {
 func (s site) write(files ...assign.File) {
 	s.t.Helper()
 	for _, f := range files {
-		if err := os.WriteFile(filepath.Join(s.Path(), f.Name), []byte(f.Text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(s.Path(), f.Name), []byte(f.Content()), 0o644); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -112,7 +112,7 @@ func TestSeed(t *testing.T) {
 	if len(second.Files) != 1 || second.Files[0].Name != "vm.cmdb" {
 		t.Errorf("second machine replaces %v, want the CMDB only", second.Files)
 	}
-	if diff := cmp.Diff([]assign.Attempt{{Profile: "hp", Reason: "hp.specs line 1 finds nothing: ('system', 'product', 'vendor', 'HP')", Line: 1, Spec: "('system', 'product', 'vendor', 'HP')", Bound: map[string]any{}}}, second.Tried); diff != "" {
+	if diff := cmp.Diff([]assign.Attempt{{Profile: "hp", Reason: "hp.specs line 1 finds nothing: ('system', 'product', 'vendor', 'HP')", Line: 1, Spec: "('system', 'product', 'vendor', 'HP')", Bound: map[string]any{}}}, second.Tried.Attempts(9)); diff != "" {
 		t.Errorf("tried (-want +got):\n%s", diff)
 	}
 }
@@ -241,7 +241,7 @@ func TestBrokenSpecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var reasons []string
-	for _, a := range d.Tried {
+	for _, a := range d.Tried.Attempts(9) {
 		reasons = append(reasons, strings.ReplaceAll(a.Reason, s.Path(), "{DIR}"))
 	}
 	want := []string{`profile name "../a" starts with a dot`, `bad.specs:1:25: gt(x): gt wants a number, got "x"`, "read {DIR}/gone.specs: no such file or directory"}

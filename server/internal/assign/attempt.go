@@ -25,12 +25,12 @@ var (
 
 // Error is a decision that could not be made. Nothing may be written.
 type Error struct {
-	Kind     error     // one of the errors above
-	Message  string    // one sentence for the machine's console; the original's text where it has one
-	Profile  string    // the profile that matched or was held, or ""
-	Tried    []Attempt // the profiles that did not fit, in order
-	Problems []string  // sentences about files that an operator must mend
-	Cause    error     // may be nil
+	Kind     error    // one of the errors above
+	Message  string   // one sentence for the machine's console; the original's text where it has one
+	Profile  string   // the profile that matched or was held, or ""
+	Tried    Tries    // the profiles that did not fit, in order
+	Problems []string // sentences about files that an operator must mend
+	Cause    error    // may be nil
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -47,18 +47,57 @@ func (f *finder) fail(kind error, profile, message string, cause error) *Error {
 	return &Error{Kind: kind, Message: message, Profile: profile, Tried: f.tried, Problems: f.problems, Cause: cause}
 }
 
-// Attempt is one profile that was tried and did not fit.
-type Attempt struct {
-	Profile    string         `json:"profile"`
-	Reason     string         `json:"reason"`                // one sentence
-	Line       int            `json:"line,omitempty"`        // line in the specs file of the first spec that found nothing
-	Spec       string         `json:"spec,omitempty"`        // that spec as written
-	Bound      match.Bindings `json:"bound,omitempty"`       // what the specs before it bound
-	TooComplex bool           `json:"too_complex,omitempty"` // the search was given up at its bound
+// Tries are profiles that do not fit. Most are never told about, so words are
+// made when they are asked for. Not safe for concurrent use.
+type Tries []Try
+
+// Try is one of them.
+type Try struct {
+	Profile string
+	trial   match.Trial
+	err     error // there are no specs
 }
 
-func newAttempt(profile string, failure *match.Failure) Attempt {
-	a := Attempt{Profile: profile, Line: failure.Line, Spec: failure.Spec, Bound: failure.Bound, TooComplex: failure.TooComplex}
+// Attempts says why the first ones do not fit.
+func (t Tries) Attempts(most int) []Attempt {
+	var all []Attempt
+	for _, one := range t[:min(len(t), most)] {
+		all = append(all, one.Attempt())
+	}
+	return all
+}
+
+// Attempt says why it does not fit.
+func (t Try) Attempt() Attempt {
+	if t.err != nil {
+		return Attempt{Profile: t.Profile, Reason: t.err.Error()}
+	}
+	return newAttempt(t.Profile, t.trial)
+}
+
+// Steps tells it line by line, at most the first ones and the one that found
+// nothing; none when there are no specs.
+func (t Try) Steps(most int) []match.Step {
+	if t.err != nil {
+		return nil
+	}
+	return t.trial.Steps(most)
+}
+
+// Attempt is one profile that was tried and did not fit.
+type Attempt struct {
+	Profile    string
+	Reason     string         // one sentence
+	Line       int            // line in the specs file of the first spec that found nothing
+	Spec       string         // that spec as written
+	Bound      match.Bindings // what the specs before it bound
+	TooComplex bool           // the search was given up at its bound
+	Nearest    *match.Near    // the fact that came closest to it; may be nil
+}
+
+func newAttempt(profile string, trial match.Trial) Attempt {
+	failure := trial.Result().Failure
+	a := Attempt{Profile: profile, Line: failure.Line, Spec: failure.Spec, Bound: failure.Bound, TooComplex: failure.TooComplex, Nearest: trial.Nearest()}
 	spec := strings.Join(strings.Fields(failure.Spec), " ")
 	if failure.TooComplex {
 		a.Reason = fmt.Sprintf("%s.specs: too many combinations to try; given up at line %d: %s", profile, a.Line, spec)
@@ -71,11 +110,38 @@ func newAttempt(profile string, failure *match.Failure) Attempt {
 	return a
 }
 
+// Closest says in a few words which fact came closest and why it does not fit;
+// "" when none did.
+func (a Attempt) Closest() string {
+	if a.Nearest == nil {
+		return ""
+	}
+	return FactText(a.Nearest.Fact) + ": " + strings.Join(a.Nearest.Why, ", ")
+}
+
+// FactText writes a fact as a specs file would, long texts cut.
+func FactText(f wire.Fact) string {
+	words := make([]string, 0, 4)
+	for _, field := range []string{f.Category, f.ID, f.Field, f.Text()} {
+		words = append(words, literal.Repr(Clip(field)))
+	}
+	return "(" + strings.Join(words, ", ") + ")"
+}
+
+// Clip cuts a text from the network for a message.
+func Clip(s string) string {
+	const most = 100
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
+}
+
 // boundText writes bindings as "d=vda, n=ens1".
 func boundText(b match.Bindings) string {
 	words := make([]string, 0, len(b))
 	for _, name := range slices.Sorted(maps.Keys(b)) {
-		words = append(words, name+"="+wire.Fact{Value: b[name]}.Text())
+		words = append(words, name+"="+Clip(wire.Fact{Value: b[name]}.Text()))
 	}
 	return strings.Join(words, ", ")
 }

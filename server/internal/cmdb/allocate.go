@@ -25,20 +25,49 @@ func (f *File) Allocate(vars, preferred *literal.Dict, forced bool, taken func(*
 	if preferred.Len() == 0 {
 		return Allocation{}, ErrNoVariable
 	}
+	wanted, free := newWanted(preferred), -1
 	for i, e := range f.entries {
-		if IsIncluded(preferred, e.dict) && (taken == nil || !taken(e.dict)) {
+		if wanted.in(e.dict) && (taken == nil || !taken(e.dict)) {
 			return f.take(i, e.dict, vars), nil
 		}
+		if free < 0 && !f.Used(i) {
+			free = i
+		}
 	}
-	if forced {
+	switch {
+	case forced:
 		return Allocation{}, ErrNoEntry
+	case free < 0:
+		return Allocation{}, ErrExhausted
 	}
-	for i, e := range f.entries {
-		if !f.Used(i) {
-			return f.take(i, e.dict, vars), nil
+	return f.take(free, f.entries[free].dict, vars), nil
+}
+
+// wanted is values that are looked for in many entries. Machines of one rack
+// differ in few of them (the MAC address), so the one that told the last entry
+// apart is looked at first.
+type wanted struct {
+	keys, values []literal.Value
+}
+
+func newWanted(d *literal.Dict) *wanted {
+	w := new(wanted)
+	for k, v := range d.All() {
+		w.keys, w.values = append(w.keys, k), append(w.values, v)
+	}
+	return w
+}
+
+// in is IsIncluded.
+func (w *wanted) in(d *literal.Dict) bool {
+	for i, k := range w.keys {
+		if is, ok := d.Get(k); !ok || !literal.Equal(w.values[i], is) {
+			w.keys[0], w.keys[i] = w.keys[i], w.keys[0]
+			w.values[0], w.values[i] = w.values[i], w.values[0]
+			return false
 		}
 	}
-	return Allocation{}, ErrExhausted
+	return true
 }
 
 // take gives an entry, which was as before says, to a machine.

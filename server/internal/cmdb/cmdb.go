@@ -9,6 +9,7 @@ package cmdb
 import (
 	"errors"
 	"strings"
+	"sync"
 
 	"edeploy/server/internal/literal"
 )
@@ -25,13 +26,16 @@ var (
 // usedKey marks an entry that a machine took; its value does not matter.
 const usedKey = "used"
 
-// File is a parsed CMDB. It is never changed: changes make a new one.
+// File is a parsed CMDB. It is never changed: changes make a new one. It is
+// safe for concurrent use.
 type File struct {
 	name      string
-	text      string
 	synthetic bool // the text is a generate call
 	comments  bool // the text holds comments, which stay when an entry changes
-	entries   []entry
+
+	mu      sync.Mutex // of what Text fills in
+	text    string     // "" until it is asked for
+	entries []entry
 }
 
 // entry is a dictionary of the file.
@@ -128,8 +132,17 @@ func (f *File) Used(i int) bool {
 	return used
 }
 
-// Text is the file's text: as it was read, or as it is to be written.
-func (f *File) Text() string { return f.text }
+// Text is the file's text: as it was read, or as it is to be written. The
+// latter is made when it is first asked for, so that of many changes in a row
+// only the last is written out.
+func (f *File) Text() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.text == "" {
+		f.render()
+	}
+	return f.text
+}
 
 // Original is the text to keep beside the file (NAME.cmdb.orig) when it is
 // first rewritten: that of a generate call. It is "" for any other file.
@@ -149,19 +162,29 @@ func (f *File) with(i int, dict *literal.Dict) *File {
 	if f.comments && !f.synthetic {
 		return f.splice(i, dict)
 	}
-	out := &File{name: f.name, entries: append([]entry(nil), f.entries...)}
+	out := &File{name: f.name, entries: f.copyEntries()}
 	out.entries[i] = entry{dict: dict}
-	out.render()
 	return out
 }
 
+func (f *File) copyEntries() []entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]entry(nil), f.entries...)
+}
+
+// splice replaces an entry in the text; the places of those behind it move.
 func (f *File) splice(i int, dict *literal.Dict) *File {
-	e := f.entries[i]
+	out := &File{name: f.name, comments: true, entries: f.copyEntries()}
+	e := &out.entries[i]
 	column := e.start - strings.LastIndexByte(f.text[:e.start], '\n') - 1
-	text := f.text[:e.start] + literal.FormatAt(dict, column, 1) + f.text[e.end:]
-	out, err := Parse(f.name, text)
-	if err != nil {
-		panic("cmdb: own text is unreadable: " + err.Error())
+	now := literal.FormatAt(dict, column, 1)
+	out.text = f.text[:e.start] + now + f.text[e.end:]
+	shift := len(now) - (e.end - e.start)
+	e.dict, e.end = dict, e.end+shift
+	for j := i + 1; j < len(out.entries); j++ {
+		out.entries[j].start += shift
+		out.entries[j].end += shift
 	}
 	return out
 }

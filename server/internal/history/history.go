@@ -184,11 +184,40 @@ func (d *Dir) Tail(id string, n int) ([]Line, error) {
 	return lines[max(0, len(lines)-n):], nil
 }
 
+// Explain replaces the explanation of a machine's last decision, ID.why. It is
+// not synced: a power cut may bring back an older one.
+func (d *Dir) Explain(id string, text []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := id + ".why"
+	err := d.root.WriteFile(name+".new", text, 0o644)
+	if err == nil {
+		err = d.root.Rename(name+".new", name)
+	}
+	if err != nil {
+		return fmt.Errorf("write explanation of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Explanation is the explanation of a machine's last decision; nil when there
+// is none.
+func (d *Dir) Explanation(id string) ([]byte, error) {
+	text, err := d.root.ReadFile(id + ".why")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read explanation of %s: %w", id, err)
+	}
+	return text, nil
+}
+
 // Remove forgets a machine's history.
 func (d *Dir) Remove(id string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, name := range []string{id + ".log.1", id + ".log"} {
+	for _, name := range []string{id + ".log.1", id + ".log", id + ".why", id + ".why.new"} {
 		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove history of %s: %w", id, err)
 		}

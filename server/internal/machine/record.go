@@ -50,9 +50,10 @@ func ParseBoot(s string) (Boot, error) {
 type Record struct {
 	ID string `json:"id"` // from its first MAC address; never changes
 	wire.Identity
-	FormerMACs   []string      `json:"former_macs,omitempty"` // adapters it had once
-	Name         string        `json:"name,omitempty"`        // sysname: product, serial, MAC
-	Section      string        `json:"section,omitempty"`     // deployment of its last upload
+	FormerMACs   []string      `json:"former_macs,omitempty"`  // adapters it had once
+	Name         string        `json:"name,omitempty"`         // sysname: product, serial, MAC
+	Section      string        `json:"section,omitempty"`      // deployment of its last upload
+	BootSection  string        `json:"boot_section,omitempty"` // deployment that the operator has set for it
 	State        State         `json:"state"`
 	Since        time.Time     `json:"since"` // when it came into this state
 	Boot         Boot          `json:"boot"`

@@ -47,14 +47,33 @@ type Failure struct {
 func Match(h wire.Hardware, s *Specs) Result { return NewIndex(h).Match(s) }
 
 // Match finds facts for all specs.
-func (ix *Index) Match(s *Specs) Result {
+func (ix *Index) Match(s *Specs) Result { return ix.Try(s).Result() }
+
+// Trial is a finished search whose result has not been written out yet: of
+// hundreds of profiles that do not fit, few are ever told about. It belongs to
+// its Index and is not safe for concurrent use.
+type Trial struct {
+	problem *problem
+	outcome outcome
+}
+
+// Try searches facts for all specs.
+func (ix *Index) Try(s *Specs) Trial {
 	p := newProblem(ix, s)
-	out := p.search()
-	if out.verdict == yes {
+	return Trial{p, p.search()}
+}
+
+// OK tells whether all specs have found a fact.
+func (t Trial) OK() bool { return t.outcome.verdict == yes }
+
+// Result writes the outcome out.
+func (t Trial) Result() Result {
+	p, out := t.problem, t.outcome
+	if t.OK() {
 		all, strict := p.result(out.taken)
 		return Result{OK: true, Bindings: all, Strict: strict, Facts: factNumbers(out.taken)}
 	}
-	line := s.specs[out.failed]
+	line := p.s.specs[out.failed]
 	bound, _ := p.result(out.taken)
 	return Result{Failure: &Failure{
 		Line: line.line, Spec: line.text, Bound: bound, TooComplex: out.verdict == unknown, First: p.bind(out.first),
@@ -145,17 +164,21 @@ func (p *problem) bind(taken []choice) Bindings {
 		if c.exact {
 			continue
 		}
-		fresh := Bindings{}
-		fact := p.ix.facts[c.fact]
-		for _, u := range p.s.specs[i].uses {
-			name := p.s.names[u.variable]
-			if _, ok := bound[name]; !ok {
-				fresh[name] = fieldValue(fact, u.field)
-			}
-		}
-		maps.Copy(bound, fresh)
+		maps.Copy(bound, p.fresh(i, c.fact, bound))
 	}
 	return bound
+}
+
+// fresh are the variables that a spec binds with a fact, when others are bound.
+func (p *problem) fresh(i int, fact int32, bound Bindings) Bindings {
+	fresh := Bindings{}
+	for _, u := range p.s.specs[i].uses {
+		name := p.s.names[u.variable]
+		if _, ok := bound[name]; !ok {
+			fresh[name] = fieldValue(p.ix.facts[fact], u.field)
+		}
+	}
+	return fresh
 }
 
 func factNumbers(taken []choice) []int {

@@ -46,7 +46,8 @@ type field struct {
 	original test   // for helper: as the original evaluates it; nil: it fails there
 	sane     test   // for helper: as a reader expects it
 	key      string
-	differs  bool // it may mean more here than in the original
+	source   string // as written, without the variable
+	differs  bool   // it may mean more here than in the original
 }
 
 type fieldKind int
@@ -137,10 +138,14 @@ func (c *compiler) spec(node literal.Node) error {
 		if variable != "" {
 			s.uses = append(s.uses, use{i, c.variable(variable[1:])})
 		}
-		if t, ok := item.Value.(string); !ok {
-			s.whole = nil
+		t, ok := item.Value.(string)
+		if f.source = t; !ok {
+			s.whole, f.source = nil, literal.Text(item.Value)
 		} else if s.whole != nil {
 			s.whole[i] = t
+		}
+		if _, expression, assigned := strings.Cut(t, "="); variable != "" && assigned {
+			f.source = expression
 		}
 		s.fields[i] = f
 	}

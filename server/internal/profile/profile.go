@@ -29,11 +29,10 @@ const maxFile = literal.MaxBytes
 type Dir struct {
 	path string
 
-	mu       sync.Mutex
-	specs    map[string]*specsFile
-	cmdbs    map[string]*cmdb.File
-	expected map[string]*cmdb.File
-	state    *state.State
+	mu    sync.Mutex
+	specs map[string]*specsFile
+	cmdbs map[string]*cmdb.File // last good versions
+	state *state.State          // last good version
 }
 
 // specsFile is what is known about one NAME.specs.
@@ -55,7 +54,7 @@ func Open(path string) *Dir {
 	if trimmed := strings.TrimRight(path, "/"); trimmed != "" {
 		path = trimmed
 	}
-	return &Dir{path: path, specs: make(map[string]*specsFile), cmdbs: make(map[string]*cmdb.File), expected: make(map[string]*cmdb.File)}
+	return &Dir{path: path, specs: make(map[string]*specsFile), cmdbs: make(map[string]*cmdb.File)}
 }
 
 // Path is the directory, without a slash at its end.
@@ -76,22 +75,62 @@ func CheckName(name string) error {
 	return nil
 }
 
-// State reads the state file. The error of a broken one is a *literal.Error.
+// Broken is the error about a file that was edited and cannot be read since.
+// It comes together with the last good version of the file.
+type Broken struct {
+	Text string // what the file holds now
+	Err  error  // a *literal.Error
+}
+
+func (b *Broken) Error() string { return b.Err.Error() + "; the last good version stays in use" }
+
+// Unwrap is the mistake.
+func (b *Broken) Unwrap() error { return b.Err }
+
+// settling is how long a broken file must lie still before it counts as an
+// edit: an editor may be about to write the rest of it.
+const settling = 2 * time.Second
+
+// broken is the error about a text that cannot be read. Only with a *Broken
+// the last good version may be used.
+func broken(file content, err error) error {
+	if age := time.Since(file.modified); age >= 0 && age < settling {
+		return fmt.Errorf("%w (it was written a moment ago)", err)
+	}
+	return &Broken{file.text, err}
+}
+
+// State reads the state file. The error of a broken one holds a
+// *literal.Error; when it is a *Broken, the last good version comes along.
 func (d *Dir) State() (*state.State, error) {
-	text, err := d.read("state")
+	file, err := d.readContent("state")
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state != nil && d.state.Text() == text {
+	if d.state != nil && d.state.Text() == file.text {
 		return d.state, nil
 	}
-	s, err := state.Parse("state", text)
+	s, err := state.Parse("state", file.text)
 	if err == nil {
 		d.state = s
+		return s, nil
 	}
-	return s, err
+	if d.state == nil {
+		return nil, err
+	}
+	if err = broken(file, err); errors.As(err, new(*Broken)) {
+		return d.state, err
+	}
+	return nil, err
+}
+
+// KeepState tells what the state file holds now.
+func (d *Dir) KeepState(s *state.State) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state = s
 }
 
 // Specs reads NAME.specs. A missing file gives fs.ErrNotExist, a broken one a
@@ -140,40 +179,45 @@ func markOf(info fs.FileInfo) mark {
 }
 
 // CMDB reads NAME.cmdb; it answers nil without an error when there is none.
-// The error of a broken one is a *literal.Error.
+// The errors are those of State.
 func (d *Dir) CMDB(name string) (*cmdb.File, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	text, err := d.read(name + ".cmdb")
+	file, err := d.readContent(name + ".cmdb")
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if errors.Is(err, fs.ErrNotExist) {
+		delete(d.cmdbs, name)
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, known := range []*cmdb.File{d.cmdbs[name], d.expected[name]} {
-		if known != nil && known.Text() == text {
-			d.cmdbs[name] = known
-			return known, nil
-		}
+	known := d.cmdbs[name]
+	if known != nil && known.Text() == file.text {
+		return known, nil
 	}
-	f, err := cmdb.Parse(name+".cmdb", text)
-	if err != nil {
+	f, err := cmdb.Parse(name+".cmdb", file.text)
+	if err == nil {
+		d.cmdbs[name] = f
+		return f, nil
+	}
+	if known == nil {
 		return nil, err
 	}
-	d.cmdbs[name] = f
-	return f, nil
+	if err = broken(file, err); errors.As(err, new(*Broken)) {
+		return known, err
+	}
+	return nil, err
 }
 
-// Expect tells that NAME.cmdb is about to be written with this text, so that
-// it need not be parsed again.
-func (d *Dir) Expect(name string, f *cmdb.File) {
+// KeepCMDB tells what NAME.cmdb holds now, so that it need not be parsed
+// again.
+func (d *Dir) KeepCMDB(name string, f *cmdb.File) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.expected[name] = f
+	d.cmdbs[name] = f
 }
 
 // Configure reads NAME.configure.
@@ -188,19 +232,34 @@ func (d *Dir) file(name string) string { return d.path + "/" + name }
 
 // read reads a whole file of the directory.
 func (d *Dir) read(name string) (string, error) {
+	file, err := d.readContent(name)
+	return file.text, err
+}
+
+// content is a file as it was read.
+type content struct {
+	text     string
+	modified time.Time
+}
+
+func (d *Dir) readContent(name string) (content, error) {
 	f, err := os.Open(d.file(name))
 	if err != nil {
-		return "", d.explain(name, err)
+		return content{}, d.explain(name, err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return content{}, d.explain(name, err)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return "", d.explain(name, err)
+		return content{}, d.explain(name, err)
 	}
 	if len(text) > maxFile {
-		return "", fmt.Errorf("read %s: larger than %d bytes", d.file(name), maxFile)
+		return content{}, fmt.Errorf("read %s: larger than %d bytes", d.file(name), maxFile)
 	}
-	return string(text), nil
+	return content{string(text), info.ModTime()}, nil
 }
 
 // explain names the file once.

@@ -119,17 +119,34 @@ func TestCMDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Expect("vm", a.File)
-	if now, _ := d.CMDB("vm"); now != f {
-		t.Error("an expected file that was not written is used")
-	}
+	d.KeepCMDB("vm", a.File)
 	write(t, dir, "vm.cmdb", a.File.Text())
 	if now, _ := d.CMDB("vm"); now != a.File {
 		t.Error("the expected file was parsed again")
 	}
 	write(t, dir, "vm.cmdb", "[{'a': }]\n")
-	if _, err := d.CMDB("vm"); err == nil || err.Error() != `vm.cmdb:1:8: want a value, got "}"` {
+	if _, err := d.CMDB("vm"); err == nil || err.Error() != `vm.cmdb:1:8: want a value, got "}" (it was written a moment ago)` {
 		t.Errorf("broken file: %v", err)
+	}
+	settle(t, dir, "vm.cmdb")
+	last, err := d.CMDB("vm")
+	if broken := new(profile.Broken); !errors.As(err, &broken) || broken.Text != "[{'a': }]\n" || last != a.File {
+		t.Errorf("broken file: %v, %v, want the last good version and what the file holds", last, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "vm.cmdb")); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := d.CMDB("vm"); f != nil || err != nil {
+		t.Errorf("removed CMDB: %v, %v", f, err)
+	}
+}
+
+// settle makes a file an old one.
+func settle(t *testing.T, dir, name string) {
+	t.Helper()
+	old := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -145,8 +162,17 @@ func TestStateAndConfigure(t *testing.T) {
 		t.Errorf("%v, %v", s, err)
 	}
 	write(t, dir, "state", "[('vm', 2]")
-	if _, err := d.State(); err == nil || err.Error() != `state:1:10: want a comma or ")", got "]"` {
-		t.Errorf("broken state: %v", err)
+	const mistake = `state:1:10: want a comma or ")", got "]"`
+	if s, err := d.State(); s != nil || err == nil || err.Error() != mistake+" (it was written a moment ago)" {
+		t.Errorf("state that is being written: %v, %v", s, err)
+	}
+	settle(t, dir, "state")
+	last, err := d.State()
+	if last != s || err == nil || err.Error() != mistake+"; the last good version stays in use" {
+		t.Errorf("broken state: %v, %v", last, err)
+	}
+	if _, err := profile.Open(dir).State(); err == nil || err.Error() != mistake {
+		t.Errorf("broken state without a good version: %v", err)
 	}
 	write(t, dir, "vm.configure", "run('true')\n")
 	if text, err := d.Configure("vm"); err != nil || text != "run('true')\n" {

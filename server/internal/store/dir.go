@@ -94,7 +94,7 @@ func (d *Dir) Close() error {
 }
 
 // leftover matches the temporary files of renameio for our documents.
-var leftover = regexp.MustCompile(`^\.(state|journal|.+\.(cmdb|orig|specs|configure|json))[0-9]{6,}$`)
+var leftover = regexp.MustCompile(`^\.(state|journal|.+\.(cmdb|orig|specs|configure|json|broken[0-9]*))[0-9]{6,}$`)
 
 // sweep removes temporary files that a killed process left.
 func sweep(root *os.Root) {
@@ -239,10 +239,8 @@ func (d *Dir) Commit(changes ...Change) error {
 	if err := d.writeJournal(intents); err != nil {
 		return err
 	}
-	for _, in := range intents {
-		if err := d.put(in.Name, in.Text, in.Delete); err != nil {
-			return err
-		}
+	if err := d.putAll(intents); err != nil {
+		return err
 	}
 	return d.removeJournal()
 }
@@ -278,25 +276,43 @@ func (d *Dir) put(name string, text []byte, remove bool) error {
 }
 
 func (d *Dir) replace(root *os.Root, file string, text []byte, mode os.FileMode) error {
-	if err := d.step("write " + file); err != nil {
+	f, err := d.write(root, file, text, mode)
+	if err != nil {
 		return err
+	}
+	defer f.Cleanup()
+	if err := d.rename(file, f); err != nil {
+		return err
+	}
+	return d.sync(root, file)
+}
+
+// write writes the text to a file that has no name of its own yet.
+func (d *Dir) write(root *os.Root, file string, text []byte, mode os.FileMode) (*renameio.PendingFile, error) {
+	if err := d.step("write " + file); err != nil {
+		return nil, err
 	}
 	f, err := renameio.NewPendingFile(file, renameio.WithRoot(root), renameio.WithPermissions(mode), renameio.WithExistingPermissions())
 	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
+		return nil, fmt.Errorf("write %s: %w", file, err)
 	}
-	defer f.Cleanup()
 	keepOwner(root, file, f.File)
 	if _, err := f.Write(text); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
+		_ = f.Cleanup() // the first error is the one to tell
+		return nil, fmt.Errorf("write %s: %w", file, err)
 	}
+	return f, nil
+}
+
+// rename gives the file its name.
+func (d *Dir) rename(file string, f *renameio.PendingFile) error {
 	if err := d.step("rename " + file); err != nil {
 		return err
 	}
 	if err := f.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
-	return d.sync(root, file)
+	return nil
 }
 
 // keepOwner gives the new file to the owner of the old one, so that an
@@ -312,13 +328,20 @@ func keepOwner(root *os.Root, file string, f *os.File) {
 }
 
 func (d *Dir) remove(root *os.Root, file string) error {
+	if err := d.unlink(root, file); err != nil {
+		return err
+	}
+	return d.sync(root, file)
+}
+
+func (d *Dir) unlink(root *os.Root, file string) error {
 	if err := d.step("remove " + file); err != nil {
 		return err
 	}
 	if err := root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", file, err)
 	}
-	return d.sync(root, file)
+	return nil
 }
 
 // sync makes a rename or a removal durable.

@@ -20,7 +20,7 @@ type intent struct {
 // writeJournal is the point of no return: before it nothing has happened,
 // after it the commit will be finished.
 func (d *Dir) writeJournal(intents []intent) error {
-	text, err := json.MarshalIndent(intents, "", " ")
+	text, err := json.Marshal(intents)
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}

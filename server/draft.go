@@ -1,0 +1,77 @@
+package server
+
+import (
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/store"
+)
+
+// draft is what the decisions of one turn make of the documents, before it is
+// written: each decision sees what those before it have changed, and all of
+// them are committed together.
+type draft struct {
+	server  *Server
+	views   map[string]*view // by configuration directory
+	order   []string         // directories
+	records map[string]machine.Record
+	changed []string       // ids
+	remove  string         // id of a record, or ""
+	files   []store.Change // further ones
+}
+
+func newDraft(s *Server) *draft {
+	return &draft{server: s, views: map[string]*view{}, records: map[string]machine.Record{}}
+}
+
+// view is a deployment's configuration directory for one decision.
+func (d *draft) view(of *deployment) *view { return newView(of, d.views[of.ConfigDir]) }
+
+// accept takes on what a decision has made: its records and views.
+func (d *draft) accept(records []machine.Record, views ...*view) {
+	for _, v := range views {
+		if d.views[v.ConfigDir] == nil {
+			d.order = append(d.order, v.ConfigDir)
+		}
+		d.views[v.ConfigDir] = v
+	}
+	for _, r := range records {
+		if _, ok := d.records[r.ID]; !ok {
+			d.changed = append(d.changed, r.ID)
+		}
+		d.records[r.ID] = r
+		d.server.machines.drafted.put(r)
+	}
+}
+
+// add takes on a whole change.
+func (d *draft) add(c change) {
+	d.accept(c.put)
+	d.remove = c.remove
+	d.files = append(d.files, c.files...)
+}
+
+// change is all that the decisions have made.
+func (d *draft) change() (change, error) {
+	c := change{remove: d.remove, files: d.files}
+	for _, id := range d.changed {
+		c.put = append(c.put, d.records[id])
+	}
+	for _, dir := range d.order {
+		files, err := d.views[dir].changes(d.server.documents)
+		if err != nil {
+			return change{}, err
+		}
+		c.files = append(c.files, files...)
+	}
+	return c, nil
+}
+
+// kept is called when the change is on the disk.
+func (d *draft) kept() {
+	for _, dir := range d.order {
+		v := d.views[dir]
+		v.keep()
+		for _, text := range v.edits() {
+			d.server.problem(v.name, "%s", text)
+		}
+	}
+}
