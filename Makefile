@@ -102,6 +102,8 @@ story: rack ## one of them: make story STORY=install
 .PHONY: test-long
 test-long: rack ## long campaigns, and fuzzing for FUZZTIME each
 	EDEPLOY_VM=1 EDEPLOY_LONG=1 go test -count=1 -p 1 -timeout 5h ./integration/...
+	EDEPLOY_LONG=1 EDEPLOY_ORACLE_INPUTS=15000 FILTER_CASES=3000 UPGRADE_CASES=2000 \
+		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/upgrade
 	$(MAKE) fuzz
 
 .PHONY: fuzz

@@ -31,6 +31,7 @@ func (a *Appliance) makeServer(context.Context) error {
 	a.server, err = server.New(server.Config{
 		Deployments: deployments,
 		StateDir:    a.config.StateDir,
+		BootSection: a.config.Boot.Args.Section,
 		Version:     Version,
 		Log:         a.log.With("room", "server"),
 		OnEvent:     show,
