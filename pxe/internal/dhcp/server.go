@@ -135,19 +135,23 @@ func drain(waiting <-chan outgoing) (all []outgoing) {
 	}
 }
 
-// finish sends an answer, logs it and tells who wants to know.
+// finish logs an answer, tells who wants to know, and sends it. The machine goes
+// on the moment it has the answer: telling later would put its next steps
+// before this one.
 func (s *Server) finish(out outgoing) {
 	log := s.Log.With("mac", out.MAC.String(), "kind", out.Client.Kind, "request", out.Request.String())
 	if out.Reply != nil {
 		log = log.With("answer", out.Reply.MessageType().String())
-		err := s.socket.send(out.To, out.MAC, out.peer, out.Reply.ToBytes())
-		if err != nil && !errors.Is(err, net.ErrClosed) {
-			log.Error("DHCP answer not sent", "to", out.To.Addr, "err", err)
-			return
-		}
 	}
 	log.Info("DHCP", "sentence", out.Sentence)
 	if out.Event && s.Notify != nil {
 		s.Notify(out.Answer)
+	}
+	if out.Reply == nil {
+		return
+	}
+	err := s.socket.send(out.To, out.MAC, out.peer, out.Reply.ToBytes())
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		log.Error("DHCP answer not sent", "to", out.To.Addr, "err", err)
 	}
 }
