@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -96,7 +97,13 @@ func runShell(ctx context.Context, shell, tty string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	cmd.Env = append(os.Environ(), "HOME=/root", "TERM="+terminalType(tty), `PS1=edeploy:\w# `)
 	cmd.Dir = "/"
-	if err := cmd.Start(); err != nil {
+	// A signal that we were started to ignore would stay ignored in the shell
+	// and all it runs; one that we handle is the default again after exec(2).
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, syscall.SIGINT, syscall.SIGQUIT)
+	err = cmd.Start()
+	signal.Stop(handled)
+	if err != nil {
 		return fmt.Errorf("start %s on %s: %w", shell, tty, err)
 	}
 	err = cmd.Wait()
