@@ -4,7 +4,6 @@ package figures
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"edeploy/integration/rack"
 	"edeploy/integration/rack/racktest"
+	"edeploy/server/wire"
 )
 
 // TestFigureMemory is edeployd's resident memory while 20 machines fetch a
@@ -26,21 +27,12 @@ func TestFigureMemory(t *testing.T) {
 	}
 	const transfers, bar = 20, 256
 	dir := t.TempDir()
-	daemon := start(t, dir)
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		t.Fatal(err)
-	}
-	push := exec.Command(filepath.Join(out, "bin", "edeployctl"), "--server", "http://127.0.0.1:28081", "push",
-		filepath.Join(out, "install", racktest.Base.Archive()))
-	if text, err := push.CombinedOutput(); err != nil {
-		t.Fatalf("push: %v\n%s", err, text)
-	}
+	daemon := start(t, dir, racktest.Base)
 	done := make(chan error, 1)
-	go func() { done <- fetchAll(t.Context(), transfers, dir) }()
+	go func() { done <- fetchAll(t.Context(), daemon.Rsync, transfers, dir) }()
 	var most int
 	for {
-		most = max(most, resident(t, daemon))
+		most = max(most, resident(t, daemon.PID))
 		select {
 		case err := <-done:
 			if err != nil {
@@ -57,12 +49,12 @@ func TestFigureMemory(t *testing.T) {
 	}
 }
 
-func fetchAll(ctx context.Context, n int, dir string) error {
+func fetchAll(ctx context.Context, server string, n int, dir string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range n {
 		group.Go(func() error {
 			to := filepath.Join(dir, fmt.Sprintf("to%d", i))
-			cmd := exec.CommandContext(ctx, "rsync", "-a", "rsync://127.0.0.1:28731/install/"+racktest.Base.Tree()+"/usr/lib/modules", to)
+			cmd := exec.CommandContext(ctx, "rsync", "-a", "rsync://"+server+"/install/"+racktest.Base.Tree()+"/usr/lib/modules", to)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("rsync: %w\n%s", err, out)
 			}
@@ -72,42 +64,28 @@ func fetchAll(ctx context.Context, n int, dir string) error {
 	return group.Wait()
 }
 
-// start runs edeployd on loopback and waits until it answers; it answers the
-// process id.
-func start(t *testing.T, dir string) int {
+// start runs edeployd with images on loopback until the test ends.
+func start(t *testing.T, dir string, images ...wire.ImageRef) *rack.Daemon {
 	t.Helper()
-	conf := filepath.Join(dir, "edeploy.conf")
-	text := "[SERVER]\nCONFIGDIR=config\n[NETWORK]\nADDRESS=127.0.0.1/8\n[DHCP]\nENABLED=no\n" +
-		"[HTTP]\nPORT=28081\n[RSYNC]\nPORT=28731\n[IMAGES]\nTOP=images\n[STATE]\nDIR=server\n"
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+	out, err := filepath.Abs("../../out")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "config"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config", "state"), []byte("[]\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("../../out/bin/edeployd", "-config", conf)
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
+	d, err := rack.StartDaemon(context.WithoutCancel(t.Context()), out, dir, filepath.Join(dir, "images"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) {
-		res, err := http.Get("http://127.0.0.1:28081/api/v1/version")
-		if err == nil {
-			res.Body.Close()
-			return cmd.Process.Pid
+		if err := d.Stop(); err != nil {
+			t.Error(err)
 		}
-		time.Sleep(50 * time.Millisecond)
+	})
+	for _, ref := range images {
+		if _, err := d.Ctl(t.Context(), "push", filepath.Join(out, "install", ref.Archive())); err != nil {
+			t.Fatal(err)
+		}
 	}
-	t.Fatal("edeployd does not answer within 20 s")
-	return 0
+	return d
 }
 
 var rss = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)

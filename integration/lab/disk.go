@@ -55,6 +55,26 @@ func Flatten(from, to string) error {
 	return nil
 }
 
+// Populate makes a partition of a raw disk an ext4 file system that holds the
+// content of a directory. It keeps what dir's file system keeps, so dir is
+// best made by root; times are cut to the second.
+func Populate(ctx context.Context, disk string, partition int, label, dir string) error {
+	start, size, err := partitionRange(disk, partition)
+	if err != nil {
+		return fmt.Errorf("populate partition %d of %s: %w", partition, disk, err)
+	}
+	if err := runTool(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-m", "1",
+		"-E", fmt.Sprintf("offset=%d,root_owner=0:0", start), "-d", dir, disk, fmt.Sprintf("%dk", size/1024)); err != nil {
+		return fmt.Errorf("populate partition %d of %s: %w", partition, disk, err)
+	}
+	return nil
+}
+
+// Clone copies a raw disk, its holes stay holes.
+func Clone(ctx context.Context, from, to string) error {
+	return runTool(ctx, "cp", "--reflink=auto", "--sparse=always", from, to)
+}
+
 func runTool(ctx context.Context, name string, args ...string) error {
 	tool, err := findTool(name)
 	if err != nil {
@@ -111,24 +131,28 @@ func flattened(disk string) (string, error) {
 	return f.Name(), nil
 }
 
-// partitionStart is the byte where a partition starts; partx reads every kind
-// of table and numbers partitions as the kernel does.
+// partitionStart is the byte where a partition starts; 0 is the whole disk.
 func partitionStart(disk string, partition int) (int64, error) {
 	if partition == 0 {
 		return 0, nil
 	}
+	start, _, err := partitionRange(disk, partition)
+	return start, err
+}
+
+// partitionRange is where a partition starts and how long it is, in bytes;
+// partx reads every kind of table and numbers partitions as the kernel does.
+func partitionRange(disk string, partition int) (start, size int64, err error) {
 	partx, err := findTool("partx")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	out, err := exec.Command(partx, "--show", "--noheadings", "--output", "START",
+	out, err := exec.Command(partx, "--show", "--noheadings", "--output", "START,SECTORS",
 		"--nr", strconv.Itoa(partition), disk).CombinedOutput()
-	text := string(bytes.TrimSpace(out))
-	sector, parse := strconv.ParseInt(text, 10, 64)
-	if err != nil || parse != nil {
-		return 0, fmt.Errorf("find it with partx: %w: %s", fs.ErrNotExist, firstLine(text))
+	if _, parse := fmt.Sscan(string(out), &start, &size); err != nil || parse != nil {
+		return 0, 0, fmt.Errorf("find it with partx: %w: %s", fs.ErrNotExist, firstLine(string(out)))
 	}
-	return sector * 512, nil
+	return start * 512, size * 512, nil
 }
 
 // Close removes the copy of an overlay.

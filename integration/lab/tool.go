@@ -12,6 +12,8 @@ var packages = map[string]string{
 	"qemu-system-x86_64":              "qemu-system-x86",
 	"qemu-img":                        "qemu-utils",
 	"debugfs":                         "e2fsprogs",
+	"mke2fs":                          "e2fsprogs",
+	"cp":                              "coreutils",
 	"partx":                           "util-linux",
 	"/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
 	"/usr/share/OVMF/OVMF_VARS_4M.fd": "ovmf",

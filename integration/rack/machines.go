@@ -18,16 +18,19 @@ import (
 	"edeploy/server/wire"
 )
 
-// Ctl runs edeployctl against the appliance; what it prints goes to the
-// rack's directory and comes back.
+// Ctl runs edeployctl against the appliance; what it prints comes back.
 func (r *Rack) Ctl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(r.out, "bin", "edeployctl"), args...)
-	cmd.Env = append(os.Environ(), "EDEPLOY_SERVER="+r.server)
-	out, err := cmd.CombinedOutput()
+	return ctl(ctx, r.out, r.server, args...)
+}
+
+func ctl(ctx context.Context, out, server string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(out, "bin", "edeployctl"), args...)
+	cmd.Env = append(os.Environ(), "EDEPLOY_SERVER="+server)
+	text, err := cmd.CombinedOutput()
 	if err != nil {
-		return string(out), fmt.Errorf("edeployctl %s: %w\n%s", strings.Join(args, " "), err, out)
+		return string(text), fmt.Errorf("edeployctl %s: %w\n%s", strings.Join(args, " "), err, text)
 	}
-	return string(out), nil
+	return string(text), nil
 }
 
 // Push brings an image that `make role` built to the appliance.
@@ -143,6 +146,11 @@ type Blank struct {
 	MemoryMB int          // 0: 1024
 	SMBIOS   lab.SMBIOS   // zero: made of the name
 	Firmware lab.Firmware // zero: BIOS
+
+	// Copy, when it is not empty, names a copy of the machine's disks that the
+	// machine runs on instead of them: the same machine to everybody else,
+	// and its own disks stay as they are.
+	Copy string
 }
 
 // Power switches a machine on, network first. Its disks are made when they do
@@ -154,15 +162,29 @@ func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
 	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
 		NICs: []lab.NIC{{Hub: r.Hub}}, SMBIOS: b.SMBIOS}
 	for i, size := range b.Disks {
-		path := r.Disk(b.Name, i)
-		if _, err := os.Stat(path); err != nil {
-			if err := lab.BlankDisk(path, size); err != nil {
-				return nil, err
-			}
+		path, err := r.makeDisk(b, i, size)
+		if err != nil {
+			return nil, err
 		}
 		m.Disks = append(m.Disks, lab.Disk{Path: path})
 	}
 	return r.Lab.Start(ctx, m)
+}
+
+// makeDisk makes a machine's disk, or its copy, when it does not exist.
+func (r *Rack) makeDisk(b Blank, i int, size int64) (string, error) {
+	disk := r.Disk(b.Name, i)
+	if b.Copy == "" {
+		if _, err := os.Stat(disk); err == nil {
+			return disk, nil
+		}
+		return disk, lab.BlankDisk(disk, size)
+	}
+	overlay := r.Lab.Path(fmt.Sprintf("%s-%d-%s.qcow2", b.Name, i, b.Copy))
+	if _, err := os.Stat(overlay); err == nil {
+		return overlay, nil
+	}
+	return overlay, lab.Overlay(disk, overlay)
 }
 
 // Disk is the file behind a machine's disk.

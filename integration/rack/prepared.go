@@ -16,7 +16,7 @@ import (
 
 // prepared is the disk of an appliance that holds the given images. It is
 // made once per build and shared by all stories, which start from overlays of
-// it: bringing a tree to the appliance takes longer than most stories.
+// it: bringing a tree to an emulated appliance takes longer than most stories.
 func prepared(ctx context.Context, o Options) (string, error) {
 	dir := filepath.Join(o.Out, "lab")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -31,14 +31,21 @@ func prepared(ctx context.Context, o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	disk := filepath.Join(dir, "prepared-"+key+".qcow2")
+	disk := filepath.Join(dir, "prepared-"+key+".raw")
 	if _, err := os.Stat(disk); err == nil {
 		return disk, nil
 	}
-	if err := removeAll(filepath.Join(dir, "prepared-*.qcow2")); err != nil {
+	if err := removeAll(filepath.Join(dir, "prepared-*")); err != nil {
 		return "", err
 	}
-	return disk, prepare(ctx, o, disk)
+	o.Dir = filepath.Join(dir, "prepare")
+	if err := os.RemoveAll(o.Dir); err != nil {
+		return "", err
+	}
+	if err := prepare(ctx, o, disk); err != nil {
+		return "", fmt.Errorf("prepare an appliance: %w", err)
+	}
+	return disk, os.RemoveAll(o.Dir)
 }
 
 func removeAll(pattern string) error {
@@ -71,16 +78,58 @@ func inputs(o Options) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
 }
 
-// prepare pushes the images to a fresh appliance and switches it off.
-func prepare(ctx context.Context, o Options, disk string) (err error) {
-	images := o.Images
-	o.Images, o.Dir = nil, filepath.Join(o.Out, "lab", "prepare")
-	if err := os.RemoveAll(o.Dir); err != nil {
+// permPartition is where the appliance keeps everything, and permImages where
+// it keeps its trees there.
+const (
+	permPartition = 4
+	permImages    = "edeploy/images"
+)
+
+// prepare makes the disk. Only root can keep trees with files of many owners
+// on this host; for others an appliance does it, which takes minutes.
+func prepare(ctx context.Context, o Options, disk string) error {
+	if os.Getuid() == 0 {
+		return prepareHere(ctx, o, disk)
+	}
+	return prepareThere(ctx, o, disk)
+}
+
+// prepareHere lets an edeployd on this host take the images in, and makes what
+// it wrote the appliance's first /perm.
+func prepareHere(ctx context.Context, o Options, disk string) error {
+	perm := filepath.Join(o.Dir, "perm")
+	if err := os.CopyFS(perm, os.DirFS(filepath.Join(o.Out, "..", "appliance", "perm"))); err != nil {
 		return err
 	}
+	d, err := StartDaemon(ctx, o.Out, o.Dir, filepath.Join(perm, permImages))
+	if err != nil {
+		return err
+	}
+	for _, ref := range o.Images {
+		if _, err := d.Ctl(ctx, "push", filepath.Join(o.Out, "install", ref.Archive())); err != nil {
+			return errors.Join(err, d.Stop())
+		}
+	}
+	if err := d.Stop(); err != nil {
+		return err
+	}
+	scratch := disk + ".new"
+	if err := lab.Clone(ctx, filepath.Join(o.Out, "appliance.img"), scratch); err != nil {
+		return err
+	}
+	if err := lab.Populate(ctx, scratch, permPartition, "perm", perm); err != nil {
+		return err
+	}
+	return os.Rename(scratch, disk)
+}
+
+// prepareThere pushes the images to a fresh appliance and switches it off.
+func prepareThere(ctx context.Context, o Options, disk string) (err error) {
+	images := o.Images
+	o.Images = nil
 	r, err := Start(ctx, o)
 	if err != nil {
-		return fmt.Errorf("prepare an appliance: %w", err)
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -90,24 +139,24 @@ func prepare(ctx context.Context, o Options, disk string) (err error) {
 	}()
 	for _, ref := range images {
 		if err := r.Push(ctx, ref); err != nil {
-			return fmt.Errorf("prepare an appliance: %w", err)
+			return err
 		}
 	}
-	if err := r.shutDown(ctx); err != nil {
-		return fmt.Errorf("prepare an appliance: %w", err)
-	}
-	return os.Rename(r.disk, disk)
-}
-
-// shutDown presses the appliance's power button, so that its file systems are
-// clean.
-func (r *Rack) shutDown(ctx context.Context) error {
-	ctx, cancel := lab.Deadline(ctx, time.Minute)
-	defer cancel()
-	if err := r.Appliance.PowerDown(ctx); err != nil {
+	if err := r.ShutDown(ctx, r.Appliance); err != nil {
 		return err
 	}
-	return r.Appliance.Wait(ctx)
+	return lab.Flatten(r.disk, disk)
+}
+
+// ShutDown presses a machine's power button and waits until it is off, so that
+// its file systems are clean.
+func (r *Rack) ShutDown(ctx context.Context, vm *lab.VM) error {
+	ctx, cancel := lab.Deadline(ctx, time.Minute)
+	defer cancel()
+	if err := vm.PowerDown(ctx); err != nil {
+		return err
+	}
+	return vm.Wait(ctx)
 }
 
 // base is what the disk of a rack's appliance starts from.

@@ -57,6 +57,9 @@ func Start(t *testing.T, images ...wire.ImageRef) *Rack {
 	return &Rack{r, t, key}
 }
 
+// In is the same rack for a part of the test: its errors end that part.
+func (r *Rack) In(t *testing.T) *Rack { return &Rack{r.Rack, t, r.Key} }
+
 // Configure replaces the appliance's profiles.
 func (r *Rack) Configure(files map[string]string) {
 	r.t.Helper()
