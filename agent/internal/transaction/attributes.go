@@ -1,0 +1,208 @@
+package transaction
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"edeploy/images/manifest"
+
+	"golang.org/x/sys/unix"
+)
+
+var formats = map[manifest.Type]uint32{manifest.Dir: unix.S_IFDIR, manifest.File: unix.S_IFREG, manifest.Symlink: unix.S_IFLNK,
+	manifest.Block: unix.S_IFBLK, manifest.Char: unix.S_IFCHR, manifest.Fifo: unix.S_IFIFO, manifest.Socket: unix.S_IFSOCK}
+
+func isDir(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// moment is a time as the kernel has it: seconds since 1970, nanoseconds.
+type moment [2]int64
+
+func momentOf(t time.Time) moment        { return moment{t.Unix(), int64(t.Nanosecond())} }
+func modified(st *unix.Stat_t) moment    { return moment{st.Mtim.Sec, st.Mtim.Nsec} }
+func statusTime(st *unix.Stat_t) moment  { return moment{st.Ctim.Sec, st.Ctim.Nsec} }
+func (m moment) timespec() unix.Timespec { return unix.Timespec{Sec: m[0], Nsec: m[1]} }
+
+// attributes are what can be set on a node in its place.
+type attributes struct {
+	Mode   uint32            `json:"mode"`
+	UID    uint32            `json:"uid"`
+	GID    uint32            `json:"gid"`
+	Time   moment            `json:"time"`
+	Xattrs map[string][]byte `json:"xattrs,omitempty"`
+}
+
+func attributesOf(e *manifest.Entry) *attributes {
+	return &attributes{Mode: e.Mode, UID: e.UID, GID: e.GID, Time: momentOf(e.ModTime), Xattrs: e.Xattrs}
+}
+
+// attributes are those of a path on the disk.
+func (d *disk) attributes(path string) (*attributes, error) {
+	n, err := d.hold(path)
+	if err != nil {
+		return nil, err
+	}
+	defer n.close()
+	st := &n.stat
+	a := &attributes{Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, Time: modified(st)}
+	a.Xattrs, err = n.xattrs()
+	return a, err
+}
+
+// node holds one object of the tree open, whatever its type.
+type node struct {
+	disk *disk
+	path string
+	fd   int
+	stat unix.Stat_t
+}
+
+func (d *disk) hold(path string) (*node, error) {
+	fd, err := d.open(path, unix.O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{disk: d, path: path, fd: fd}
+	if err := unix.Fstat(fd, &n.stat); err != nil {
+		n.close()
+		return nil, d.fail("stat", path, err)
+	}
+	return n, nil
+}
+
+func (n *node) close() { unix.Close(n.fd) }
+
+// proc names the object for system calls that take no descriptor of this kind.
+func (n *node) proc() string { return "/proc/self/fd/" + strconv.Itoa(n.fd) }
+
+// settle gives a path the attributes that it does not have yet. The order
+// matters: a new owner clears setuid bits and file capabilities, an ACL
+// changes the mode, and all of it leaves the modification time alone.
+func (d *disk) settle(path string, want *attributes, withTime bool) error {
+	n, err := d.hold(path)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	owner := n.stat.Uid != want.UID || n.stat.Gid != want.GID
+	if owner {
+		err := n.set("chown", func() error { return unix.Fchownat(n.fd, "", int(want.UID), int(want.GID), unix.AT_EMPTY_PATH) })
+		if err != nil {
+			return err
+		}
+	}
+	rewritten, err := n.settleXattrs(want.Xattrs)
+	if err != nil {
+		return err
+	}
+	if link := n.stat.Mode&unix.S_IFMT == unix.S_IFLNK; !link && (owner || rewritten || n.stat.Mode&0o7777 != want.Mode) {
+		if err := n.set("chmod", func() error { return unix.Chmod(n.proc(), want.Mode) }); err != nil {
+			return err
+		}
+	}
+	if !withTime || modified(&n.stat) == want.Time {
+		return nil
+	}
+	return n.setTime(want.Time)
+}
+
+// settleTime gives a path a modification time.
+func (d *disk) settleTime(path string, want moment) error {
+	n, err := d.hold(path)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if modified(&n.stat) == want {
+		return nil
+	}
+	return n.setTime(want)
+}
+
+func (n *node) set(op string, call func() error) error {
+	if err := n.disk.changing(op, n.path); err != nil {
+		return err
+	}
+	return n.disk.fail(op, n.path, call())
+}
+
+func (n *node) setTime(want moment) error {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, want.timespec()}
+	return n.set("set time of", func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), times, 0) })
+}
+
+// settleXattrs makes the extended attributes right and tells whether it wrote.
+func (n *node) settleXattrs(want map[string][]byte) (wrote bool, err error) {
+	got, err := n.xattrs()
+	if err != nil {
+		return false, err
+	}
+	for name := range got {
+		if _, ok := want[name]; ok || setBySystem(name) {
+			continue
+		}
+		wrote = true
+		if err := n.set("remove attribute "+name+" of", func() error { return unix.Removexattr(n.proc(), name) }); err != nil {
+			return wrote, err
+		}
+	}
+	for name, value := range want {
+		if old, ok := got[name]; ok && bytes.Equal(old, value) {
+			continue
+		}
+		wrote = true
+		if err := n.set("set attribute "+name+" of", func() error { return unix.Setxattr(n.proc(), name, value, 0) }); err != nil {
+			return wrote, err
+		}
+	}
+	return wrote, nil
+}
+
+// xattrs reads those that belong to a tree, in the sense of package manifest.
+func (n *node) xattrs() (map[string][]byte, error) {
+	names, err := grow(func(b []byte) (int, error) { return unix.Listxattr(n.proc(), b) })
+	if errors.Is(err, unix.ENOTSUP) || len(names) == 0 && err == nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, n.disk.fail("list attributes of", n.path, err)
+	}
+	all := map[string][]byte{}
+	for raw := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
+		name := string(raw)
+		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "system.") && !strings.HasPrefix(name, "system.posix_acl_") {
+			continue
+		}
+		value, err := grow(func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
+		if errors.Is(err, unix.ENODATA) {
+			continue
+		}
+		if err != nil {
+			return nil, n.disk.fail("read attribute "+name+" of", n.path, err)
+		}
+		all[name] = value
+	}
+	return all, nil
+}
+
+// setBySystem names attributes that a kernel's policy puts on files by itself.
+func setBySystem(name string) bool {
+	return name == "security.selinux" || name == "security.ima" || name == "security.evm"
+}
+
+// grow calls a system call that fills a buffer, with larger ones while it
+// answers ERANGE.
+func grow(call func([]byte) (int, error)) ([]byte, error) {
+	for size := 256; ; size *= 4 {
+		buffer := make([]byte, size)
+		n, err := call(buffer)
+		if err == nil {
+			return buffer[:n], nil
+		}
+		if !errors.Is(err, unix.ERANGE) || size > 1<<20 {
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package transaction
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"edeploy/images/manifest"
+)
+
+// mount is a mounted file system at or below the root.
+type mount struct {
+	path   string // below the root, "." is the root itself
+	fsType string
+	source string
+}
+
+// pseudo are kernel interfaces and file systems in memory: what lies there is
+// no part of an installed tree and gone after a reboot.
+var pseudo = map[string]bool{"proc": true, "sysfs": true, "devpts": true, "cgroup": true, "cgroup2": true, "securityfs": true,
+	"debugfs": true, "tracefs": true, "bpf": true, "pstore": true, "efivarfs": true, "hugetlbfs": true, "autofs": true,
+	"binfmt_misc": true, "selinuxfs": true, "configfs": true, "fusectl": true, "mqueue": true, "nsfs": true, "rpc_pipefs": true,
+	"devtmpfs": true, "tmpfs": true, "ramfs": true}
+
+// table are the mounts, the root first.
+type table []mount
+
+// mounts reads those of this process (proc_pid_mountinfo(5)).
+func (d *disk) mounts() (table, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	root, err := filepath.EvalSymlinks(d.root)
+	if err == nil {
+		root, err = filepath.Abs(root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseMounts(string(text), root), nil
+}
+
+// parseMounts answers the mounts at and below root. Of several on one path the
+// last counts. The root needs not be a mount point.
+func parseMounts(text, root string) table {
+	found := map[string]mount{}
+	around := mount{path: "."}
+	best := -1
+	for line := range strings.Lines(text) {
+		left, right, ok := strings.Cut(line, " - ")
+		words, end := strings.Fields(left), strings.Fields(right)
+		if !ok || len(words) < 6 || len(end) < 2 {
+			continue
+		}
+		point, err := manifest.Unescape(words[4])
+		source, err2 := manifest.Unescape(end[1])
+		if err != nil || err2 != nil {
+			continue
+		}
+		m := mount{fsType: end[0], source: source}
+		if rel, ok := below(root, point); ok && rel != "." {
+			m.path = rel
+			found[rel] = m
+		} else if _, ok := below(point, root); ok && len(point) >= best {
+			best = len(point)
+			around.fsType, around.source = m.fsType, m.source
+		}
+	}
+	t := table{around}
+	for _, m := range found {
+		t = append(t, m)
+	}
+	slices.SortFunc(t[1:], func(a, b mount) int { return cmp.Compare(a.path, b.path) })
+	return t
+}
+
+// below tells whether path is dir or lies in it, and where.
+func below(dir, path string) (rel string, ok bool) {
+	dir = strings.TrimSuffix(dir, "/")
+	rest, ok := strings.CutPrefix(path, dir)
+	switch {
+	case !ok || rest != "" && rest[0] != '/':
+		return "", false
+	case rest == "" || rest == "/":
+		return ".", true
+	}
+	return rest[1:], true
+}
+
+// of is the index of the mount that a path lies on; a mount point lies on what
+// is mounted there.
+func (t table) of(path string) int {
+	best := 0
+	for i := 1; i < len(t); i++ {
+		m := t[i].path
+		inside := path == m || strings.HasPrefix(path, m+"/")
+		if inside && (best == 0 || len(m) > len(t[best].path)) {
+			best = i
+		}
+	}
+	return best
+}
+
+// pseudo tells whether a path belongs to a kernel interface or to memory.
+func (t table) pseudo(path string) bool {
+	i := t.of(path)
+	return i > 0 && pseudo[t[i].fsType]
+}
+
+// ours tells whether a path is Dir at the top of a file system, or in it.
+func (t table) ours(p string) bool {
+	rel := p
+	if i := t.of(p); i > 0 && p != t[i].path {
+		rel = p[len(t[i].path)+1:]
+	}
+	return rel == Dir || strings.HasPrefix(rel, Dir+"/")
+}
+
+// within is a mount point at or below a path.
+func (t table) within(path string) (string, bool) {
+	for _, m := range t[1:] {
+		if m.path == path || strings.HasPrefix(m.path, path+"/") {
+			return m.path, true
+		}
+	}
+	return "", false
+}
+
+// describe names a file system so that it can be found after a reboot.
+func (d *disk) describe(m mount) fileSystem {
+	fs := fileSystem{FileSystem: FileSystem{Path: manifest.Escape(m.path), Source: m.source, Type: m.fsType}, Mount: name(m.path)}
+	if source, ok := d.fstab(m.path); ok {
+		fs.Source = source
+	} else if uuid, ok := uuidOf(m.source); ok {
+		fs.Source = "UUID=" + uuid
+	}
+	return fs
+}
+
+// fstab is what etc/fstab of the tree says is mounted at a path.
+func (d *disk) fstab(path string) (source string, ok bool) {
+	text, err := d.readFile("etc/fstab", 1<<20)
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0][0] == '#' {
+			continue
+		}
+		point, err := manifest.Unescape(words[1])
+		if rel, below := below("/", point); err == nil && below && rel == path {
+			return words[0], true
+		}
+	}
+	return "", false
+}
+
+func uuidOf(device string) (string, bool) {
+	const dir = "/dev/disk/by-uuid"
+	links, _ := os.ReadDir(dir)
+	for _, l := range links {
+		if target, err := filepath.EvalSymlinks(filepath.Join(dir, l.Name())); err == nil && target == device {
+			return l.Name(), true
+		}
+	}
+	return "", false
+}
+
+// mounted tells that a journal's file systems are there.
+func (d *disk) mounted(j *journal) error {
+	for _, fs := range j.FileSystems {
+		st, err := d.lookup(slots(string(fs.Mount), j.Number))
+		if err != nil {
+			return err
+		}
+		if st == nil {
+			return fmt.Errorf("%s: the upgrade's directory is not there: is %s mounted?", d.name(slots(string(fs.Mount), j.Number)), fs.Source)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,366 @@
+package transaction
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"edeploy/images/manifest"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// fetchers is how many contents are fetched at once.
+const fetchers = 4
+
+// staging makes everything that is to come in the slots.
+type staging struct {
+	disk    *disk
+	j       *journal
+	u       *Upgrade
+	pool    *pool
+	tell    *progress
+	places  map[string]string // path of the tree -> where it is staged
+	tasks   []*task
+	links   []placed
+	dirs    []placed
+	special []placed // symbolic links, devices, ...
+}
+
+// placed is a node with its place in a slot.
+type placed struct {
+	*want
+	at string
+	fs int
+}
+
+// task is one content and all files that get it.
+type task struct {
+	entry *manifest.Entry
+	files []placed
+}
+
+func newStaging(d *disk, j *journal, u *Upgrade, tell *progress) *staging {
+	s := &staging{disk: d, j: j, u: u, tell: tell, places: map[string]string{}}
+	tasks := map[[32]byte]*task{}
+	for i := range j.Units {
+		unit := &j.Units[i]
+		for n := range unit.nodes {
+			w := &unit.nodes[n]
+			p := placed{w, j.staged(unit, w), unit.FS}
+			s.places[w.path] = p.at
+			switch {
+			case w.link != "" || w.leader != "":
+				s.links = append(s.links, p)
+			case w.entry.Type == manifest.Dir:
+				s.dirs = append(s.dirs, p)
+			case w.entry.Type == manifest.File:
+				t := tasks[w.entry.SHA256]
+				if t == nil {
+					t = &task{entry: w.entry}
+					tasks[w.entry.SHA256] = t
+					s.tasks = append(s.tasks, t)
+				}
+				t.files = append(t.files, p)
+				s.tell.total += w.entry.Size
+			default:
+				s.special = append(s.special, p)
+			}
+		}
+	}
+	return s
+}
+
+// run stages. Directories come first and get their attributes last.
+func (s *staging) run(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{s.makeDirs, s.makeSpecial, s.makeFiles, s.makeLinks, s.settleDirs, s.preserve} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	s.tell.end()
+	return nil
+}
+
+func (s *staging) makeDirs(ctx context.Context) error {
+	for _, p := range s.dirs {
+		if err := s.disk.mkdir(p.at, 0o700); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *staging) makeSpecial(ctx context.Context) error {
+	for _, p := range s.special {
+		var err error
+		if e := p.entry; e.Type == manifest.Symlink {
+			err = s.disk.symlink(e.Link, p.at)
+		} else {
+			err = s.disk.mknod(p.at, e)
+		}
+		if err == nil {
+			err = s.disk.settle(p.at, attributesOf(p.entry), true)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *staging) makeFiles(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(fetchers)
+	for _, t := range s.tasks {
+		g.Go(func() error { return s.make(ctx, t) })
+	}
+	return g.Wait()
+}
+
+// make stages all files of one content: the first from wherever it is to be
+// had, the others from the first.
+func (s *staging) make(ctx context.Context, t *task) error {
+	for i, p := range t.files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		if i == 0 {
+			err = s.obtain(ctx, p)
+		} else {
+			err = s.copyFrom(ctx, p, t.files[0].at)
+		}
+		if err == nil {
+			err = s.disk.settle(p.at, attributesOf(p.entry), true)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// obtain stages a file's content. What an earlier attempt staged is moved,
+// what the disk has is copied, the rest comes from the source.
+func (s *staging) obtain(ctx context.Context, p placed) error {
+	e := p.entry
+	if e.Size == 0 || p.own {
+		_, err := s.fill(ctx, p, bytes.NewReader(p.content))
+		return err
+	}
+	if at, ok := s.pool.claim(e.SHA256, p.fs); ok {
+		s.tell.add(e.Size)
+		return s.disk.rename(at, p.at, 0)
+	}
+	for _, at := range s.pool.local[e.SHA256] {
+		if err := s.copyFrom(ctx, p, at); err == nil || ctx.Err() != nil || s.disk.isFull(err) {
+			return err
+		}
+		if err := s.disk.removeAll(p.at); err != nil {
+			return err
+		}
+	}
+	if s.u.Source == nil {
+		return fmt.Errorf("fetch %s: no source is given", manifest.Escape(e.Path))
+	}
+	content, err := s.u.Source.Open(ctx, e)
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", manifest.Escape(e.Path), err)
+	}
+	defer content.Close()
+	n, err := s.fill(ctx, p, content)
+	s.tell.count(&s.tell.fetched, n, err)
+	return err
+}
+
+// copyFrom stages a file with the content of another path.
+func (s *staging) copyFrom(ctx context.Context, p placed, at string) error {
+	from, err := s.disk.read(at)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	n, err := s.fill(ctx, p, from)
+	s.tell.count(&s.tell.copied, n, err)
+	return err
+}
+
+func (s *staging) makeLinks(ctx context.Context) error {
+	for _, p := range s.links {
+		from := p.link
+		if from == "" {
+			from = s.places[p.leader]
+		} else if err := s.same(from); err != nil {
+			return err
+		}
+		if err := s.disk.link(from, p.at); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// same tells that a file of the tree which gets another name is what the plan saw.
+func (s *staging) same(path string) error {
+	st, err := s.disk.stat(path)
+	if err != nil {
+		return err
+	}
+	e, _ := s.u.Disk.Lookup(path)
+	if what := deviation(e, st, true); what != "" {
+		return s.disk.changed(path, what)
+	}
+	return nil
+}
+
+func (s *staging) settleDirs(ctx context.Context) error {
+	for _, p := range slices.Backward(s.dirs) {
+		if err := s.disk.settle(p.at, attributesOf(p.entry), true); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// preserve copies the files that scripts rewrite.
+func (s *staging) preserve(ctx context.Context) error {
+	for _, p := range s.j.Preserved {
+		if p.Old == nil {
+			continue
+		}
+		if err := s.preserveOne(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *staging) preserveOne(ctx context.Context, p preserved) error {
+	a, err := s.disk.attributes(string(p.Path))
+	if err != nil {
+		return err
+	}
+	from, err := s.disk.read(string(p.Path))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	f, err := s.disk.create(s.j.slotOf(p))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := s.disk.copy(ctx, f, from, func(int) {}); err != nil {
+		return err
+	}
+	return s.disk.settle(s.j.slotOf(p), a, true)
+}
+
+func (j *journal) slotOf(p preserved) string {
+	return path.Join(slots(string(j.FileSystems[p.FS].Mount), j.Number), strconv.Itoa(p.Slot))
+}
+
+// fill makes a staged file and proves that its content is the target's.
+func (s *staging) fill(ctx context.Context, p placed, content io.Reader) (n int64, err error) {
+	f, err := s.disk.create(p.at)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	limited := io.LimitReader(content, p.entry.Size+1)
+	defer func() {
+		if err != nil {
+			s.tell.add(-n)
+		}
+	}()
+	sum, err := s.disk.copy(ctx, f, limited, func(written int) {
+		n += int64(written)
+		s.tell.add(int64(written))
+	})
+	switch {
+	case err != nil:
+		return n, fmt.Errorf("fetch %s: %w", manifest.Escape(p.entry.Path), err)
+	case n != p.entry.Size:
+		return n, fmt.Errorf("fetch %s: %d bytes came, the manifest says %d", manifest.Escape(p.entry.Path), n, p.entry.Size)
+	case sum != p.entry.SHA256:
+		return n, fmt.Errorf("fetch %s: the content's SHA-256 is %x, the manifest says %x", manifest.Escape(p.entry.Path), sum, p.entry.SHA256)
+	}
+	return n, nil
+}
+
+// makeSlots makes the transaction's directory on every file system; in the
+// root's lies first of all where the others are.
+func (d *disk) makeSlots(j *journal) error {
+	for i := range j.FileSystems {
+		fs := &j.FileSystems[i]
+		if err := d.makeTop(string(fs.Mount)); err != nil {
+			return err
+		}
+		dir := slots(string(fs.Mount), j.Number)
+		if err := d.mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if i == 0 {
+			err := d.writeJournal(&journal{Number: j.Number, From: j.From, To: j.To, Began: j.Began, FileSystems: j.FileSystems})
+			if err != nil {
+				return err
+			}
+		}
+		var err error
+		if fs.Exchange, err = d.canExchange(fs, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeTop makes Dir at the top of a file system and leaves the top's time. A
+// power cut between the two, once in the life of a file system, costs that time.
+func (d *disk) makeTop(mount string) error {
+	top := filepath.Join(mount, Dir)
+	st, err := d.lookup(top)
+	switch {
+	case err != nil:
+		return err
+	case st != nil && isDir(st):
+		return nil
+	case st != nil:
+		return fmt.Errorf("%s: it is in the way of the upgrade's directory", d.name(top))
+	}
+	if st, err = d.stat(mount); err != nil {
+		return err
+	}
+	if err := d.mkdir(top, 0o700); err != nil {
+		return err
+	}
+	return d.settleTime(mount, modified(st))
+}
+
+// fickle are file systems whose inode numbers may be others after a mount.
+var fickle = map[string]bool{"vfat": true, "msdos": true, "exfat": true, "overlay": true, "ntfs3": true, "9p": true}
+
+// canExchange tries it out.
+func (d *disk) canExchange(fs *fileSystem, dir string) (bool, error) {
+	if fickle[fs.Type] || d.test.noExchange {
+		return false, nil
+	}
+	a, b := dir+"/a", dir+"/b"
+	for _, p := range []string{a, b} {
+		if err := d.mkdir(p, 0o700); err != nil {
+			return false, err
+		}
+	}
+	able := d.exchange(a, b) == nil
+	for _, p := range []string{a, b} {
+		if err := d.removeAll(p); err != nil {
+			return false, err
+		}
+	}
+	return able, nil
+}
