@@ -1,0 +1,3 @@
+package bootguard
+
+var Custom = custom
