@@ -9,6 +9,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // serveHTTP cleans the path itself: clients of the original protocol write
@@ -57,8 +59,89 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, root *os.Root
 	defer f.Close()
 	// No guessing by content or name: clients want the bytes.
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("ETag", fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()))
+	etag := fmt.Sprintf("%x-%x", info.ModTime().UnixNano(), info.Size())
+	if info.Size() >= minCompressed && path.Ext(name) != ".edeploy" {
+		w.Header().Set("Vary", "Accept-Encoding")
+		if acceptsZstd(r) && s.serveCompressed(w, r, etag, f) {
+			return
+		}
+	}
+	w.Header().Set("ETag", `"`+etag+`"`)
 	http.ServeContent(w, r, "", info.ModTime(), f)
+}
+
+// minCompressed is the size of files that are sent as they are.
+const minCompressed = 512
+
+// acceptsZstd tells whether a client can take a file compressed: it names zstd
+// and wants the whole file (RFC 9110 section 12.5.3, RFC 8878 section 7.2).
+func acceptsZstd(r *http.Request) bool {
+	if r.Header.Get("Range") != "" {
+		return false
+	}
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, parameters, _ := strings.Cut(coding, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "zstd") {
+			weight, given := strings.CutPrefix(strings.ReplaceAll(parameters, " ", ""), "q=")
+			return !given || strings.Trim(weight, "0.") != ""
+		}
+	}
+	return false
+}
+
+// maxEncoders bounds the files that are compressed at once: each takes 3 MB.
+// More are sent as they are.
+const maxEncoders = 8
+
+var encoders = make(chan *zstd.Encoder, maxEncoders)
+
+func init() {
+	for range maxEncoders {
+		encoders <- nil // made when it is needed
+	}
+}
+
+// encoder answers one that writes to w, or none when all are in use.
+func encoder(w io.Writer) (*zstd.Encoder, error) {
+	select {
+	case z := <-encoders:
+		if z != nil {
+			z.Reset(w)
+			return z, nil
+		}
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	default:
+		return nil, nil
+	}
+}
+
+// serveCompressed answers a file as it is compressed: files of a tree shrink to
+// a quarter, and so does its manifest. Without "-zstd" the tag is that of the
+// file as it is, which a client may name to go on after an interruption. It
+// answers false, having sent nothing, when the file has to be sent as it is.
+func (s *Server) serveCompressed(w http.ResponseWriter, r *http.Request, etag string, f io.Reader) bool {
+	z, err := encoder(w)
+	if z == nil {
+		if err != nil {
+			s.log.Warn("compress", "path", r.URL.Path, "err", err)
+		}
+		return false
+	}
+	defer func() {
+		z.Reset(nil)
+		encoders <- z
+	}()
+	w.Header().Set("ETag", `"`+etag+`-zstd"`)
+	w.Header().Set("Content-Encoding", "zstd")
+	if r.Method == http.MethodHead {
+		return true
+	}
+	_, err = io.Copy(z, f)
+	if err = errors.Join(err, z.Close()); err != nil {
+		s.log.Info("serve file", "path", r.URL.Path, "err", err)
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
+	}
+	return true
 }
 
 func serveFileError(w http.ResponseWriter, r *http.Request, s *Server, err error) {

@@ -1,0 +1,47 @@
+package content
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"edeploy/server/wire"
+)
+
+// Image is what the server says of one version of a role.
+type Image struct {
+	wire.ImageRef
+	Complete  bool      `json:"complete"`  // tree and manifest are there
+	Entries   int       `json:"entries"`   // of the tree
+	Bytes     int64     `json:"bytes"`     // of the tree's files
+	Published time.Time `json:"published"` // when the manifest came
+}
+
+// maxListBytes bounds the list of images: some 200 bytes for each.
+const maxListBytes = 16 << 20
+
+// Images lists what the server has. It is asked once: this is for people to
+// look at.
+func (s *Server) Images(ctx context.Context) ([]Image, error) {
+	u := s.base
+	u.Path = "/api/v1/images"
+	ctx, cancel := context.WithTimeout(ctx, s.config.Silence)
+	defer cancel()
+	req := (&http.Request{Method: http.MethodGet, URL: &u, Header: http.Header{"User-Agent": {"edeploy"}}}).WithContext(ctx)
+	answer, err := s.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", &u, short(err))
+	}
+	defer answer.Body.Close()
+	if err := judge(answer); err != nil {
+		return nil, named(&u, err)
+	}
+	var found []Image
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxListBytes)).Decode(&found); err != nil {
+		return nil, named(&u, err)
+	}
+	return found, nil
+}
