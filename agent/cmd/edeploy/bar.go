@@ -18,6 +18,7 @@ type bar struct {
 	now   func() time.Time
 	start time.Time
 	shown bool
+	unit  unit // zero: megabytes
 }
 
 // show draws the bar; manifest.Options.Progress calls it.
@@ -33,8 +34,12 @@ func (b *bar) show(done, total int64) {
 	if done > 0 {
 		left = time.Duration(float64(elapsed) * float64(total-done) / float64(done)).Round(time.Second)
 	}
-	fmt.Fprintf(b.out, "\r%s [%s%s] %3d%%  %d of %d MB, %v left \x1b[K", b.title, strings.Repeat("#", full), strings.Repeat(".", width-full),
-		100*done/total, done/1e6, total/1e6, left)
+	if b.unit.name == "" {
+		b.unit = megabytes
+	}
+	scale := int64(b.unit.factor)
+	fmt.Fprintf(b.out, "\r%s [%s%s] %3d%%  %d of %d %s, %v left \x1b[K", b.title, strings.Repeat("#", full), strings.Repeat(".", width-full),
+		100*done/total, done/scale, total/scale, b.unit.name, left)
 }
 
 // clear wipes the bar away.

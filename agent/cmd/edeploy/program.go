@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"edeploy/agent/internal/installed"
 	"edeploy/server/wire"
@@ -17,6 +19,10 @@ type program struct {
 	args           []string
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one, progress is shown there
+
+	patience time.Duration // with a server that does not answer; 0: 5 min
+	release  string        // of the running kernel; "": ask it
+	cmdline  string        // file with the kernel's parameters; "": /proc/cmdline
 }
 
 // Exit statuses.
@@ -26,8 +32,11 @@ const (
 	exitCannotLook = 2
 )
 
-// errDifferent ends verify when it has printed what differs.
-var errDifferent = errors.New("differences found")
+// Errors of commands that have said all themselves.
+var (
+	errDifferent        = errors.New("differences found")
+	errInterruptedShown = errors.New("an upgrade was interrupted")
+)
 
 // run answers the exit status.
 func (p program) run(ctx context.Context) int {
@@ -41,12 +50,25 @@ func (p program) run(ctx context.Context) int {
 		return 0
 	case errors.Is(err, errDifferent):
 		return exitDifferent
+	case err == errInterruptedShown:
+		return exitFailed
+	case err == errRebootNeeded:
+		return wire.RebootExitCode
 	}
 	if ran != root {
 		err = fmt.Errorf("%s: %w", ran.Name(), err)
 	}
-	fmt.Fprintf(p.stderr, "edeploy: %v\n", err)
-	if ran.Name() == verifyName {
+	fmt.Fprintf(p.stderr, "edeploy: %s\n", strings.ReplaceAll(err.Error(), "\n", "; ")) // joined errors
+	return exitStatus(ran.Name(), err)
+}
+
+// exitStatus is that of a command that failed.
+func exitStatus(command string, err error) int {
+	var blind errCannotLook
+	switch {
+	case errors.Is(err, errRebootNeeded):
+		return wire.RebootExitCode
+	case command == verifyName, command == upgradeName && errors.As(err, &blind):
 		return exitCannotLook
 	}
 	return exitFailed
@@ -58,8 +80,16 @@ func (p program) command() *cobra.Command {
 		Use:   "edeploy",
 		Short: "What this machine was installed as, whether it still is, and what it can become",
 		Long: `edeploy tells what this machine was installed as by eDeploy, compares its disk
-with the manifest of that role and version, and tells what an upgrade would
-change.`,
+with the manifest of that role and version, and upgrades it to another version
+of its role, or back.
+
+    edeploy list                     which versions are there?
+    edeploy test-upgrade D12-F.1.0.1 what would change?
+    edeploy upgrade D12-F.1.0.1      do it
+    edeploy verify                   is the disk as it should be?
+    edeploy rollback                 back to the version before
+
+Shells complete commands and versions after: source <(edeploy completion bash)`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(c *cobra.Command, args []string) error {
@@ -82,6 +112,10 @@ change.`,
 		p.verifyCommand(&machine),
 		p.listCommand(&machine),
 		p.testUpgradeCommand(&machine),
+		p.upgradeCommand(&machine),
+		p.rollbackCommand(&machine),
+		p.recoverCommand(&machine),
+		p.statusCommand(&machine),
 	)
 	return root
 }

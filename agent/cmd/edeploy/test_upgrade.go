@@ -7,9 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
-	"edeploy/agent/internal/filter"
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/upgrade"
 	"edeploy/server/wire"
@@ -29,7 +27,9 @@ in rsync's pattern language, and the upgrade touches what
     rsync -a --ignore-existing --include-from=add_only
 
 would touch; files are compared by content (SHA-256), hard links and extended
-attributes too. /var/lib/edeploy is never touched.
+attributes too. Never touched is what the installation itself wrote
+(` + wire.LocalPath + `), and what edeploy keeps: /var/lib/edeploy,
+/var/log/edeploy, /.edeploy.
 
 Each line is one path, as rsync --itemize-changes prints it, then the
 differences in words, disk -> new version:
@@ -45,9 +45,6 @@ differences in words, disk -> new version:
 Exit status: 0 the upgrade is possible, 1 it is not: no such upgrade, or
 something excluded is in its way.`
 
-// ownState is never touched by an upgrade: it says what the machine is.
-const ownState = "/var/lib/edeploy/***"
-
 func (p program) testUpgradeCommand(machine *installed.Machine) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
@@ -55,6 +52,8 @@ func (p program) testUpgradeCommand(machine *installed.Machine) *cobra.Command {
 		Short: "Tell what an upgrade would change",
 		Long:  testUpgradeHelp,
 		Args:  cobra.ExactArgs(1),
+
+		ValidArgsFunction: completeVersions(machine),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.testUpgrade(c.Context(), *machine, args[0], asJSON)
 		},
@@ -64,57 +63,24 @@ func (p program) testUpgradeCommand(machine *installed.Machine) *cobra.Command {
 }
 
 func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to string, asJSON bool) error {
-	conf, err := machine.Conf()
+	dir, err := os.MkdirTemp("", "edeploy-metadata-")
 	if err != nil {
 		return err
 	}
-	rules, err := fetchRules(ctx, conf, to)
+	defer os.RemoveAll(dir)
+	r, err := p.prepare(ctx, machine, to, dir)
 	if err != nil {
 		return err
 	}
-	next := conf
-	next.Image.Version = to
-	target, err := installed.Fetch(ctx, next)
-	if err != nil {
-		return err
-	}
-	bar := bar{out: p.stderr, title: "compare", on: p.terminal, now: time.Now, start: time.Now()}
-	disk, err := upgrade.Scan(ctx, machine.Root, target, rules.Exclude, bar.show)
-	bar.clear()
-	if err != nil {
-		return err
-	}
-	plan, err := upgrade.New(target, disk, rules.Exclude, rules.AddOnly)
-	if err != nil {
-		return err
-	}
+	defer r.server.Close()
 	write := writePlan
 	if asJSON {
 		write = writePlanJSON
 	}
-	if err := write(p.stdout, conf.Image, to, plan); err != nil {
+	if err := write(p.stdout, r.conf.Image, to, r.plan); err != nil {
 		return err
 	}
-	if n := len(plan.Conflicts); n > 0 {
-		return fmt.Errorf("%s to %s is not possible: something excluded is in the way of %d paths, the first: %v", conf.Image, to, n, plan.Conflicts[0])
-	}
-	return nil
-}
-
-// fetchRules gets the metadata; they protect the machine's own state too.
-func fetchRules(ctx context.Context, conf wire.Installed, to string) (installed.Metadata, error) {
-	dir, err := os.MkdirTemp("", "edeploy-metadata-")
-	if err != nil {
-		return installed.Metadata{}, err
-	}
-	defer os.RemoveAll(dir)
-	rules, err := installed.FetchMetadata(ctx, conf, to, dir)
-	if err != nil {
-		return rules, err
-	}
-	own, err := filter.Parse(ownState, filter.Exclude)
-	rules.Exclude, rules.AddOnly = own.Then(rules.Exclude), own.Then(rules.AddOnly)
-	return rules, err
+	return r.possible()
 }
 
 // operationReport is one path in the JSON report.
@@ -151,11 +117,16 @@ func writePlan(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) erro
 	for _, c := range p.Conflicts {
 		fmt.Fprintln(&b, "conflict:", c)
 	}
-	t := p.Totals()
-	fmt.Fprintf(&b, "%s -> %s: %d new, %d replaced, %d attributes only, %d deleted; %d files, %.1f MB to fetch\n",
-		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)
+	fmt.Fprintln(&b, totals(from, to, p))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// totals is a plan in one line.
+func totals(from wire.ImageRef, to string, p *upgrade.Plan) string {
+	t := p.Totals()
+	return fmt.Sprintf("%s -> %s: %d new, %d replaced, %d attributes only, %d deleted; %d files, %.1f MB to fetch",
+		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)
 }
 
 func writePlanJSON(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) error {

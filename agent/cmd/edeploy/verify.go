@@ -33,8 +33,9 @@ Each line is one path: what rsync would do to make it right again, as rsync
     c content  s size  t time  p mode  o owner  g group  a ACL  x attribute
 
 Not compared, but for --all: what the installation itself wrote
-(` + wire.LocalPath + `, one path a line), and what every running system
-changes:
+(` + wire.LocalPath + `, one path a line), what the last upgrade left alone
+(exclude in /var/lib/edeploy/VERSION/), what edeploy keeps (/.edeploy,
+/boot/edeploy), and what every running system changes:
 
 %s
 A directory's time is not compared when one of these lies in it.
@@ -90,17 +91,14 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 	if err != nil {
 		return err
 	}
-	var rules installed.Rules
-	if !o.all {
-		local, err := machine.LocalRules()
-		if err != nil {
-			return err
-		}
-		rules = append(slices.Clone(installed.Volatile), local...)
+	allowed, err := allowedDifferences(machine, conf, o.all)
+	if err != nil {
+		return err
 	}
 	start := time.Now()
 	bar := bar{out: p.stderr, title: "verify", on: p.terminal, now: time.Now, start: start}
-	found, err := machine.Compare(ctx, want, installed.Options{Rules: rules, Progress: bar.show})
+	allowed.Progress = bar.show
+	found, err := machine.Compare(ctx, want, allowed)
 	bar.clear()
 	if err != nil && found.Differences == nil {
 		return err
@@ -118,6 +116,25 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 		return errDifferent
 	}
 	return nil
+}
+
+// allowedDifferences are the rules of what may differ.
+func allowedDifferences(machine installed.Machine, conf wire.Installed, all bool) (installed.Options, error) {
+	var o installed.Options
+	if all {
+		return o, nil
+	}
+	reserved, err := machine.ReservedRules()
+	if err != nil {
+		return o, err
+	}
+	local, err := machine.LocalRules()
+	if err != nil {
+		return o, err
+	}
+	o.Rules = slices.Concat(installed.Volatile, local, reserved)
+	o.Exclude, err = machine.Excluded(conf.Image)
+	return o, err
 }
 
 func wantedManifest(ctx context.Context, machine installed.Machine, conf wire.Installed, o verifyOptions) (*manifest.Manifest, error) {

@@ -4,7 +4,6 @@
 package installed
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,6 +66,15 @@ func ReadManifest(path string) (*manifest.Manifest, error) {
 // the tree (wire.LocalPath): one path a line, a directory with all below it
 // when it ends with a slash, "#" starts a comment. No list is an empty list.
 func (m Machine) LocalRules() (Rules, error) {
+	names, err := m.localNames()
+	var rules Rules
+	for _, name := range names {
+		rules = append(rules, literal(name))
+	}
+	return rules, err
+}
+
+func (m Machine) localNames() ([]string, error) {
 	text, err := os.ReadFile(m.path(wire.LocalPath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -74,40 +82,12 @@ func (m Machine) LocalRules() (Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rules Rules
+	var names []string
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\r\n")
 		if name := strings.Trim(line, "/"); name != "" && !strings.HasPrefix(line, "#") {
-			rules = append(rules, literal(name))
+			names = append(names, name)
 		}
 	}
-	return rules, nil
-}
-
-// Options of Compare.
-type Options struct {
-	Rules    Rules                   // paths that may differ
-	Progress func(done, total int64) // as in manifest.Options
-}
-
-// Comparison is the outcome of Compare.
-type Comparison struct {
-	Entries     int   // of the manifest
-	Bytes       int64 // of the files among them
-	Differences []manifest.Difference
-}
-
-// Compare compares the whole disk with the manifest, across mounted file
-// systems. An error means that something could not be looked at; the
-// comparison says what was found nevertheless.
-func (m Machine) Compare(ctx context.Context, want *manifest.Manifest, o Options) (Comparison, error) {
-	diffs, err := want.Verify(ctx, m.Root, manifest.Options{
-		Exclude: o.Rules.Match, Extras: true, SplitLinks: true, Progress: o.Progress})
-	c := Comparison{Entries: len(want.Entries), Bytes: want.TotalBytes()}
-	for _, d := range diffs {
-		if !o.Rules.explains(d) {
-			c.Differences = append(c.Differences, d)
-		}
-	}
-	return c, err
+	return names, nil
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"edeploy/agent/internal/filter"
 	"edeploy/server/wire"
@@ -20,27 +23,46 @@ const maxMetadataBytes = 32 << 20
 // metadataModule is the rsync module of upgrade metadata (reference section 9.7).
 const metadataModule = "metadata"
 
+// excludeName is the file that names what an upgrade leaves alone.
+const excludeName = "exclude"
+
 // Metadata are the rules of one upgrade.
 type Metadata struct {
 	Exclude, AddOnly filter.List
 }
 
+// ErrNoUpgrade is wrapped when the server has no metadata for the way from one
+// version to another.
+var ErrNoUpgrade = errors.New("no such upgrade is published")
+
 // FetchMetadata gets FROM/ROLE/TO of the module metadata into dir, which is
-// empty, and reads its rules. Scripts keep their permissions; links are not
-// taken.
-func FetchMetadata(ctx context.Context, conf wire.Installed, to, dir string) (Metadata, error) {
+// empty. Scripts keep their permissions; links are not taken.
+func FetchMetadata(ctx context.Context, conf wire.Installed, to, dir string) error {
 	if _, err := wire.NewImageRef(conf.Image.Role, to); err != nil {
-		return Metadata{}, err
-	}
-	var found Metadata
-	err := fetchMetadata(ctx, conf, wire.UpgradePath(conf.Image, to), dir, func() (err error) {
-		if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
-			return errors.Join(err, fmt.Errorf("no upgrade of %s to %s is published", conf.Image, to))
-		}
-		found, err = ReadMetadata(dir)
 		return err
+	}
+	err := fetchMetadata(ctx, conf, wire.UpgradePath(conf.Image, to), dir, func() error {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
+			return errors.Join(err, ErrNoUpgrade)
+		}
+		return nil
 	})
-	return found, err
+	var unreachable net.Error
+	if err == nil || errors.As(err, &unreachable) {
+		return err
+	}
+	// Servers say in their own words, or not at all, that a directory is not there.
+	if versions, listErr := Upgrades(ctx, conf); listErr == nil && !slices.Contains(versions, to) {
+		return fmt.Errorf("%w: the server has metadata of %s for %s", ErrNoUpgrade, conf.Image, listed(versions))
+	}
+	return err
+}
+
+func listed(versions []string) string {
+	if len(versions) == 0 {
+		return "none"
+	}
+	return strings.Join(versions, ", ")
 }
 
 // Upgrades are the versions that the machine can be upgraded to, sorted by name.
@@ -75,7 +97,7 @@ func fetchMetadata(ctx context.Context, conf wire.Installed, name, dir string, a
 func ReadMetadata(dir string) (Metadata, error) {
 	var m Metadata
 	var err error
-	if m.Exclude, err = readRules(dir, "exclude", filter.Exclude); err != nil {
+	if m.Exclude, err = readRules(dir, excludeName, filter.Exclude); err != nil {
 		return m, err
 	}
 	if m.AddOnly, err = readRules(dir, "add_only", filter.Include); err != nil {

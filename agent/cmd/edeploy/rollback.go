@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/transaction"
+
+	"github.com/spf13/cobra"
+)
+
+const rollbackHelp = `Bring the version before the last upgrade back, byte for byte, from what the
+upgrade replaced and kept in /.edeploy. What was excluded from the upgrade, such
+as a database, stays as it is now. No script runs.
+
+There is one step back: the next upgrade gives up what the last one kept.
+
+Exit status: 0 done; 100 done, and a reboot is needed: the kernel that runs
+belongs to the other version; 1 there is nothing to go back to, or it failed.`
+
+func (p program) rollbackCommand(machine *installed.Machine) *cobra.Command {
+	var noGuard bool
+	c := &cobra.Command{
+		Use:   "rollback",
+		Short: "Bring the version before the last upgrade back",
+		Long:  rollbackHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return p.rollback(c.Context(), *machine, noGuard) },
+	}
+	c.Flags().BoolVar(&noGuard, "no-guard", false, noGuardHelp)
+	return c
+}
+
+func (p program) rollback(ctx context.Context, machine installed.Machine, noGuard bool) error {
+	conf, err := machine.Conf()
+	if err != nil {
+		return err
+	}
+	work := p.transaction(machine, noGuard)
+	steps := &steps{out: p.stdout, bar: bar{out: p.stderr, on: p.terminal, now: time.Now}}
+	work.Progress = steps.show
+	result, err := work.Rollback(ctx)
+	steps.end(err == nil)
+	if errors.Is(err, transaction.ErrUnfinished) {
+		return fmt.Errorf("%w with edeploy recover", errInterrupted)
+	}
+	if err != nil {
+		return p.afterwards(machine, work, conf.Image, err)
+	}
+	fmt.Fprintf(p.stdout, "Rolled back from %s to %s in %s: %d new, %d replaced, %d attributes only, %d deleted\n",
+		result.From.Version, result.To.Version, seconds(result.Total), result.Created, result.Replaced, result.Changed, result.Deleted)
+	return p.now(machine)
+}
+
+// now says what the machine is, and whether the running kernel is its own.
+func (p program) now(machine installed.Machine) error {
+	conf, err := machine.Conf()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "This machine is %s.\n", conf.Image)
+	if release, foreign := p.foreignKernel(machine); foreign {
+		fmt.Fprintf(p.stdout, "The running kernel %s belongs to another version: reboot.\n", release)
+		return errRebootNeeded
+	}
+	return nil
+}

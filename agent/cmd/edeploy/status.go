@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/transaction"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+const statusHelp = `Say what this machine is, whether an upgrade runs or was interrupted, and where
+a rollback would lead to. Nothing is changed.
+
+Exit status: 0 all is well or an upgrade runs; 1 an upgrade was interrupted, or
+it could not be found out.`
+
+func (p program) statusCommand(machine *installed.Machine) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Say what this machine is and whether an upgrade is under way",
+		Long:  statusHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return p.status(*machine, asJSON) },
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+// condition is what status prints.
+type condition struct {
+	Image       wire.ImageRef            `json:"image"`
+	Phase       transaction.Phase        `json:"phase"`
+	Interrupted bool                     `json:"interrupted"`
+	Running     int                      `json:"running,omitempty"` // pid
+	From        *wire.ImageRef           `json:"from,omitempty"`
+	To          *wire.ImageRef           `json:"to,omitempty"`
+	Began       time.Time                `json:"began,omitzero"`
+	Committed   time.Time                `json:"committed,omitzero"`
+	StagedBytes int64                    `json:"staged_bytes"`
+	KeptBytes   int64                    `json:"kept_bytes"`
+	Rollback    *wire.ImageRef           `json:"rollback,omitempty"`
+	FileSystems []transaction.FileSystem `json:"file_systems,omitempty"`
+}
+
+func (p program) status(machine installed.Machine, asJSON bool) error {
+	conf, err := machine.Conf()
+	if err != nil {
+		return err
+	}
+	found, err := transaction.Machine{Root: machine.Root}.Status()
+	if err != nil {
+		return err
+	}
+	c := condition{Image: conf.Image, Phase: found.Phase, Running: found.Running, Began: found.Began, Committed: found.Committed,
+		StagedBytes: found.StagedBytes, KeptBytes: found.KeptBytes, Rollback: found.Rollback, FileSystems: found.FileSystems}
+	c.Interrupted = found.Phase.Interrupted() && found.Running == 0
+	if found.To.Version != "" {
+		c.From, c.To = &found.From, &found.To
+	}
+	write := c.text
+	if asJSON {
+		write = c.json
+	}
+	if err := write(p.stdout); err != nil {
+		return err
+	}
+	if c.Interrupted {
+		return errInterruptedShown
+	}
+	return nil
+}
+
+func (c condition) json(w io.Writer) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(c)
+}
+
+func (c condition) text(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "This machine is %s.\n", c.Image)
+	way := "An upgrade"
+	if c.To != nil {
+		way = fmt.Sprintf("The upgrade from %s to %s, begun %s,", c.From.Version, c.To.Version, moment(c.Began))
+	}
+	switch {
+	case c.Running != 0:
+		fmt.Fprintf(&b, "%s is running: phase %s, process %d.\n", way, c.Phase, c.Running)
+	case c.Interrupted && (c.Phase == transaction.PhaseStaging || c.Phase == transaction.PhaseStaged):
+		fmt.Fprintf(&b, "%s was interrupted before it changed anything: the same upgrade goes on from there, edeploy recover removes it (%.1f MB).\n", way, float64(c.StagedBytes)/1e6)
+	case c.Interrupted:
+		fmt.Fprintf(&b, "%s was interrupted in phase %s: end it with edeploy recover.\n", way, c.Phase)
+	case c.To != nil:
+		fmt.Fprintf(&b, "It was upgraded from %s on %s.\n", c.From.Version, moment(c.Committed))
+	}
+	if c.Rollback != nil {
+		fmt.Fprintf(&b, "edeploy rollback leads to %s; %.1f MB are kept for it.\n", c.Rollback.Version, float64(c.KeptBytes)/1e6)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

@@ -1,0 +1,72 @@
+package installed_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"edeploy/agent/internal/installed"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestProtected(t *testing.T) {
+	machine := installed.Machine{Root: t.TempDir()}
+	write(t, machine.Root, wire.LocalPath, "/etc/fstab\n/boot/grub/\n/opt/x/[y]*\n/opt/back\\slash\n")
+	rules, err := machine.Protected()
+	must(t, err)
+	for name, want := range map[string]bool{"etc/fstab": true, "boot/grub": true, "opt/x/[y]*": true, "opt/x/y1": false, `opt/back\slash`: true,
+		"var/lib/edeploy": true, "var/log/edeploy": true, ".edeploy": true, "boot/edeploy": true, "boot/grub2/custom.cfg": true,
+		"usr/fstab": false, "etc": false, "var/log": false, "home/.edeploy": false} {
+		if got := rules.Excludes(name, !strings.Contains(name, "fstab")); got != want {
+			t.Errorf("%s: protected %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestCompareExcluded: what an upgrade left alone may differ, and only that.
+func TestCompareExcluded(t *testing.T) {
+	machine, _ := system(t)
+	for _, name := range []string{"var/lib/app/db", "etc/app/a.conf"} {
+		write(t, machine.Root, name, "shipped")
+	}
+	old := time.Unix(1e9, 0)
+	for _, dir := range []string{"var/lib", "var/lib/app", "etc/app", "etc"} {
+		must(t, os.Chtimes(filepath.Join(machine.Root, dir), old, old))
+	}
+	m, err := manifest.Walk(t.Context(), machine.Root, manifest.Options{})
+	must(t, err)
+	image := wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.0"}
+	write(t, machine.Root, "var/lib/edeploy/D12-F.1.0.0/exclude", "/var/lib/app/db*\n*.conf\n/opt/kept/data\n")
+	write(t, machine.Root, "var/lib/app/db", "live")
+	write(t, machine.Root, "var/lib/app/db2", "live")
+	write(t, machine.Root, "etc/app/a.conf", "edited")
+	write(t, machine.Root, "opt/kept/data", "of an older version")
+	exclude, err := machine.Excluded(image)
+	must(t, err)
+	compare := func() (lines []string) {
+		c, err := machine.Compare(t.Context(), m, installed.Options{Rules: installed.Volatile, Exclude: exclude})
+		must(t, err)
+		for _, d := range c.Differences {
+			if d.Path != "." { // the time of the top, which has a new /opt
+				lines = append(lines, d.Path+" "+d.Attribute)
+			}
+		}
+		return lines
+	}
+	if got := compare(); len(got) > 0 {
+		t.Errorf("Compare = %q, want nothing", got)
+	}
+	write(t, machine.Root, "opt/kept/other", "")
+	write(t, machine.Root, "etc/new", "")
+	if diff := cmp.Diff([]string{"etc/new extra", "opt extra"}, compare()); diff != "" {
+		t.Errorf("Compare (-want +got):\n%s", diff)
+	}
+	if none, err := machine.Excluded(wire.ImageRef{Role: "mysql", Version: "V"}); err != nil || none.Len() != 0 {
+		t.Errorf("Excluded of a version without a list = %v, %v", none, err)
+	}
+}

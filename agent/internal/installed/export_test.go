@@ -1,0 +1,3 @@
+package installed
+
+var DeviceOf = device

@@ -1,0 +1,123 @@
+package installed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"edeploy/images/manifest"
+
+	"golang.org/x/sys/unix"
+)
+
+// FileSystem is one that belongs to the machine, as its fstab names it.
+type FileSystem struct {
+	Path   string // mount point below the root, "var"
+	Source string // "UUID=...", "/dev/vda2"
+	Type   string // "ext4"
+}
+
+// Boot is the /boot that the machine's fstab names; ok tells whether it is a
+// file system of its own.
+func (m Machine) Boot() (boot FileSystem, ok bool, err error) {
+	text, err := os.ReadFile(m.path("etc/fstab"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return boot, false, nil
+	}
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) >= 3 && words[0][0] != '#' && filepath.Clean(words[1]) == "/boot" {
+			return FileSystem{"boot", words[0], words[2]}, true, err
+		}
+	}
+	return boot, false, err
+}
+
+// deviceTime is how long a disk may take to appear.
+const deviceTime = 20 * time.Second
+
+// Mount mounts those of the file systems that are not, outer ones first as
+// they are given. The result undoes it.
+func (m Machine) Mount(ctx context.Context, wanted []FileSystem) (unmount func() error, err error) {
+	var done []string
+	unmount = func() error {
+		var errs []error
+		for len(done) > 0 {
+			at := done[len(done)-1]
+			done = done[:len(done)-1]
+			if err := unix.Unmount(at, 0); err != nil {
+				errs = append(errs, fmt.Errorf("unmount %s: %w", at, err))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	for _, f := range wanted {
+		at := m.path(f.Path)
+		if isMounted(at) {
+			continue
+		}
+		if err := mount(ctx, f, at); err != nil {
+			return nil, errors.Join(err, unmount())
+		}
+		done = append(done, at)
+	}
+	return unmount, nil
+}
+
+func mount(ctx context.Context, f FileSystem, at string) error {
+	device, err := device(f.Source)
+	if err == nil {
+		err = appears(ctx, device)
+	}
+	if err == nil {
+		err = unix.Mount(device, at, f.Type, 0, "")
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", f.Source, at, err)
+	}
+	return nil
+}
+
+// isMounted tells whether another file system begins at a directory.
+func isMounted(at string) bool {
+	var inside, above unix.Stat_t
+	return unix.Stat(at, &inside) == nil && unix.Stat(filepath.Dir(at), &above) == nil && inside.Dev != above.Dev
+}
+
+// device is where udev shows what an fstab names.
+func device(source string) (string, error) {
+	name, err := manifest.Unescape(source)
+	if err != nil {
+		return "", err
+	}
+	for tag, dir := range map[string]string{"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel"} {
+		if value, ok := strings.CutPrefix(name, tag+"="); ok {
+			return filepath.Join("/dev/disk", dir, strings.Trim(value, `"`)), nil
+		}
+	}
+	return name, nil
+}
+
+// appears waits for a device.
+func appears(ctx context.Context, device string) error {
+	ctx, cancel := context.WithTimeout(ctx, deviceTime)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := os.Stat(device)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
