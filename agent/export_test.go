@@ -1,10 +1,15 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
+	"edeploy/agent/internal/configure"
+	"edeploy/agent/internal/disk"
 	"edeploy/server/wire"
 )
 
@@ -25,3 +30,28 @@ func NewMeter(total int64) *Meter { return &Meter{meter{total: total}} }
 
 // At is meter.at.
 func (m *Meter) At(now time.Time, bytes int64) (string, bool) { return m.m.at(now, bytes) }
+
+// Bring does the steps transfer and verify: it brings an image's tree to the
+// directory chroot below root.
+func Bring(ctx context.Context, args wire.BootArgs, image wire.ImageRef, root string) error {
+	env := Env{Root: root, Console: io.Discard}
+	env.setDefaults()
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return err
+	}
+	j, err := newJourney(ctx, env, args)
+	if err != nil {
+		return err
+	}
+	defer j.end()
+	plan := layout{configure.Result{Image: image}, []disk.Mount{{Point: j.chroot()}}}
+	if err := os.Mkdir(j.chroot(), 0o755); err != nil {
+		return err
+	}
+	log := j.logger("")
+	t, err := j.transfer(ctx, plan, log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(j.verify(ctx, t, log), ctx.Err())
+}

@@ -130,9 +130,6 @@ func checkArgs(args wire.BootArgs) error {
 	default:
 		return fmt.Errorf("kernel parameter ONSUCCESS=%s: want reboot, halt, console or kexec", args.OnSuccess)
 	}
-	if args.HServ != "" {
-		return fmt.Errorf("kernel parameter HSERV=%s: this agent gets trees by rsync only (RSERV)", args.HServ)
-	}
 	return nil
 }
 
@@ -201,6 +198,7 @@ type tree struct {
 	layout
 	manifest *manifest.Manifest
 	file     string // the manifest's text
+	written  bool   // by this agent, which compared the content with the manifest on the way
 }
 
 // bootloader makes the disk boot.

@@ -158,8 +158,6 @@ func TestFailures(t *testing.T) {
 			"grub-install --target=i386-pc /dev/vda: exit status 1: Error: it is broken", wire.StepBootloader, 1, "power off"},
 		{"bad ONSUCCESS", "ONSUCCESS=dance", nil,
 			"kernel parameter ONSUCCESS=dance: want reboot, halt, console or kexec", "", 0, "power off"},
-		{"HTTP archives", "HSERV=10.0.0.1", nil,
-			"kernel parameter HSERV=10.0.0.1: this agent gets trees by rsync only (RSERV)", "", 0, "power off"},
 		{"network fails", "", func(_ *appliance, m *blank) {
 			m.env.Network = func(context.Context, wire.BootArgs, *slog.Logger) error {
 				return errors.New("no interface has a carrier")

@@ -19,13 +19,23 @@ import (
 // entries has about 25 MB.
 const maxManifest = 256 << 20
 
-// transfer brings the manifest, checks that the tree fits, and brings the tree.
+// transfer brings the role's tree and its manifest, from HSERV if there is one
+// (reference section 2.5), else by rsync.
 func (j *journey) transfer(ctx context.Context, plan layout, log *slog.Logger) (tree, error) {
 	t := tree{layout: plan, file: j.path("/manifest.mtree")}
-	mover := j.mover(plan, log)
 	if err := os.RemoveAll(t.file); err != nil {
 		return t, err
 	}
+	if j.args.HServ != "" {
+		return j.unpack(ctx, t, log)
+	}
+	return j.copy(ctx, t, log)
+}
+
+// copy brings the manifest, checks that the tree fits, and brings the tree.
+func (j *journey) copy(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
+	plan := t.layout
+	mover := j.mover(plan, log)
 	if err := mover.File(ctx, j.args.RsyncURL(plan.Image.Manifest()), t.file, maxManifest); err != nil {
 		if errors.Is(err, transfer.ErrMissing) {
 			err = fmt.Errorf("role %s version %s does not exist on %s: %w", plan.Image.Role, plan.Image.Version, j.args.RsyncHost(), err)
@@ -36,12 +46,20 @@ func (j *journey) transfer(ctx context.Context, plan layout, log *slog.Logger) (
 	if t.manifest, err = readManifest(t.file); err != nil {
 		return t, err
 	}
-	if err := disk.CheckSpace("role "+plan.Image.String(), t.manifest, plan.mounts, j.chroot(), disk.Statfs); err != nil {
+	if err := j.checkSpace(t, log); err != nil {
 		return t, err
 	}
-	log.Info(fmt.Sprintf("role %s: %d entries, %d MB", plan.Image, len(t.manifest.Entries), t.manifest.TotalBytes()/1e6))
 	mover.Progress = j.progress(wire.StepTransfer, t.manifest.TotalBytes())
 	return t, mover.Tree(ctx, j.args.RsyncURL(plan.Image.Tree()), j.chroot())
+}
+
+// checkSpace says what will come, and refuses what does not fit.
+func (j *journey) checkSpace(t tree, log *slog.Logger) error {
+	if err := disk.CheckSpace("role "+t.Image.String(), t.manifest, t.mounts, j.chroot(), disk.Statfs); err != nil {
+		return err
+	}
+	log.Info(fmt.Sprintf("role %s: %d entries, %d MB", t.Image, len(t.manifest.Entries), t.manifest.TotalBytes()/1e6))
+	return nil
 }
 
 // mover is how this installation copies.
@@ -74,6 +92,9 @@ func (j *journey) verify(ctx context.Context, t tree, log *slog.Logger) error {
 	if err == nil && len(wrong) == 0 {
 		return nil
 	}
+	if t.written {
+		return errors.Join(differs(t, wrong), err)
+	}
 	if err != nil {
 		log.Warn(err.Error())
 	}
@@ -87,10 +108,14 @@ func (j *journey) verify(ctx context.Context, t tree, log *slog.Logger) error {
 	if wrong, err = j.compare(ctx, t); err != nil {
 		return err
 	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("the tree differs from the manifest of role %s in %d places: %s", t.Image, len(wrong), firstOf(wrong))
+	return differs(t, wrong)
+}
+
+func differs(t tree, wrong []manifest.Difference) error {
+	if len(wrong) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the tree differs from the manifest of role %s in %d places: %s", t.Image, len(wrong), firstOf(wrong))
 }
 
 // compare applies the manifest and lists what still differs. An error of
@@ -100,7 +125,14 @@ func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, e
 	o := manifest.Options{
 		// A tree on several disks has hard links that cannot be.
 		SplitLinks: len(t.mounts) > 1,
+		Unread:     t.written,
 		Progress:   func(done, _ int64) { tell(done) },
+	}
+	if t.written {
+		// Extract has set the attributes, in all likelihood those of the manifest.
+		if wrong, err := t.manifest.Verify(ctx, j.chroot(), o); err == nil && len(wrong) == 0 {
+			return nil, nil
+		}
 	}
 	applied := t.manifest.Apply(ctx, j.chroot(), manifest.Options{SplitLinks: o.SplitLinks})
 	wrong, err := t.manifest.Verify(ctx, j.chroot(), o)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -341,9 +342,12 @@ func (a *application) settle(d *dir, want *Entry) error {
 
 // setTime sets the modification time and leaves the access time.
 func (n *node) setTime(want *Entry) error {
-	modified := unix.Timespec{Sec: want.ModTime.Unix(), Nsec: int64(want.ModTime.Nanosecond())}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, modified}
-	return n.fail("set time "+timeText(want.ModTime)+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), times, 0))
+	return n.fail("set time "+timeText(want.ModTime)+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), timesOf(want.ModTime), 0))
+}
+
+// timesOf are the arguments of utimensat(2) for a modification time.
+func timesOf(modified time.Time) []unix.Timespec {
+	return []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: modified.Unix(), Nsec: int64(modified.Nanosecond())}}
 }
 
 // setXattrs makes the extended attributes right and tells whether it wrote.

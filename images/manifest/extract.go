@@ -3,7 +3,6 @@ package manifest
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -15,57 +14,76 @@ import (
 // Extract unpacks an uncompressed tar stream (see OpenArchive) below root, an
 // existing directory, with all attributes, and answers the manifest of what
 // the archive holds; Diff compares it with a published one, Verify proves the
-// tree.
+// tree. The hashes in it are of the bytes that were written. Files are written
+// by several goroutines while the next ones are read.
 //
 // Directories that exist are used, which may be mount points; other things in
 // the way are replaced. Names are created one by one below root and never
 // through a symbolic link; an archive that leads outside is refused. After an
-// error the tree is incomplete.
+// error the tree is incomplete, and the paths answered are those that were
+// begun, if any.
 func Extract(ctx context.Context, r io.Reader, root string, o Options) (*Manifest, error) {
 	t, err := openTree(root)
 	if err != nil {
 		return nil, err
 	}
 	defer t.Close()
-	x := extraction{tree: t, split: o.SplitLinks}
-	defer x.leave()
-	m, err := readTar(withContext(ctx, r), o, x.take)
+	x := extraction{tree: t, split: o.SplitLinks, writers: newWriters(ctx, o.Workers), files: map[string]*newFile{}}
+	m, err := readTar(withContext(x.writers.ctx, r), o, x.take)
+	x.leave()
+	// A writer's error is why the reader was stopped, if both have one.
+	if writeErr := x.writers.wait(); writeErr != nil {
+		err = writeErr
+	}
+	if err == nil {
+		err = x.finish(m)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("extract to %s: %w", root, err)
+		return m, fmt.Errorf("extract to %s: %w", root, err)
 	}
-	if err := m.Apply(ctx, root, Options{Workers: o.Workers, SplitLinks: o.SplitLinks}); err != nil {
-		return nil, err
-	}
-	return m, nil
+	return m, m.Apply(ctx, root, Options{Workers: o.Workers, SplitLinks: o.SplitLinks})
 }
 
 type extraction struct {
-	tree  *tree
-	split bool
-	at    *dir // directory of the last entry
+	tree    *tree
+	split   bool
+	at      *openDir // directory of the last entry
+	writers *writers
+	files   map[string]*newFile // by path, hard links among them
+	links   []hardLink          // made when all files are written
 }
 
+// hardLink is another name of a file.
+type hardLink struct{ path, target string }
+
 // enter opens the directory of the next entry, mostly the same as before.
-func (x *extraction) enter(path string) (*dir, error) {
+func (x *extraction) enter(path string) (*openDir, error) {
 	if x.at != nil && x.at.path == path {
 		return x.at, nil
 	}
 	x.leave()
-	var err error
-	x.at, err = x.tree.openDir(path)
-	return x.at, err
+	d, err := x.tree.openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	x.at = (&openDir{dir: d}).keep()
+	return x.at, nil
 }
 
 func (x *extraction) leave() {
 	if x.at != nil {
-		x.at.Close()
+		x.at.release()
 		x.at = nil
 	}
 }
 
-// take makes one entry with its content. Attributes come later, by Apply.
+// take makes one entry with its content. Most attributes come later, by Apply.
 func (x *extraction) take(e *Entry, target string, content io.Reader) error {
 	if e.Path == "." {
+		return nil
+	}
+	if target != "" {
+		x.links = append(x.links, hardLink{e.Path, target})
 		return nil
 	}
 	parent, name := split(e.Path)
@@ -73,19 +91,75 @@ func (x *extraction) take(e *Entry, target string, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case e.Type == Dir:
+	switch e.Type {
+	case Dir:
 		return d.ensureDir(name)
-	case target != "":
-		err := x.link(d, name, target)
-		if x.split && errors.Is(err, unix.EXDEV) {
-			return x.copy(d, name, e, target)
-		}
+	case File:
+		x.files[e.Path], err = x.writers.add(d, name, e, content)
 		return err
-	case e.Type == File:
-		return d.write(name, e, content)
 	}
 	return d.make(name, e)
+}
+
+// finish makes the hard links and fills in the hashes.
+func (x *extraction) finish(m *Manifest) error {
+	for _, l := range x.links {
+		if f := x.files[l.target]; f != nil {
+			x.files[l.path] = f
+		}
+		if err := x.link(m, l); err != nil {
+			return err
+		}
+	}
+	for path, f := range x.files {
+		if e, ok := m.Lookup(path); ok {
+			e.SHA256 = f.sum
+		}
+	}
+	return nil
+}
+
+// link makes a hard link to a file extracted before, or where there can be none a copy.
+func (x *extraction) link(m *Manifest, l hardLink) error {
+	e, ok := m.Lookup(l.path)
+	if !ok {
+		return nil
+	}
+	parent, name := split(l.path)
+	d, err := x.tree.openDir(parent)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	fromDir, file := split(l.target)
+	from, err := x.tree.openDir(fromDir)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	err = d.link(name, from, file)
+	if x.split && errors.Is(err, unix.EXDEV) {
+		return x.copy(d, name, e, l.target)
+	}
+	return err
+}
+
+// copy makes a copy of a file extracted before.
+func (x *extraction) copy(d *dir, name string, e *Entry, target string) error {
+	if e.Type != File {
+		return d.make(name, e)
+	}
+	content, err := x.tree.openFile(&Entry{Path: target})
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	out, err := d.create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, content)
+	return errors.Join(err, out.Close())
 }
 
 // ensureDir makes a directory where there is none.
@@ -104,49 +178,20 @@ func (d *dir) ensureDir(name string) error {
 	return d.fail("mkdir", name, err)
 }
 
-// link makes a hard link to a file extracted before.
-func (x *extraction) link(d *dir, name, target string) error {
-	parent, file := split(target)
-	from, err := x.tree.openDir(parent)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	return d.link(name, from, file)
-}
-
-// copy makes a copy of a file extracted before.
-func (x *extraction) copy(d *dir, name string, e *Entry, target string) error {
-	if e.Type != File {
-		return d.make(name, e)
-	}
-	content, err := x.tree.openFile(&Entry{Path: target})
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-	return d.write(name, e, content)
-}
-
-// write makes a new file; what had the name before is gone.
-func (d *dir) write(name string, e *Entry, content io.Reader) error {
+// create opens a new file for writing; what had the name before is gone.
+func (d *dir) create(name string) (*os.File, error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(int(d.Fd()), name, flags, 0o600)
 	if err == unix.EEXIST {
 		if err := unix.Unlinkat(int(d.Fd()), name, 0); err != nil {
-			return d.fail("replace", name, err)
+			return nil, d.fail("replace", name, err)
 		}
 		fd, err = unix.Openat(int(d.Fd()), name, flags, 0o600)
 	}
 	if err != nil {
-		return d.fail("create", name, err)
+		return nil, d.fail("create", name, err)
 	}
-	f := os.NewFile(uintptr(fd), d.tree.name(d.child(name)))
-	err = writeSparse(f, e, content)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return os.NewFile(uintptr(fd), d.tree.name(d.child(name))), nil
 }
 
 // holeBytes is the piece of zeros that becomes a hole. Archives hold sparse files
@@ -155,32 +200,12 @@ const holeBytes = 64 << 10
 
 var zeros [holeBytes]byte
 
-// writeSparse writes the content, leaves holes for zeros, and fills in the hash.
-func writeSparse(f *os.File, e *Entry, content io.Reader) error {
-	hash := sha256.New()
-	pooled := buffers.Get().(*[]byte)
-	defer buffers.Put(pooled)
-	buffer := *pooled
-	var at int64
-	for at < e.Size {
-		n, err := io.ReadFull(content, buffer[:min(int64(len(buffer)), e.Size-at)])
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return err
-		}
-		hash.Write(buffer[:n])
-		if err := writePieces(f, buffer[:n], at); err != nil {
-			return err
-		}
-		at += int64(n)
-	}
-	hash.Sum(e.SHA256[:0])
-	if st, err := f.Stat(); err != nil || st.Size() == e.Size {
+// endHole gives a file that ends with a hole its size.
+func endHole(f *os.File, size int64) error {
+	if st, err := f.Stat(); err != nil || st.Size() == size {
 		return err
 	}
-	return f.Truncate(e.Size)
+	return f.Truncate(size)
 }
 
 // writePieces writes a buffer at an offset but for pieces that are all zero.

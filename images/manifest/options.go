@@ -15,6 +15,10 @@ type Options struct {
 	// manifest. Of an extra directory only the directory itself is reported.
 	Extras bool
 
+	// Unread makes Verify compare everything but the content of files: sizes,
+	// not hashes. For a tree whose content was hashed as it was written.
+	Unread bool
+
 	// SplitLinks accepts hard-link groups whose paths lie on several mounted
 	// file systems: Apply and Extract link what can be linked and keep copies
 	// elsewhere, Verify does not report the split. Without it Apply and

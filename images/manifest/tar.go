@@ -24,12 +24,16 @@ const xattrRecord = "SCHILY.xattr."
 // owners by number. Directories that the archive uses but does not hold are
 // described as root's, mode 0755, of 1970-01-01.
 func FromTar(r io.Reader, o Options) (*Manifest, error) {
-	return readTar(r, o, func(e *Entry, target string, content io.Reader) error {
+	m, err := readTar(r, o, func(e *Entry, target string, content io.Reader) error {
 		if e.Type != File || target != "" {
 			return nil
 		}
 		return hashInto(e, io.Discard, content)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // hashInto copies content to w and fills in its hash.
@@ -63,34 +67,44 @@ type tarReader struct {
 // readTar reads an archive. take is called for every path in the order of the
 // archive, after its directory: it consumes the content of a File and fills in
 // its hash. target is not "" for a hard link, whose file was taken before.
-func readTar(r io.Reader, o Options, take func(e *Entry, target string, content io.Reader) error) (*Manifest, error) {
+// With an error it answers what was read before, if anything.
+func readTar(r io.Reader, o Options, take takeFunc) (*Manifest, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = defaultMaxBytes
 	}
 	t := tarReader{o: o, index: map[string]int{}, implied: map[string]bool{}}
-	p := progress{tell: o.Progress, total: -1}
+	err := t.read(r, take)
+	if err == nil {
+		err = t.imply(".", take)
+	} else {
+		_ = t.imply(".", func(*Entry, string, io.Reader) error { return nil })
+	}
+	m, newErr := New(t.entries)
+	if err == nil {
+		err = newErr
+	}
+	if err != nil {
+		return m, fmt.Errorf("read archive: %w", err)
+	}
+	return m, nil
+}
+
+func (t *tarReader) read(r io.Reader, take takeFunc) error {
+	p := progress{tell: t.o.Progress, total: -1}
 	in := tar.NewReader(r)
 	for {
 		h, err := in.Next()
 		if err == io.EOF {
-			break
+			p.end()
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read archive: %w", err)
+			return err
 		}
 		if err := t.next(h, progressReader{in, &p}, take); err != nil {
-			return nil, fmt.Errorf("read archive: %s: %w", Escape(h.Name), err)
+			return fmt.Errorf("%s: %w", Escape(h.Name), err)
 		}
 	}
-	p.end()
-	if err := t.imply(".", take); err != nil {
-		return nil, fmt.Errorf("read archive: %w", err)
-	}
-	m, err := New(t.entries)
-	if err != nil {
-		return nil, fmt.Errorf("read archive: %w", err)
-	}
-	return m, nil
 }
 
 type progressReader struct {

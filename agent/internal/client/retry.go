@@ -1,21 +1,19 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"time"
+
+	"edeploy/agent/internal/patience"
 )
 
 // retry calls try until it succeeds, is refused for good, or the patience is
 // over. It logs what it waits for.
 func (c *Client) retry(ctx context.Context, what string, try func(context.Context) error) error {
-	patience := cmp.Or(c.Patience, time.Hour)
-	longest := cmp.Or(c.LongestPause, 10*time.Second)
-	pause := cmp.Or(c.FirstPause, time.Second)
-	start := time.Now()
+	wait := patience.Patience{First: c.FirstPause, Longest: c.LongestPause, Limit: c.Patience}.Start()
 	for {
 		err := try(ctx)
 		if err == nil || !again(err) {
@@ -24,16 +22,15 @@ func (c *Client) retry(ctx context.Context, what string, try func(context.Contex
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		waited := time.Since(start)
-		if waited+pause > patience {
+		pause, waited, ok := wait.Next()
+		if !ok {
 			return fmt.Errorf("no answer for %s: %w", waited.Round(time.Second), cause(err))
 		}
 		c.log().Warn(fmt.Sprintf("%s: waiting for the server %s (%v), next try in %s, since %s",
 			what, c.Args.Serv, cause(err), pause.Round(time.Millisecond), waited.Round(time.Second)))
-		if err := sleep(ctx, pause); err != nil {
+		if err := patience.Sleep(ctx, pause); err != nil {
 			return err
 		}
-		pause = min(2*pause, longest)
 	}
 }
 
@@ -57,15 +54,4 @@ func cause(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -1,8 +1,9 @@
-// Package transfer brings trees and manifests from an rsync server to this
-// machine, and goes on as long as there is hope: when the wire is cut or the
-// server is restarted, the copy is resumed, and rsync skips what is complete.
+// Package transfer brings trees, archives and manifests from an rsync or a web
+// server to this machine, and goes on as long as there is hope: when the wire
+// is cut or the server is restarted, the copy is resumed; rsync skips what is
+// complete, an archive goes on at the byte where it ended.
 //
-// The program is Debian's rsync: unlike the client of gokrazy/rsync it can
+// The rsync program is Debian's rsync: unlike the client of gokrazy/rsync it can
 // write to a target with several mounted file systems. It is called with -a
 // only: the server may be gokrazy/rsync, which refuses -H, -X, --numeric-ids,
 // --timeout and --files-from. What -a does not carry, the manifest restores.
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/patience"
 )
 
 // ErrMissing says that the server is there and does not have what was asked for.
@@ -94,10 +96,7 @@ type attempts struct {
 }
 
 func (a *attempts) untilDone(ctx context.Context) error {
-	patience := cmp.Or(a.Patience, time.Hour)
-	longest := cmp.Or(a.LongestPause, 10*time.Second)
-	pause := cmp.Or(a.FirstPause, time.Second)
-	hopeful, most := time.Now(), a.held()
+	wait, most := a.patience().Start(), a.held()
 	for {
 		err := a.once(ctx)
 		if err == nil || !errors.Is(err, errLost) {
@@ -107,19 +106,28 @@ func (a *attempts) untilDone(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if held := a.held(); held > most {
-			hopeful, most, pause = time.Now(), held, cmp.Or(a.FirstPause, time.Second)
+			most = held
+			wait.Reset()
 		}
-		without := time.Since(hopeful)
-		if without+pause > patience {
-			return fmt.Errorf("no progress for %s: %w", without.Round(time.Second), err)
-		}
-		a.log().Warn(fmt.Sprintf("waiting for %s (%v), next try in %s, %d MB received, no progress since %s",
-			a.host, err, pause.Round(time.Millisecond), a.bytes.Load()/1e6, without.Round(time.Second)))
-		if err := sleep(ctx, pause); err != nil {
+		if err := a.pause(ctx, wait, a.host, a.bytes.Load(), err); err != nil {
 			return err
 		}
-		pause = min(2*pause, longest)
 	}
+}
+
+func (t Transfer) patience() patience.Patience {
+	return patience.Patience{First: t.FirstPause, Longest: t.LongestPause, Limit: t.Patience}
+}
+
+// pause waits before the next attempt, and says what for.
+func (t Transfer) pause(ctx context.Context, wait *patience.Wait, host string, bytes int64, cause error) error {
+	pause, without, ok := wait.Next()
+	if !ok {
+		return fmt.Errorf("no progress for %s: %w", without.Round(time.Second), cause)
+	}
+	t.log().Warn(fmt.Sprintf("waiting for %s (%v), next try in %s, %d MB received, no progress since %s",
+		host, cause, pause.Round(time.Millisecond), bytes/1e6, without.Round(time.Second)))
+	return patience.Sleep(ctx, pause)
 }
 
 func (a *attempts) held() int64 {
@@ -251,15 +259,4 @@ func isMissing(code int, said string, received int64) bool {
 		return received < answerBytes
 	}
 	return false
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

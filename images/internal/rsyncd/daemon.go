@@ -175,7 +175,9 @@ func (s *session) run(ctx context.Context) (err error) {
 func (s *session) serve(ctx context.Context) error {
 	var modules []rsyncd.Module
 	for _, m := range s.daemon.cfg.Modules {
-		modules = append(modules, rsyncd.Module{Name: m.Name, FS: newView(s.daemon.roots[m.Name], s.guard)})
+		view := newView(s.daemon.roots[m.Name], s.guard)
+		defer view.Close()
+		modules = append(modules, rsyncd.Module{Name: m.Name, FS: view})
 	}
 	// The library's own restriction drops to an unprivileged user, which cannot
 	// read /etc/shadow of a tree; the view and its os.Root confine it instead.

@@ -2,20 +2,31 @@ package rsyncd
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"strings"
+	"sync"
 )
 
 // view is a module as one client sees it: everything below the module's root,
 // but only regular files and directories can be opened. (A client names the
 // file it wants by number, and may name a device node or a pipe of a tree; the
 // library would open it.)
+//
+// It keeps the directory of the last file open, as files are asked for in the
+// order of their paths, and gives the library, which opens every file twice at
+// once to send and to sum it, one open file for both.
 type view struct {
 	root  *os.Root
 	files rootFS
 	guard *guard
+
+	mu      sync.Mutex
+	dir     *os.Root // the directory called dirName; nil: none yet
+	dirName string
+	file    *sharedFile // the last file opened, as long as it is open
 }
 
 type rootFS interface {
@@ -25,18 +36,107 @@ type rootFS interface {
 }
 
 func newView(root *os.Root, g *guard) *view {
-	return &view{root, root.FS().(rootFS), g}
+	return &view{root: root, files: root.FS().(rootFS), guard: g}
 }
 
+// Close gives the kept directory back.
+func (v *view) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.dir == nil {
+		return nil
+	}
+	return v.dir.Close()
+}
+
+// Open opens a file or a directory.
 func (v *view) Open(name string) (fs.File, error) {
-	info, err := v.files.Lstat(name)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.file != nil && v.file.name == name {
+		return v.file.reader(), nil
+	}
+	dir, err := v.enter(path.Dir(name))
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() && !info.IsDir() {
+	info, err := dir.Lstat(path.Base(name))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case info.IsDir():
+		return v.root.Open(name)
+	case !info.Mode().IsRegular():
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("is %s, not a file", info.Mode().Type())}
 	}
-	return v.root.Open(name)
+	f, err := dir.Open(path.Base(name))
+	if err != nil {
+		return nil, err
+	}
+	return v.share(name, f)
+}
+
+// enter answers an open directory, mostly the same as before.
+func (v *view) enter(name string) (*os.Root, error) {
+	if v.dir != nil && v.dirName == name {
+		return v.dir, nil
+	}
+	dir, err := v.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	if v.dir != nil {
+		v.dir.Close()
+	}
+	v.dir, v.dirName = dir, name
+	return dir, nil
+}
+
+// share answers the first reader of a file.
+func (v *view) share(name string, f *os.File) (fs.File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	v.file = &sharedFile{view: v, name: name, file: f, info: info}
+	return v.file.reader(), nil
+}
+
+// sharedFile is an open file with several readers, each at its own place.
+type sharedFile struct {
+	view    *view // whose lock guards readers
+	name    string
+	file    *os.File
+	info    fs.FileInfo
+	readers int
+}
+
+func (s *sharedFile) reader() *fileReader {
+	s.readers++
+	return &fileReader{io.NewSectionReader(s.file, 0, s.info.Size()), s}
+}
+
+// fileReader is one reader of a sharedFile. It must be closed once.
+type fileReader struct {
+	*io.SectionReader
+	of *sharedFile
+}
+
+func (r *fileReader) Stat() (fs.FileInfo, error) { return r.of.info, nil }
+
+func (r *fileReader) Close() error {
+	v := r.of.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if r.of.readers--; r.of.readers > 0 {
+		return nil
+	}
+	if v.file == r.of {
+		v.file = nil
+	}
+	return r.of.file.Close()
 }
 
 func (v *view) ReadDir(name string) ([]fs.DirEntry, error) {

@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"edeploy/agent/internal/transfer"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+)
+
+// errOther says that an archive is not that of its manifest: one of the two was
+// replaced between the two requests, or they never belonged together.
+var errOther = errors.New("holds another tree than its manifest describes")
+
+// unpack streams the role's archive from HSERV to the disk. The content is
+// hashed as it is written and compared with the manifest published beside the
+// archive; where there is none, the archive's own checksums must do.
+//
+// When the archive is replaced on the server meanwhile it begins anew.
+func (j *journey) unpack(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
+	const tries = 3
+	stale := map[string]bool{} // left by unfinished tries
+	var published []byte
+	for try := 1; ; try++ {
+		got, err := j.unpackOnce(ctx, t, log)
+		again := errors.Is(err, transfer.ErrChanged) || errors.Is(err, errOther) && !bytes.Equal(published, got.text)
+		if !again || try == tries {
+			if err == nil {
+				err = j.sweep(stale, got.manifest)
+			}
+			return got.tree, err
+		}
+		published = got.text
+		if got.manifest != nil {
+			for i := range got.manifest.Entries {
+				stale[got.manifest.Entries[i].Path] = true
+			}
+		}
+		log.Warn(err.Error() + ", starting again")
+	}
+}
+
+// unpacked is a tree that came from an archive.
+type unpacked struct {
+	tree
+	text []byte // the manifest that was published with it, if any
+}
+
+// unpackOnce unpacks the archive. After an error the manifest answered is what
+// was begun.
+func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unpacked, error) {
+	got := unpacked{tree: t}
+	mover := j.mover(t.layout, log)
+	stream, err := j.openArchive(ctx, mover, t)
+	if err != nil {
+		return got, err
+	}
+	defer stream.Close()
+	o := manifest.Options{SplitLinks: len(t.mounts) > 1}
+	want, err := j.published(ctx, mover, stream.URL(), t)
+	if err != nil {
+		return got, err
+	}
+	if want != nil {
+		got.manifest = want
+		if got.text, err = os.ReadFile(t.file); err != nil {
+			return got, err
+		}
+		if err := j.checkSpace(got.tree, log); err != nil {
+			return got, err
+		}
+		o.MaxBytes = max(want.TotalBytes(), 1)
+	} else {
+		log.Warn(fmt.Sprintf("there is no manifest beside %s: nothing proves that the archive is what was published", stream.URL()))
+	}
+	if size := stream.Size(); size > 0 {
+		stream.Watch(j.progress(wire.StepTransfer, size))
+	}
+	got.manifest, err = extract(ctx, stream, j.chroot(), o)
+	if err != nil {
+		return got, err
+	}
+	if want == nil {
+		got.written = true
+		return got, writeManifest(t.file, got.manifest)
+	}
+	if wrong := otherContent(want, got.manifest); len(wrong) > 0 {
+		return got, fmt.Errorf("%s %w, in %d places: %s", stream.URL(), errOther, len(wrong), firstOf(wrong))
+	}
+	got.manifest, got.written = want, true
+	return got, nil
+}
+
+// openArchive finds the archive beside its version's other roles, or directly
+// in HPATH.
+func (j *journey) openArchive(ctx context.Context, mover transfer.Transfer, t tree) (*transfer.Stream, error) {
+	archive := t.Image.Archive()
+	s, err := mover.Open(ctx, j.args.ArchiveURL(archive), j.args.ArchiveURL(path.Base(archive)))
+	if errors.Is(err, transfer.ErrMissing) {
+		err = fmt.Errorf("role %s version %s does not exist on HSERV %s: %s", t.Image.Role, t.Image.Version, j.args.HServ,
+			strings.ReplaceAll(err.Error(), "\n", ", "))
+	}
+	return s, err
+}
+
+// published brings the manifest beside the archive; nil when there is none.
+func (j *journey) published(ctx context.Context, mover transfer.Transfer, archive string, t tree) (*manifest.Manifest, error) {
+	url := strings.TrimSuffix(archive, path.Ext(archive)) + path.Ext(t.Image.Manifest())
+	err := mover.Fetch(ctx, url, t.file, maxManifest)
+	if errors.Is(err, transfer.ErrMissing) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readManifest(t.file)
+}
+
+// extract unpacks a stream to its end, behind which nothing but padding may be.
+func extract(ctx context.Context, stream *transfer.Stream, root string, o manifest.Options) (m *manifest.Manifest, err error) {
+	defer func() {
+		// The stream knows better than the unpackers why it ended.
+		if stream.Err() != nil {
+			err = stream.Err()
+		} else if err != nil {
+			err = fmt.Errorf("%s: %w", stream.URL(), err)
+		}
+	}()
+	archive, err := manifest.OpenArchive(stream)
+	if err != nil {
+		return nil, err
+	}
+	defer archive.Close()
+	if m, err = manifest.Extract(ctx, archive, root, o); err != nil {
+		return m, err
+	}
+	const padding = 1 << 20
+	n, err := io.Copy(io.Discard, io.LimitReader(archive, padding))
+	if err == nil && n == padding {
+		err = errors.New("there is more behind the end of the archive")
+	}
+	return m, err
+}
+
+// otherContent lists where two trees differ in more than attributes, which
+// Apply can set.
+func otherContent(want, got *manifest.Manifest) []manifest.Difference {
+	return slices.DeleteFunc(manifest.Diff(want, got), func(d manifest.Difference) bool {
+		switch d.Attribute {
+		case manifest.AttrMissing, manifest.AttrExtra, manifest.AttrType, manifest.AttrSize, manifest.AttrContent, manifest.AttrLink, manifest.AttrLinks:
+			return false
+		}
+		return true
+	})
+}
+
+// sweep removes what unfinished tries left and the tree does not have.
+func (j *journey) sweep(stale map[string]bool, m *manifest.Manifest) error {
+	var gone []string
+	for p := range stale {
+		if _, ok := m.Lookup(p); !ok {
+			gone = append(gone, p)
+		}
+	}
+	root, err := os.OpenRoot(j.chroot())
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	slices.Sort(gone)
+	for _, p := range slices.Backward(gone) { // what is in a directory before it
+		err := root.Remove(p)
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) {
+			continue // a directory that the script made or mounted
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove %s, which a replaced archive held: %w", filepath.Join(j.chroot(), p), err)
+		}
+	}
+	return nil
+}
+
+func writeManifest(file string, m *manifest.Manifest) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = m.WriteTo(f)
+	return errors.Join(err, f.Close())
+}
