@@ -1,0 +1,131 @@
+package manifest_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/images/manifest"
+)
+
+// manyFiles is an archive of small, large and sparse files, and its paths.
+func manyFiles(t testing.TB) []byte {
+	t.Helper()
+	var members []member
+	for i := range 300 {
+		size := i * 17
+		switch {
+		case i == 250:
+			size = 7 << 20 // more than the writers hold at once
+		case i%50 == 0:
+			size = i * 2000
+		}
+		content := strings.Repeat(fmt.Sprintf("%d,", i), size/4+1)
+		if i == 70 {
+			content += strings.Repeat("\x00", 1<<20) // ends with a hole
+		}
+		members = append(members, member{tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("d%d/f%d", i%7, i)}, content})
+		if i%20 == 0 {
+			members = append(members, member{tar.Header{Typeflag: tar.TypeLink, Name: fmt.Sprintf("d%d/l%d", i%3, i), Linkname: fmt.Sprintf("d%d/f%d", i%7, i)}, ""})
+			members = append(members, member{tar.Header{Typeflag: tar.TypeLink, Name: fmt.Sprintf("m%d", i), Linkname: fmt.Sprintf("d%d/l%d", i%3, i)}, ""})
+		}
+	}
+	return tarOf(t, members...)
+}
+
+// Several writers make the same tree that FromTar describes.
+func TestExtractWithWriters(t *testing.T) {
+	needRoot(t)
+	archive := manyFiles(t)
+	want, err := manifest.FromTar(bytes.NewReader(archive), manifest.Options{})
+	must(t, err)
+	for _, workers := range []int{1, 2, 7} {
+		root := t.TempDir()
+		got, err := manifest.Extract(t.Context(), bytes.NewReader(archive), root, manifest.Options{Workers: workers})
+		must(t, err)
+		wantEqual(t, want, got)
+		wantVerified(t, want, root)
+	}
+}
+
+// A writer that cannot go on ends the extraction with its own error, whatever
+// the reader was waiting for.
+func TestExtractEndsWithItsWriters(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(root, "d3/f10/in the way"), 0o755))
+	_, err := manifest.Extract(t.Context(), bytes.NewReader(manyFiles(t)), root, manifest.Options{Workers: 2})
+	if err == nil || !strings.Contains(err.Error(), "replace "+filepath.Join(root, "d3/f10")+": ") {
+		t.Errorf("Extract = %v, want it to say what it could not replace", err)
+	}
+}
+
+// What was begun is told when an archive ends in its middle.
+func TestExtractAnswersWhatItBegan(t *testing.T) {
+	archive := manyFiles(t)
+	for _, at := range []int{100, len(archive) / 2, len(archive) - 1500} {
+		root := t.TempDir()
+		m, err := manifest.Extract(t.Context(), bytes.NewReader(archive[:at]), root, manifest.Options{})
+		if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("archive cut at %d: %v, want unexpected EOF", at, err)
+			continue
+		}
+		for path := range pathsBelow(t, root) {
+			if _, ok := m.Lookup(path); !ok {
+				t.Errorf("archive cut at %d: %s is there, and Extract does not say so", at, path)
+			}
+		}
+	}
+}
+
+func pathsBelow(t *testing.T, root string) map[string]bool {
+	t.Helper()
+	paths := map[string]bool{}
+	must(t, filepath.WalkDir(root, func(p string, _ os.DirEntry, err error) error {
+		name, _ := filepath.Rel(root, p)
+		paths[name] = true
+		return err
+	}))
+	return paths
+}
+
+func TestExtractIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	archive := manyFiles(t)
+	r := io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return copy(p, archive[len(archive)/2:][:1]), nil
+	}))
+	if _, err := manifest.Extract(ctx, r, t.TempDir(), manifest.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Extract = %v, want %v", err, context.Canceled)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestVerifyUnread(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(root, "a"), []byte("12345"), 0o644))
+	m := walk(t, root)
+	e, _ := m.Lookup("a")
+	e.SHA256[0]++
+	for unread, want := range map[bool]int{false: 1, true: 0} {
+		diffs, err := m.Verify(t.Context(), root, manifest.Options{Unread: unread})
+		if err != nil || len(diffs) != want {
+			t.Errorf("unread %t: %v, %v, want %d differences", unread, diffs, err, want)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(root, "a"), []byte("123456"), 0o644))
+	diffs, err := m.Verify(t.Context(), root, manifest.Options{Unread: true})
+	if err != nil || len(diffs) == 0 || diffs[0].Attribute != manifest.AttrSize {
+		t.Errorf("another size: %v, %v", diffs, err)
+	}
+}
