@@ -28,6 +28,9 @@ const (
 //	GET, DELETE  VERSION/ROLE             one image
 //	HEAD, PATCH  VERSION/ROLE/archive     resumable upload; likewise manifest
 //	POST         VERSION/ROLE/publish     unpack, verify, make visible
+//	GET          metadata                 all upgrades
+//	GET          FROM/ROLE/metadata       upgrades of one image
+//	GET, PUT, DELETE  FROM/ROLE/metadata/TO  one upgrade
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 	if rest == "" {
 		if allow(w, r, http.MethodGet) {
@@ -36,13 +39,21 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 		return
 	}
 	words := strings.Split(rest, "/")
-	if len(words) < 2 || len(words) > 3 {
-		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource: want VERSION/ROLE, or VERSION/ROLE/ and one of archive, manifest, publish"))
+	if rest == catalog.MetadataDir {
+		s.upgrades(w, r, s.catalog.Upgrades)
+		return
+	}
+	if len(words) < 2 || len(words) > 3 && words[2] != catalog.MetadataDir || len(words) > 4 {
+		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource: want VERSION/ROLE, or VERSION/ROLE/ and one of archive, manifest, publish, metadata"))
 		return
 	}
 	ref, err := wire.NewImageRef(words[1], words[0])
 	if err != nil {
 		apiError(w, http.StatusBadRequest, err)
+		return
+	}
+	if len(words) == 4 {
+		s.upgrade(w, r, ref, words[3])
 		return
 	}
 	action := ""
@@ -58,8 +69,10 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 		if allow(w, r, http.MethodPost) {
 			s.publish(w, r, ref)
 		}
+	case catalog.MetadataDir:
+		s.upgrades(w, r, func() ([]catalog.Upgrade, error) { return s.catalog.UpgradesFrom(ref) })
 	default:
-		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource %q: want archive, manifest or publish", action))
+		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource %q: want archive, manifest, publish or metadata", action))
 	}
 }
 
@@ -118,16 +131,26 @@ func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef,
 		w.WriteHeader(http.StatusOK)
 		return
 	}
+	if s.admit(w) {
+		defer s.leave()
+		s.receive(w, r, ref, part)
+	}
+}
+
+// admit takes one more upload, which ends with leave, or answers that there
+// are too many.
+func (s *Server) admit(w http.ResponseWriter) bool {
 	select {
 	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
+		return true
 	default:
 		w.Header().Set("Retry-After", "5")
 		apiError(w, http.StatusServiceUnavailable, fmt.Errorf("%d uploads are under way, more are not taken", maxUploads))
-		return
+		return false
 	}
-	s.receive(w, r, ref, part)
 }
+
+func (s *Server) leave() { <-s.uploads }
 
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
 	want, err := readUpload(r)
@@ -224,7 +247,7 @@ func (l *lines) write(p catalog.Progress) {
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	var offset *catalog.OffsetError
 	switch {
-	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, catalog.ErrNoUpgrade), errors.Is(err, fs.ErrNotExist):
 		apiError(w, http.StatusNotFound, err)
 	case errors.As(err, &offset):
 		w.Header().Set(headerOffset, strconv.FormatInt(offset.Have, 10))
@@ -232,7 +255,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, catalog.ErrBusy):
 		w.Header().Set("Retry-After", "5")
 		apiError(w, http.StatusConflict, err)
-	case errors.Is(err, catalog.ErrExists):
+	case errors.Is(err, catalog.ErrExists), errors.Is(err, catalog.ErrAnother):
 		apiError(w, http.StatusConflict, err)
 	case errors.Is(err, catalog.ErrInvalid):
 		apiError(w, http.StatusBadRequest, err)

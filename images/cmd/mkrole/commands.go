@@ -24,7 +24,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	roles := root.PersistentFlags().String("roles", "images/roles", "directory of the role definitions")
-	root.AddCommand(newListCommand(roles), newBuildCommand(roles), newCheckCommand(), newDiffCommand())
+	root.AddCommand(newListCommand(roles), newBuildCommand(roles), newCheckCommand(), newDiffCommand(), newMetadataCommand(roles))
 	return root
 }
 
@@ -42,10 +42,30 @@ func newListCommand(dir *string) *cobra.Command {
 			fmt.Fprintln(w, "ROLE\tFROM\tPACKAGES\tDESCRIPTION")
 			for _, r := range roles {
 				fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", r.Name, r.Suite+r.Base, len(r.InstallPackages()), r.Description)
+				if err := listVersions(w, r); err != nil {
+					return err
+				}
 			}
 			return w.Flush()
 		},
 	}
+}
+
+// listVersions shows the versions that are defined beside the role.
+func listVersions(w io.Writer, d role.Definition) error {
+	names, err := d.Versions()
+	for _, name := range names {
+		v, versionErr := d.LoadVersion(name)
+		if versionErr != nil {
+			return versionErr
+		}
+		from := v.From
+		if from == "" {
+			from = d.Suite + d.Base
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d\t%s\n", name, from, len(v.InstallPackages()), v.Description)
+	}
+	return err
 }
 
 func newBuildCommand(dir *string) *cobra.Command {
@@ -54,7 +74,10 @@ func newBuildCommand(dir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build ROLE VERSION",
 		Short: "Build one version of a role: archive, manifest, package list",
-		Args:  cobra.ExactArgs(2),
+		Long: `Builds the role as role.yaml says, with what versions/VERSION/version.yaml adds.
+A version that starts from another one (from there, or --from here) is that one's
+tree with changes; metadata for the upgrade to it is made too, as by mkrole metadata.`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := wire.NewImageRef(args[0], args[1])
 			if err != nil {
@@ -70,6 +93,7 @@ func newBuildCommand(dir *string) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&b.Out, "out", "out/install", "directory that gets VERSION/ROLE-VERSION.edeploy")
 	flags.StringVar(&b.Base, "base", "", "version of the base role to start from (default: VERSION)")
+	flags.StringVar(&b.From, "from", "", "version of the same role to start from: packages become the newest, or what versions/VERSION says")
 	flags.StringVar(&b.Kernel, "kernel", "", "kernel package instead of the role's own, e.g. linux-image-amd64")
 	flags.StringVar(&epoch, "epoch", os.Getenv("SOURCE_DATE_EPOCH"), "no file is newer than this (Unix seconds or YYYY-MM-DD; default: today 00:00 UTC)")
 	return cmd
@@ -101,7 +125,10 @@ func runBuild(cmd *cobra.Command, b build.Build) error {
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d entries, %d packages, %s, archive %s, %.0f s, epoch %d\n%s\n",
 		r.Image, r.Entries, r.Packages, megabytes(r.Bytes), megabytes(r.Size), time.Since(start).Seconds(), b.Epoch.Unix(), r.Archive)
-	return nil
+	if r.From == "" {
+		return nil
+	}
+	return proposal{roles: b.Roles, out: b.Out}.run(cmd.OutOrStdout(), r.Image.Role, r.From, r.Image.Version)
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -4,6 +4,7 @@
 //	mkrole build ROLE VERSION       an archive, its manifest and its package list
 //	mkrole check ARCHIVE            will it boot, is it free of one machine's traces
 //	mkrole diff A B                 what changed between two archives or manifests
+//	mkrole metadata FROM TO         propose what upgrades leave alone, add and run
 //
 // It reads role definitions from images/roles (--roles), writes below
 // out/install (--out), and obeys SOURCE_DATE_EPOCH: no file of a tree is newer.

@@ -28,6 +28,7 @@ type Build struct {
 	Image   wire.ImageRef // what to make
 	Out     string        // directory that holds VERSION/ROLE-VERSION.edeploy and the rest
 	Base    string        // version of the base role to start from; "": the version to make
+	From    string        // version of the same role to start from; "": what the version's definition says
 	Kernel  string        // kernel package instead of the role's own; "": the role's
 	Epoch   time.Time     // no file of the tree is newer than this
 	Observe func(Event)   // nil: nobody looks
@@ -43,6 +44,7 @@ type Event struct {
 // Result is what a build made.
 type Result struct {
 	Image    wire.ImageRef
+	From     string // version that it started from, "" for none
 	Archive  string // path of the archive; manifest and package list are beside it
 	Size     int64  // bytes of the archive
 	Entries  int    // entries of the tree
@@ -57,11 +59,8 @@ func (b Build) Run(ctx context.Context) (Result, error) {
 	if b.Observe == nil {
 		b.Observe = func(Event) {}
 	}
-	chain, err := role.Chain(b.Roles, b.Image.Role)
+	recipe, err := b.recipe()
 	if err != nil {
-		return Result{}, err
-	}
-	if _, err := b.baseArchive(chain[len(chain)-1]); err != nil {
 		return Result{}, err
 	}
 	if err := needTools(); err != nil {
@@ -80,39 +79,31 @@ func (b Build) Run(ctx context.Context) (Result, error) {
 	if err := os.Chmod(work, 0o755); err != nil {
 		return Result{}, err
 	}
-	return b.run(ctx, chain, work)
+	return b.run(ctx, recipe, work)
 }
 
-func (b Build) run(ctx context.Context, chain []role.Definition, work string) (Result, error) {
-	r := Result{Image: b.Image, Archive: filepath.Join(b.Out, b.Image.Archive())}
-	def := chain[len(chain)-1]
-	if b.Kernel != "" {
-		def.Kernel = b.Kernel
-	}
+func (b Build) run(ctx context.Context, c recipe, work string) (Result, error) {
+	r := Result{Image: b.Image, From: c.version.From, Archive: filepath.Join(b.Out, b.Image.Archive())}
 	b.Observe(Event{Phase: "compile"})
-	if err := compile(ctx, def.Programs, work); err != nil {
+	if err := compile(ctx, c.role.Programs, work); err != nil {
 		return r, err
 	}
-	if err := b.prepare(def, work); err != nil {
-		return r, err
-	}
-	base, err := b.baseArchive(def)
-	if err != nil {
+	if err := b.prepare(c, work); err != nil {
 		return r, err
 	}
 	stem := strings.TrimSuffix(filepath.Base(r.Archive), ".edeploy")
 	logFile := filepath.Join(b.Out, b.Image.Version, stem+".log")
-	tree, err := b.bootstrap(ctx, mmdebstrapArgs(def, chain[0].Suite, base, work), logFile, filepath.Join(work, "tree"))
+	tree, err := b.bootstrap(ctx, c.mmdebstrapArgs(work), logFile, filepath.Join(work, "tree"))
 	if err != nil {
 		return r, err
 	}
 	defer tree.Close()
 	b.Observe(Event{Phase: "pack"})
-	if err := b.pack(ctx, tree, work, stem, &r); err != nil {
+	if err := b.pack(ctx, c, tree, work, stem, &r); err != nil {
 		return r, err
 	}
 	b.Observe(Event{Phase: "check"})
-	findings, err := CheckFile(filepath.Join(work, stem+".edeploy"), b.Image, def.Bootable)
+	findings, err := CheckFile(filepath.Join(work, stem+".edeploy"), b.Image, c.role.Bootable)
 	if err != nil {
 		return r, err
 	}
@@ -146,26 +137,6 @@ func compile(ctx context.Context, programs []role.Program, work string) error {
 
 func programFile(work string, i int) string {
 	return filepath.Join(work, fmt.Sprintf("program-%d", i))
-}
-
-// baseArchive is the archive that a derived role starts from.
-func (b Build) baseArchive(def role.Definition) (string, error) {
-	if def.Base == "" {
-		return "", nil
-	}
-	version := b.Base
-	if version == "" {
-		version = b.Image.Version
-	}
-	ref, err := wire.NewImageRef(def.Base, version)
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(b.Out, ref.Archive())
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("role %s starts from %s, which is not built: %w", def.Name, ref, err)
-	}
-	return path, nil
 }
 
 // bootstrap runs mmdebstrap. The tree comes as a tar stream on its standard
@@ -204,7 +175,11 @@ func (b Build) bootstrap(ctx context.Context, args []string, logFile, treeFile s
 }
 
 // pack writes the archive, its manifest and its package list into work.
-func (b Build) pack(ctx context.Context, tree *os.File, work, stem string, r *Result) error {
+func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem string, r *Result) error {
+	unchanged, err := c.unchanged(tree)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", b.Image, err)
+	}
 	archive, err := os.Create(filepath.Join(work, stem+".edeploy"))
 	if err != nil {
 		return err
@@ -214,7 +189,7 @@ func (b Build) pack(ctx context.Context, tree *os.File, work, stem string, r *Re
 	if err != nil {
 		return err
 	}
-	m, err := manifest.Normalize(ctx, enc, bufio.NewReaderSize(tree, 1<<20), manifest.TarOptions{Epoch: b.Epoch, SpoolDir: work})
+	m, err := manifest.Normalize(ctx, enc, bufio.NewReaderSize(tree, 1<<20), manifest.TarOptions{Epoch: b.Epoch, Add: unchanged, SpoolDir: work})
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", b.Image, err)
 	}

@@ -3,6 +3,7 @@ package build
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,27 +17,31 @@ import (
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 )
 
 func TestMmdebstrapArgs(t *testing.T) {
 	base := role.Definition{Suite: "bookworm", Kernel: "linux-image-x", Packages: []string{"ssh", "lvm2"},
 		DpkgOptions: []string{"path-exclude=/usr/share/doc/*"}}
 	tests := []struct {
-		name    string
-		def     role.Definition
-		archive string
-		want    []string
+		name   string
+		recipe recipe
+		want   []string
 	}{
-		{"base", base, "", []string{"--mode=auto", "--format=tar", "--verbose", "--dpkgopt=path-exclude=/usr/share/doc/*",
-			"--variant=minbase", "--hook-dir=" + mergedUsr, "--include=linux-image-x,ssh,lvm2", "--essential-hook=/w/users",
+		{"base", recipe{role: base, version: role.Version{Kernel: "linux-image-y", Packages: []string{"vim"}}}, []string{
+			"--mode=auto", "--format=tar", "--verbose", "--dpkgopt=path-exclude=/usr/share/doc/*",
+			"--variant=minbase", "--hook-dir=" + mergedUsr, "--setup-hook=/w/archive", "--include=linux-image-y,ssh,lvm2,vim",
+			"--essential-hook=/w/users",
 			"--customize-hook=tar-in /w/files.tar /", "--customize-hook=/w/commands", "--customize-hook=/w/finish", "bookworm", "-"}},
-		{"derived", role.Definition{Base: "base", Packages: []string{"db"}}, "/out/base.edeploy", []string{"--mode=auto", "--format=tar",
-			"--verbose", "--variant=custom", "--setup-hook=/w/unpack", "--customize-hook=/w/users", "--customize-hook=/w/install",
+		{"derived", recipe{role: role.Definition{Base: "base", Packages: []string{"db"}}, archive: "/out/base.edeploy"}, []string{
+			"--mode=auto", "--format=tar", "--verbose", "--variant=custom", "--setup-hook=/w/unpack", "--setup-hook=/w/archive",
+			"--customize-hook=/w/users", "--customize-hook=/w/install",
 			"--customize-hook=tar-in /w/files.tar /", "--customize-hook=/w/commands", "--customize-hook=/w/finish", "bookworm", "-"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, mmdebstrapArgs(tt.def, "bookworm", tt.archive, "/w")); diff != "" {
+			tt.recipe.suite = "bookworm"
+			if diff := cmp.Diff(tt.want, tt.recipe.mmdebstrapArgs("/w")); diff != "" {
 				t.Errorf("arguments (-want +got):\n%s", diff)
 			}
 		})
@@ -102,14 +107,39 @@ func archive(t *testing.T, files map[string]string) io.Reader {
 func goodTree(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": "i", "usr/lib/modules/6.1/": "",
+		"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": initramfs("usr/sbin/edeploy", "scripts/local-bottom/edeploy"), "usr/lib/modules/6.1/": "",
 		"lib": "-> usr/lib", "sbin": "-> usr/sbin", "usr/sbin/init": "-> ../lib/systemd/systemd",
 		"usr/sbin/grub-install": "g", "usr/sbin/update-grub": "g", "usr/lib/grub/i386-pc/boot.img": "g",
 		"usr/sbin/sshd": "s", "etc/passwd": "root", "etc/machine-id": "", "etc/resolv.conf": "",
 		"etc/shadow":           "root:*:1::::::\nsshd:!:1::::::\n",
 		"var/lib/edeploy/conf": "VERS=V1\nROLE=base\n",
 		"usr/sbin/edeploy":     string(staticELF()),
+
+		"usr/share/initramfs-tools/hooks/edeploy":                "h",
+		"usr/share/initramfs-tools/scripts/local-bottom/edeploy": "s",
 	}
+}
+
+// initramfs is one of empty files: an uncompressed archive, zeros, and a
+// compressed one, as Debian's are when they bring microcode.
+func initramfs(names ...string) string {
+	var b bytes.Buffer
+	segment := func(names ...string) string {
+		var s strings.Builder
+		for _, name := range append(names, "TRAILER!!!") {
+			fmt.Fprintf(&s, "070701%s%08x%s%s\x00", strings.Repeat("0", 8*11), len(name)+1, strings.Repeat("0", 8), name)
+			s.WriteString(strings.Repeat("\x00", -s.Len()&3))
+		}
+		return s.String()
+	}
+	b.WriteString(segment("kernel/x86/microcode/GenuineIntel.bin") + strings.Repeat("\x00", 300))
+	w, err := zstd.NewWriter(&b)
+	if err != nil {
+		panic(err)
+	}
+	io.WriteString(w, segment(names...))
+	w.Close()
+	return b.String()
 }
 
 // staticELF is the header of an ELF program without an interpreter.
@@ -137,6 +167,13 @@ func TestCheck(t *testing.T) {
 		{name: "no kernel", remove: "boot/vmlinuz-6.1", bootable: true, want: []string{"kernel is missing"}},
 		{name: "no kernel needed", remove: "boot/vmlinuz-6.1"},
 		{name: "no initrd", remove: "boot/initrd.img-6.1", bootable: true, want: []string{"no initrd"}},
+		{name: "initrd without recovery", set: map[string]string{"boot/initrd.img-6.1": initramfs("init")}, bootable: true,
+			want: []string{"/boot/initrd.img-6.1 has no /usr/sbin/edeploy"}},
+		{name: "initrd without its script", set: map[string]string{"boot/initrd.img-6.1": initramfs("usr/sbin/edeploy")}, bootable: true,
+			want: []string{"/boot/initrd.img-6.1 has no /scripts/local-bottom/edeploy"}},
+		{name: "initrd of nothing", set: map[string]string{"boot/initrd.img-6.1": "i"}, bootable: true, want: []string{"cannot be read"}},
+		{name: "initrd cut short", set: map[string]string{"boot/initrd.img-6.1": initramfs()[:100]}, bootable: true, want: []string{"cannot be read"}},
+		{name: "no recovery later", remove: "usr/share/initramfs-tools/hooks/edeploy", bootable: true, want: []string{"kernels installed later"}},
 		{name: "no modules", remove: "usr/lib/modules/6.1/", bootable: true, want: []string{"no modules"}},
 		{name: "no GRUB", remove: "usr/sbin/grub-install", bootable: true, want: []string{"boot loader GRUB is missing"}},
 		{name: "no GRUB modules", remove: "usr/lib/grub/i386-pc/boot.img", bootable: true, want: []string{"no modules for any firmware"}},
@@ -222,7 +259,7 @@ func TestWriteFiles(t *testing.T) {
 	os.WriteFile(filepath.Join(files, "usr/bin/run"), []byte("#!/bin/sh\n"), 0o700)
 	os.Symlink("run", filepath.Join(files, "usr/bin/go"))
 	b := Build{Image: wire.ImageRef{Role: "web", Version: "V1"}, Epoch: time.Unix(1000, 0)}
-	if err := b.writeFiles(role.Definition{Name: "web", Dir: filepath.Join(roles, "web")}, work); err != nil {
+	if err := b.writeFiles(recipe{role: role.Definition{Name: "web", Dir: filepath.Join(roles, "web")}}, work); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(filepath.Join(work, filesTar))
@@ -266,7 +303,7 @@ func TestWriteFilesRefusesLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := Build{Image: wire.ImageRef{Role: "web", Version: "V1"}}
-	err := b.writeFiles(role.Definition{Name: "web", Dir: filepath.Join(roles, "web")}, t.TempDir())
+	err := b.writeFiles(recipe{role: role.Definition{Name: "web", Dir: filepath.Join(roles, "web")}}, t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "/lib is a link") {
 		t.Errorf("error %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -60,13 +61,14 @@ type tree struct {
 	names map[string]byte   // path to tar type
 	links map[string]string // path of a symbolic link to its target
 	kept  map[string][]byte // content of the few files that are looked into
+	early map[string]error  // path of an initramfs to what keeps it from undoing an upgrade
 }
 
 // keptFiles are looked into.
 var keptFiles = []string{"etc/machine-id", "etc/resolv.conf", "var/lib/edeploy/conf", "usr/sbin/edeploy", "etc/shadow"}
 
 func look(r io.Reader) (*tree, error) {
-	t := &tree{map[string]byte{}, map[string]string{}, map[string][]byte{}}
+	t := &tree{map[string]byte{}, map[string]string{}, map[string][]byte{}, map[string]error{}}
 	archive := tar.NewReader(r)
 	for {
 		h, err := archive.Next()
@@ -81,12 +83,30 @@ func look(r io.Reader) (*tree, error) {
 		if h.Typeflag == tar.TypeSymlink {
 			t.links[name] = h.Linkname
 		}
+		if ok, _ := path.Match("boot/initrd.img-*", name); ok && h.Typeflag == tar.TypeReg {
+			t.early[name] = checkRecovery(archive)
+		}
 		if h.Typeflag == tar.TypeReg && slices.Contains(keptFiles, name) {
 			if t.kept[name], err = io.ReadAll(io.LimitReader(archive, maxKept)); err != nil {
 				return nil, err
 			}
 		}
 	}
+}
+
+// checkRecovery says what an initramfs lacks for undoing an upgrade that was
+// interrupted.
+func checkRecovery(r io.Reader) error {
+	names, err := readInitramfs(r)
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	for _, name := range []string{"usr/sbin/edeploy", "scripts/local-bottom/edeploy"} {
+		if !names[name] {
+			return fmt.Errorf("has no /%s", name)
+		}
+	}
+	return nil
 }
 
 // match lists the paths that fit a pattern of package path.
@@ -169,7 +189,25 @@ func (t *tree) bootability() []string {
 	if len(t.match("usr/lib/grub/*-pc/boot.img"))+len(t.match("usr/lib/grub/*-efi/*.mod")) == 0 {
 		found = append(found, "GRUB has no modules for any firmware (/usr/lib/grub)")
 	}
+	found = append(found, t.recovery()...)
 	return append(found, t.client()...)
+}
+
+// recovery checks that a machine which loses power in the middle of an upgrade
+// comes back to one version, also with kernels that are installed later.
+func (t *tree) recovery() []string {
+	var found []string
+	for _, name := range slices.Sorted(maps.Keys(t.early)) {
+		if err := t.early[name]; err != nil {
+			found = append(found, fmt.Sprintf("an interrupted upgrade would not be undone at boot: /%s %v", name, err))
+		}
+	}
+	for _, name := range []string{"hooks/edeploy", "scripts/local-bottom/edeploy"} {
+		if !t.there("usr/share/initramfs-tools/"+name) && !t.there("etc/initramfs-tools/"+name) {
+			found = append(found, "an interrupted upgrade would not be undone at boot by kernels installed later: /usr/share/initramfs-tools/"+name+" is missing")
+		}
+	}
+	return found
 }
 
 func (t *tree) kernels() []string {

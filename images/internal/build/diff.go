@@ -56,6 +56,20 @@ func readManifest(name string) (*manifest.Manifest, error) {
 	return m, nil
 }
 
+// Read reads what is known of a build, named by its archive or its manifest:
+// manifest and installed packages. A build without package list has none.
+func Read(name string) (*manifest.Manifest, map[string]string, error) {
+	m, err := readManifest(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	packages, err := readPackages(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return m, packages, err
+}
+
 func readPackages(name string) (map[string]string, error) {
 	text, err := os.ReadFile(beside(name, ".packages"))
 	if err != nil {

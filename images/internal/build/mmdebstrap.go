@@ -16,6 +16,7 @@ import (
 // Files that prepare leaves in the work directory for mmdebstrap's hooks.
 const (
 	filesTar     = "files.tar"   // laid over the tree
+	archiveHook  = "archive"     // where packages come from, before any is fetched
 	usersHook    = "users"       // before the packages
 	installHook  = "install"     // packages of a derived role
 	commandsHook = "commands"    // the role's commands
@@ -28,47 +29,78 @@ const (
 // suite wants it so, without the package that converts a system.
 const mergedUsr = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 
-// mmdebstrapArgs are the arguments that make the role's tree. There is no
-// mirror among them: mmdebstrap's own default is used.
-func mmdebstrapArgs(def role.Definition, suite, baseArchive, work string) []string {
+// mmdebstrapArgs are the arguments that make the tree. There is no mirror among
+// them: mmdebstrap's own default is used.
+func (c recipe) mmdebstrapArgs(work string) []string {
 	hook := func(stage, name string) string { return "--" + stage + "-hook=" + filepath.Join(work, name) }
 	args := []string{"--mode=auto", "--format=tar", "--verbose"}
-	for _, o := range def.DpkgOptions {
-		args = append(args, "--dpkgopt="+o)
-	}
-	if baseArchive == "" {
-		args = append(args, "--variant=minbase", "--hook-dir="+mergedUsr, "--include="+strings.Join(def.InstallPackages(), ","),
+	if c.archive == "" {
+		for _, o := range c.role.DpkgOptions {
+			args = append(args, "--dpkgopt="+o)
+		}
+		all := c.packages()
+		if k := c.kernel(); k != "" {
+			all = append([]string{k}, all...)
+		}
+		args = append(args, "--variant=minbase", "--hook-dir="+mergedUsr, hook("setup", archiveHook), "--include="+strings.Join(all, ","),
 			hook("essential", usersHook))
 	} else {
-		args = append(args, "--variant=custom", hook("setup", unpackHook),
+		args = append(args, "--variant=custom", hook("setup", unpackHook), hook("setup", archiveHook),
 			hook("customize", usersHook), hook("customize", installHook))
 	}
 	return append(args, "--customize-hook=tar-in "+filepath.Join(work, filesTar)+" /",
-		hook("customize", commandsHook), hook("customize", finishHook), suite, "-")
+		hook("customize", commandsHook), hook("customize", finishHook), c.suite, "-")
 }
 
 // prepare writes the hooks and the files to lay in.
-func (b Build) prepare(def role.Definition, work string) error {
-	base, err := b.baseArchive(def)
-	if err != nil {
-		return err
-	}
+func (b Build) prepare(c recipe, work string) error {
 	scripts := map[string]string{
-		usersHook:    usersScript(def.Users),
-		installHook:  installScript(def.InstallPackages()),
+		archiveHook:  c.archiveScript(),
+		usersHook:    usersScript(c.role.Users),
+		installHook:  c.installScript(),
 		commandsHook: "#!/bin/sh\nexec chroot \"$1\" /bin/sh -eux -c \"$(cat '" + filepath.Join(work, commandsText) + "')\"\n",
-		finishHook:   b.finishScript(def),
-		unpackHook:   unpackScript(base),
+		finishHook:   b.finishScript(c),
+		unpackHook:   unpackScript(c.archive),
 	}
 	for name, text := range scripts {
 		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(work, commandsText), []byte(strings.Join(append(def.Commands, ":"), "\n")), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(work, commandsText), []byte(c.commands()), 0o644); err != nil {
 		return err
 	}
-	return b.writeFiles(def, work)
+	return b.writeFiles(c, work)
+}
+
+func (c recipe) commands() string {
+	all := slices.Concat(c.role.Commands, c.version.Commands)
+	if c.initramfs() {
+		all = append(all, "[ ! -d /boot ] || [ -z \"$(ls /boot/initrd.img-* 2>/dev/null)\" ] || update-initramfs -u -k all")
+	}
+	return strings.Join(append(all, ":"), "\n")
+}
+
+// Files that steer apt while the tree is made, below /etc/apt in it.
+const (
+	aptSources     = "sources.list.d/edeploy-build.list"
+	aptPreferences = "preferences.d/edeploy-build"
+)
+
+// archiveScript names further suites and preferences to apt. The suites are
+// taken from the mirror that the tree's own suite comes from.
+func (c recipe) archiveScript() string {
+	var s strings.Builder
+	s.WriteString("#!/bin/sh\nset -eu\ncd \"$1/etc/apt\"\nmkdir -p sources.list.d preferences.d\n")
+	for _, suite := range c.version.Sources {
+		fmt.Fprintf(&s, "cat sources.list sources.list.d/* 2>/dev/null | sed -n 's,^\\(deb .*[^ ]\\) %s \\(.*\\)$,\\1 %s \\2,p' | head -n 1 >> %s\n"+
+			"grep -q ' %[2]s ' %[3]s || { echo 'no source of %[1]s is known, so there is none of %[2]s' >&2; exit 1; }\n", c.suite, suite, aptSources)
+	}
+	for _, p := range c.version.Prefer {
+		fmt.Fprintf(&s, "cat >> %s <<'END_OF_PREFERENCE'\nPackage: %s\nPin: release n=%s\nPin-Priority: 990\n\nEND_OF_PREFERENCE\n",
+			aptPreferences, strings.Join(p.Packages, " "), p.Suite)
+	}
+	return s.String()
 }
 
 // usersScript adds accounts by writing the files: no account tool is in the
@@ -84,15 +116,69 @@ func usersScript(users []role.User) string {
 	return s.String()
 }
 
-func installScript(packages []string) string {
-	if len(packages) == 0 {
-		return "#!/bin/sh\n"
-	}
-	return `#!/bin/sh
+// installScript brings the packages into a tree that has some already.
+func (c recipe) installScript() string {
+	var s strings.Builder
+	s.WriteString(`#!/bin/sh
 set -eu
 export DEBIAN_FRONTEND=noninteractive
-chroot "$1" apt-get --yes --no-install-recommends -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 install ` +
-		strings.Join(packages, " ") + "\n"
+apt() { chroot "$root" apt-get --yes --no-install-recommends -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 "$@"; }
+root=$1
+`)
+	install := func(option string, packages []string) {
+		if len(packages) > 0 {
+			fmt.Fprintf(&s, "apt install %s%s\n", option, strings.Join(packages, " "))
+		}
+	}
+	if c.derived() {
+		install("--no-upgrade ", c.role.Packages)
+	}
+	install("", c.packages())
+	switch {
+	case slices.Contains(c.version.Upgrade, "*"):
+		s.WriteString("apt dist-upgrade\n")
+	case len(c.version.Upgrade) > 0:
+		install("--only-upgrade ", quoted(c.version.Upgrade))
+	}
+	if k := c.kernel(); k != "" {
+		install("", []string{k})
+		s.WriteString("kernels=" + packageOnly(k) + "\n" + oneKernelScript)
+	} else if c.derived() {
+		s.WriteString(anyKernelScript + oneKernelScript)
+	}
+	return s.String()
+}
+
+// anyKernelScript finds the packages that depend on the newest kernel of their
+// kind.
+const anyKernelScript = `kernels=$(chroot "$root" dpkg-query -W -f '${Package} ' 'linux-image-[!0-9]*' 2>/dev/null || true)
+`
+
+// oneKernelScript removes all kernels but those named in $kernels, which may be
+// packages that depend on them.
+const oneKernelScript = `keep=
+for kernel in $kernels; do
+	keep="$keep $kernel $(chroot "$root" dpkg-query -W -f '${Depends}' "$kernel" | tr ',' '\n' | sed 's/^ *\([^ ]*\).*/\1/' | tr '\n' ' ')"
+done
+for old in ${keep:+$(chroot "$root" dpkg-query -W -f '${Package} ' 'linux-image-*')}; do
+	case "$keep " in *" $old "*) continue ;; esac
+	apt purge "$old"
+done
+`
+
+// packageOnly is the name in name=version.
+func packageOnly(p string) string {
+	name, _, _ := strings.Cut(p, "=")
+	return name
+}
+
+// quoted keeps the shell from taking patterns for names of files.
+func quoted(words []string) []string {
+	var all []string
+	for _, w := range words {
+		all = append(all, "'"+w+"'")
+	}
+	return all
 }
 
 func unpackScript(archive string) string {
@@ -107,7 +193,7 @@ func unpackScript(archive string) string {
 // finishScript makes a tree into a role: nothing of the building machine and
 // of the build is left, and the excludes of the base role and of this one are
 // in /var/lib/edeploy/VERSION/exclude (reference section 9.3).
-func (b Build) finishScript(def role.Definition) string {
+func (b Build) finishScript(c recipe) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, `#!/bin/sh
 set -eu
@@ -117,6 +203,7 @@ rm -f var/lib/dbus/machine-id var/lib/systemd/random-seed var/lib/systemd/creden
 : > etc/machine-id
 : > etc/resolv.conf
 rm -rf var/cache/apt/*.bin var/cache/debconf/*-old var/cache/ldconfig/aux-cache var/lib/dpkg/*-old var/lib/apt/extended_states.lock
+rm -f etc/apt/%[2]s etc/apt/%[3]s
 rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- etc/.pwd.lock
 find var/log -type f -delete
 find . -xdev -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -127,13 +214,15 @@ for old in var/lib/edeploy/*/exclude; do
 	rm -r "${old%%/exclude}"
 done
 touch var/lib/edeploy/%[1]s/exclude
-cat >> var/lib/edeploy/%[1]s/exclude <<'END_OF_EXCLUDE'
-`, b.Image.Version)
-	for _, line := range def.Exclude {
+while IFS= read -r line; do
+	grep -qxF -e "$line" var/lib/edeploy/%[1]s/exclude || printf '%%s\\n' "$line" >> var/lib/edeploy/%[1]s/exclude
+done <<'END_OF_EXCLUDE'
+`, b.Image.Version, aptSources, aptPreferences)
+	for _, line := range slices.Concat(c.role.Exclude, c.version.Exclude) {
 		s.WriteString(line + "\n")
 	}
 	s.WriteString("END_OF_EXCLUDE\n")
-	for _, pattern := range def.Remove {
+	for _, pattern := range slices.Concat(c.role.Remove, c.version.Remove) {
 		s.WriteString("rm -rf ." + pattern + "\n")
 	}
 	return s.String()
@@ -141,19 +230,19 @@ cat >> var/lib/edeploy/%[1]s/exclude <<'END_OF_EXCLUDE'
 
 // writeFiles writes files.tar: the role's files directory, its programs, and
 // what says which role and version the tree is (reference section 9.1).
-func (b Build) writeFiles(def role.Definition, work string) error {
+func (b Build) writeFiles(c recipe, work string) error {
 	f, err := os.Create(filepath.Join(work, filesTar))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	w := &overlay{tar: tar.NewWriter(f), build: b, seen: map[string]bool{}}
-	if dir := def.Files(); dir != "" {
+	for _, dir := range c.files() {
 		if err := w.directory(dir); err != nil {
-			return fmt.Errorf("files of role %s: %w", def.Name, err)
+			return fmt.Errorf("files of role %s: %w", c.role.Name, err)
 		}
 	}
-	for i, p := range def.Programs {
+	for i, p := range c.role.Programs {
 		if err := w.program(programFile(work, i), p.Path); err != nil {
 			return err
 		}

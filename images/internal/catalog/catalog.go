@@ -58,9 +58,10 @@ type Image struct {
 
 // Catalog is the directory TOP. Its methods may be called at once.
 type Catalog struct {
-	top string
-	log *slog.Logger
-	now func() time.Time
+	top      string
+	log      *slog.Logger
+	now      func() time.Time
+	metadata directory
 
 	mu    sync.Mutex
 	busy  map[wire.ImageRef]bool
@@ -89,6 +90,11 @@ func Open(top string, log *slog.Logger) (*Catalog, error) {
 			return nil, fmt.Errorf("open catalog: %w", err)
 		}
 	}
+	root, err := os.OpenRoot(c.Dir(MetadataDir))
+	if err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	c.metadata = directory{root}
 	return c, c.clean()
 }
 

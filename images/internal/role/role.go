@@ -1,10 +1,12 @@
 // Package role reads role definitions: what a tree is made of, as data. A role
-// is a directory NAME with role.yaml and, if it lays in files, files/.
+// is a directory NAME with role.yaml and, if it lays in files, files/. What one
+// version of it adds is in NAME/versions/VERSION, see Version.
 package role
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -36,6 +38,17 @@ type Definition struct {
 	Commands    []string  `yaml:"commands"`     // shell scripts, run in the tree when packages and files are in
 	Remove      []string  `yaml:"remove"`       // shell patterns of paths removed at the end
 	Exclude     []string  `yaml:"exclude"`      // paths that upgrades leave alone (rsync patterns), added to the base role's
+
+	Changed []Change `yaml:"changed"` // what an upgrade does when packages of these names differ
+}
+
+// Change is what the scripts of an upgrade do when one of the packages is
+// another version, comes or goes.
+type Change struct {
+	Packages []string `yaml:"packages"` // shell patterns of names
+	Pre      string   `yaml:"pre"`      // lines for the script pre
+	Post     string   `yaml:"post"`     // lines for the script post
+	Reboot   bool     `yaml:"reboot"`   // post asks for a reboot
 }
 
 // User is an account with a fixed number, and the group of the same name.
@@ -71,15 +84,24 @@ func Load(dir, name string) (Definition, error) {
 		return d, err
 	}
 	defer f.Close()
-	dec := yaml.NewDecoder(f)
-	dec.KnownFields(true)
-	if err := dec.Decode(&d); err != nil {
+	if err := decode(f, &d); err != nil {
 		return d, fmt.Errorf("%s: %w", file, err)
 	}
 	if err := d.check(); err != nil {
 		return d, fmt.Errorf("%s: %w", file, err)
 	}
 	return d, nil
+}
+
+// decode reads yaml and refuses keys that mean nothing. An empty file is an
+// empty definition.
+func decode(r io.Reader, to any) error {
+	dec := yaml.NewDecoder(r)
+	dec.KnownFields(true)
+	if err := dec.Decode(to); !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 // Chain reads the role and the roles it is based on, the outermost base first.
@@ -121,8 +143,10 @@ func List(dir string) ([]Definition, error) {
 }
 
 // Files is the directory laid over the tree, "" when the role has none.
-func (d Definition) Files() string {
-	dir := filepath.Join(d.Dir, "files")
+func (d Definition) Files() string { return filesOf(d.Dir) }
+
+func filesOf(dir string) string {
+	dir = filepath.Join(dir, "files")
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return ""
 	}
@@ -130,11 +154,12 @@ func (d Definition) Files() string {
 }
 
 var (
-	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$`)
-	suiteName   = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
-	userName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	pathText    = regexp.MustCompile(`^/[A-Za-z0-9._/@+*?\[\]-]*$`)
-	goPackage   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+	packageName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$`)
+	packagePattern = regexp.MustCompile(`^[a-z0-9*?][a-z0-9+.*?-]*$`)
+	suiteName      = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+	userName       = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	pathText       = regexp.MustCompile(`^/[A-Za-z0-9._/@+*?\[\]-]*$`)
+	goPackage      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 )
 
 func (d Definition) check() error {
@@ -164,17 +189,50 @@ func (d Definition) check() error {
 			bad("program %q at %q: want a Go package and a clean absolute path", p.Package, p.Path)
 		}
 	}
-	for _, p := range d.Remove {
+	errs = append(errs, checkPaths(d.Remove, d.Exclude))
+	for _, c := range d.Changed {
+		errs = append(errs, c.check())
+	}
+	return errors.Join(errs...)
+}
+
+func checkPaths(remove, exclude []string) error {
+	var errs []error
+	for _, p := range remove {
 		if !pathText.MatchString(p) || !cleanPath(p) || p == "/" {
-			bad("remove %q: want a clean absolute path or pattern", p)
+			errs = append(errs, fmt.Errorf("remove %q: want a clean absolute path or pattern", p))
 		}
 	}
-	for _, p := range d.Exclude {
+	for _, p := range exclude {
 		if strings.Contains(p, "\n") || strings.TrimSpace(p) == "" {
-			bad("exclude %q: want one pattern", p)
+			errs = append(errs, fmt.Errorf("exclude %q: want one pattern", p))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c Change) check() error {
+	if len(c.Packages) == 0 {
+		return errors.New("changed: no packages are named")
+	}
+	if c.Pre == "" && c.Post == "" && !c.Reboot {
+		return fmt.Errorf("changed: nothing is to be done for %s", strings.Join(c.Packages, ", "))
+	}
+	return checkPatterns(c.Packages)
+}
+
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if !packagePattern.MatchString(p) {
+			return fmt.Errorf("package %q is neither a name nor a pattern of names", p)
+		}
+	}
+	return nil
+}
+
+// Fits says whether one of the patterns names the package.
+func (c Change) Fits(name string) bool {
+	return slices.ContainsFunc(c.Packages, func(p string) bool { ok, _ := path.Match(p, name); return ok })
 }
 
 func (u User) check() error {

@@ -61,6 +61,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"remove outside", "suite: bookworm\nremove: [/../etc]\n", "clean absolute path"},
 		{"shell in remove", "suite: bookworm\nremove: ['/a;reboot']\n", "clean absolute path"},
 		{"exclude", "suite: bookworm\nexclude: [\"a\\nb\"]\n", "want one pattern"},
+		{"change of nothing", "suite: bookworm\nchanged: [{post: x}]\n", "no packages are named"},
+		{"change without consequence", "suite: bookworm\nchanged: [{packages: [x]}]\n", "nothing is to be done for x"},
+		{"change of a pattern", "suite: bookworm\nchanged: [{packages: [-x], post: y}]\n", "neither a name nor a pattern"},
 		{"not yaml", "{", "role.yaml"},
 	}
 	for _, tt := range tests {
