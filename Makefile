@@ -20,12 +20,13 @@ PACKAGES = gcc libc6-dev python3 ca-certificates \
 	qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios \
 	mmdebstrap debian-archive-keyring uidmap arch-test gpg \
 	e2fsprogs dosfstools mtools parted fdisk util-linux zstd tar cpio rsync \
-	libarchive-tools acl attr libcap2-bin \
+	libarchive-tools acl attr libcap2-bin grub-common \
 	dnsmasq-base isc-dhcp-client busybox tftp-hpa atftp ndisc6 iproute2 tcpdump
 
 TREE    = out/install/$(VERSION)/$(ROLE)-$(VERSION)
 TOOLS   = out/tools/$(VERSION)/pxe-$(VERSION)
 BASE    = out/install/D12-F.1.0.0/base-D12-F.1.0.0
+MYSQL   = $(foreach v,0 1 2,out/install/D12-F.1.0.$(v)/mysql-D12-F.1.0.$(v).edeploy)
 RELEASE = $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 ##@ Start here
@@ -72,6 +73,10 @@ initrd: out/initrd.pxe ## the agent's initrd and kernel: out/initrd.pxe, out/vml
 .PHONY: role
 role: $(TREE).edeploy ## a role tree: make role ROLE=base VERSION=D12-F.1.0.0
 
+.PHONY: scenario
+scenario: $(MYSQL) | out/programs/mkrole ## mysql D12-F.1.0.0, .1 (newer MariaDB) and .2 (another kernel), with upgrade metadata
+	out/programs/mkrole metadata D12-F.1.0.0 D12-F.1.0.2 mysql
+
 .PHONY: rack
 rack: build image $(BASE).edeploy # what stories and the demo need
 
@@ -92,15 +97,15 @@ unit: ## all tests that need no virtual machine, with the race detector
 	go test -race -timeout 15m ./...
 
 .PHONY: stories
-stories: rack ## all stories that need virtual machines
+stories: rack scenario ## all stories that need virtual machines
 	EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m ./integration/... ./initrd/...
 
 .PHONY: story
-story: rack ## one of them: make story STORY=install
+story: rack scenario ## one of them: make story STORY=install
 	EDEPLOY_VM=1 go test -count=1 -v -timeout 50m ./integration/$(STORY)/...
 
 .PHONY: test-long
-test-long: rack ## long campaigns, and fuzzing for FUZZTIME each
+test-long: rack scenario ## long campaigns, and fuzzing for FUZZTIME each
 	EDEPLOY_VM=1 EDEPLOY_LONG=1 go test -count=1 -p 1 -timeout 5h ./integration/...
 	EDEPLOY_LONG=1 EDEPLOY_ORACLE_INPUTS=15000 FILTER_CASES=3000 UPGRADE_CASES=2000 \
 		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/upgrade
@@ -113,7 +118,7 @@ fuzz: ## every fuzz target, FUZZTIME each
 			echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir; done; done
 
 .PHONY: bench
-bench: rack ## measured figures, a line each
+bench: rack scenario ## measured figures, a line each
 	@EDEPLOY_BENCH=1 EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m -run '^TestFigure' -v ./... 2>&1 | \
 		awk '/figure /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
 
@@ -144,6 +149,22 @@ $(TREE).edeploy: out/programs/edeploy $(BUILDER) $(shell find images/roles/$(ROL
 ifneq ($(TREE),$(BASE))
 $(BASE).edeploy: out/programs/edeploy $(BUILDER) $(shell find images/roles/base -type f) | out/programs/mkrole
 	out/programs/mkrole build base D12-F.1.0.0
+endif
+
+# What a version of mysql is made of: the role, and the version's own files.
+mysql_of = $(shell find images/roles/mysql -type f -not -path '*/versions/*') $(wildcard images/roles/mysql/versions/$(1)/*)
+
+ifneq ($(TREE).edeploy,$(word 1,$(MYSQL)))
+$(word 1,$(MYSQL)): $(BASE).edeploy $(BUILDER) $(call mysql_of,D12-F.1.0.0) | out/programs/mkrole
+	out/programs/mkrole build mysql D12-F.1.0.0
+endif
+ifneq ($(TREE).edeploy,$(word 2,$(MYSQL)))
+$(word 2,$(MYSQL)): $(word 1,$(MYSQL)) $(call mysql_of,D12-F.1.0.1) | out/programs/mkrole
+	out/programs/mkrole build mysql D12-F.1.0.1
+endif
+ifneq ($(TREE).edeploy,$(word 3,$(MYSQL)))
+$(word 3,$(MYSQL)): $(word 2,$(MYSQL)) $(call mysql_of,D12-F.1.0.2) | out/programs/mkrole
+	out/programs/mkrole build mysql D12-F.1.0.2
 endif
 
 $(TOOLS).edeploy: $(BUILDER) $(shell find images/roles/pxe -type f) | out/programs/mkrole

@@ -90,7 +90,7 @@ func openConsole(device string, stdout io.Writer) (io.Writer, error) {
 // below 256 MB. GOGC and GOMEMLIMIT in the environment still win.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(800)
+		debug.SetGCPercent(1600)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(160 << 20)

@@ -1,0 +1,226 @@
+// Package upgrade tells how an installed machine with a database comes to
+// another version and back, and what a power cut on the way leaves of it.
+package upgrade
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"edeploy/integration/lab"
+	"edeploy/integration/rack"
+	"edeploy/integration/rack/racktest"
+	"edeploy/server/wire"
+)
+
+// The versions that `make scenario` builds.
+var (
+	first  = wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.0"}
+	newer  = wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.1"} // another MariaDB
+	newest = wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.2"} // another kernel
+)
+
+var node = rack.Blank{Name: "node", Disks: []int64{4e9}, MemoryMB: 1024}
+
+// story is a rack with one machine that runs the first version and has rows in
+// its database. Its disk is a base for copies.
+type story struct {
+	*racktest.Rack
+	t *testing.T
+}
+
+func begin(t *testing.T) *story {
+	r := racktest.Start(t, first, newer, newest)
+	s := &story{r, t}
+	if out, err := r.Ctl(t.Context(), "push-metadata", "../../out/metadata"); err != nil {
+		t.Fatal(out, err)
+	}
+	r.Configure(rack.VM(first.Role, first.Version, r.Key))
+	vm := r.Power(node)
+	r.AwaitState(vm, "installed", 8*time.Minute)
+	s.awaitBoot(vm)
+	s.SSH(vm, "mysql -e '"+insert+"'")
+	s.is(vm, first)
+	if err := r.ShutDown(t.Context(), vm); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+const (
+	insert = "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, what VARCHAR(40)) ENGINE=InnoDB; " +
+		"INSERT INTO shop.orders SELECT seq, CONCAT(\"row \", seq) FROM seq_1_to_1000"
+	count = "mysql -N -e 'SELECT COUNT(*), SUM(id) FROM shop.orders'"
+	rows  = "1000\t500500\n"
+)
+
+func (s *story) awaitBoot(vm *lab.VM) {
+	s.t.Helper()
+	s.Expect(vm, 3*time.Minute, `node10 login:`)
+}
+
+// is checks that the machine is exactly a version, with its data.
+func (s *story) is(vm *lab.VM, want wire.ImageRef) {
+	s.t.Helper()
+	if got := s.SSH(vm, "edeploy version"); got != want.Version+"\n" {
+		s.t.Errorf("version %q, want %s", got, want.Version)
+	}
+	if got := s.SSH(vm, "edeploy verify; echo exit $?"); !strings.HasSuffix(got, "exit 0\n") {
+		s.t.Errorf("%s is not what its manifest says:\n%s", want, got)
+	}
+	if got := s.SSH(vm, count); got != rows {
+		s.t.Errorf("the database has %q, want %q", got, rows)
+	}
+	if got := s.SSH(vm, "systemctl --failed --no-legend --plain; true"); got != "" {
+		s.t.Errorf("failed units: %s", got)
+	}
+}
+
+// upgrade upgrades by ssh; the exit status is 100 when a reboot is needed.
+func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
+	s.t.Helper()
+	out := s.SSH(vm, fmt.Sprintf("edeploy upgrade --no-reboot %s 2>&1; echo exit $?", to.Version))
+	s.t.Logf("edeploy upgrade %s:\n%s", to.Version, out)
+	if !strings.HasSuffix(out, fmt.Sprintf("exit %d\n", status)) {
+		s.t.Fatalf("upgrade to %s: want exit status %d", to, status)
+	}
+	return out
+}
+
+// An installed machine is upgraded to another MariaDB, back, and on to another
+// kernel: it is exactly the version each time, and its rows are there. Then
+// power is cut at random instants of an upgrade: the machine boots and is
+// exactly one of the two versions. SEED repeats the instants of a run;
+// EDEPLOY_LONG=1 cuts at 20 instants instead of three.
+func TestUpgrade(t *testing.T) {
+	s := begin(t)
+	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("SEED=%s is no number", text)
+		}
+	}
+	t.Logf("SEED=%d", seed)
+	for i, c := range instants(rand.New(rand.NewPCG(seed, 0))) {
+		t.Run(fmt.Sprintf("power cut %d", i+1), func(t *testing.T) { s.in(t).cut(i, c) })
+	}
+}
+
+func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t} }
+
+func (s *story) thereAndBack() {
+	on := node
+	on.Copy = "upgraded"
+	vm := s.Power(on)
+	s.awaitBoot(vm)
+	if got := s.SSH(vm, "edeploy list"); !strings.Contains(got, newer.Version) {
+		s.t.Errorf("edeploy list: %q, want %s in it", got, newer.Version)
+	}
+	before := s.SSH(vm, mariadb)
+	s.upgrade(vm, newer, 0)
+	s.is(vm, newer)
+	if after := s.SSH(vm, mariadb); after == before {
+		s.t.Errorf("MariaDB is still %s", before)
+	}
+
+	if out := s.SSH(vm, "edeploy rollback --no-reboot 2>&1; echo exit $?"); !strings.HasSuffix(out, "exit 0\n") {
+		s.t.Fatalf("edeploy rollback:\n%s", out)
+	}
+	s.is(vm, first)
+	if after := s.SSH(vm, "systemctl restart mariadb; "+mariadb); after != before {
+		s.t.Errorf("MariaDB is %s after the rollback, want %s", after, before)
+	}
+
+	s.upgrade(vm, newer, 0)
+	release := s.SSH(vm, "uname -r")
+	s.upgrade(vm, newest, wire.RebootExitCode)
+	s.SSH(vm, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
+	s.awaitBoot(vm)
+	s.is(vm, newest)
+	if now := s.SSH(vm, "uname -r"); now == release {
+		s.t.Errorf("the kernel is still %s", release)
+	}
+	if err := vm.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+const mariadb = "mysql -N -e 'SELECT VERSION()'"
+
+// instant is a moment of an upgrade: some time after a line of its output.
+type instant struct {
+	step  string // that is running then, if the delay is short enough
+	line  string
+	delay time.Duration
+}
+
+// The lines of "edeploy upgrade" before three steps, and how long the steps
+// may take in emulation.
+var steps = map[string]instant{
+	"stage": {line: ` to fetch`, delay: 15 * time.Second},
+	"apply": {line: `stage: `, delay: 3 * time.Second},
+	"post":  {line: `apply: `, delay: 5 * time.Second},
+}
+
+// instants are three moments, or 20 with EDEPLOY_LONG=1, most of them about
+// the time when the root is changed.
+func instants(random *rand.Rand) []instant {
+	order := []string{"stage", "apply", "post"}
+	if os.Getenv("EDEPLOY_LONG") == "1" {
+		order = append(order, slices.Repeat([]string{"apply"}, 15)...)
+		order = append(order, "post", "stage")
+	}
+	var all []instant
+	for _, step := range order {
+		c := steps[step]
+		c.step, c.delay = step, time.Duration(random.Int64N(int64(c.delay))).Round(time.Millisecond)
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *story) cut(i int, c instant) {
+	on := node
+	on.Copy = fmt.Sprintf("cut%d", i+1)
+	vm := s.Power(on)
+	s.awaitBoot(vm)
+	s.SSH(vm, "setsid edeploy upgrade --no-reboot "+newer.Version+" >/dev/ttyS0 2>&1 </dev/null &")
+	s.Expect(vm, 5*time.Minute, c.line)
+	time.Sleep(c.delay) // the instant is the point
+	if err := vm.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	vm = s.Power(on)
+	s.awaitBoot(vm)
+	version := strings.TrimSpace(s.SSH(vm, "edeploy version"))
+	s.t.Logf("power cut %v after %q: the machine is %s; it said: %q", c.delay, c.line, version, said(s.t, vm))
+	switch version {
+	case first.Version:
+		s.is(vm, first)
+	case newer.Version:
+		s.is(vm, newer)
+	default:
+		s.t.Errorf("the machine is neither version: %q", version)
+	}
+	if err := vm.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// said is what the recovery said on the console.
+func said(t *testing.T, vm *lab.VM) []string {
+	t.Helper()
+	text, err := os.ReadFile(vm.ConsolePath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`(?m)^(An upgrade was|The way from|The upgrade from|edeploy: ).*[^\r\n]`).FindAllString(string(text), -1)
+}
