@@ -2,6 +2,9 @@ module edeploy
 
 go 1.26
 
+// Role trees lie there while stories are prepared.
+ignore ./out
+
 require (
 	github.com/diskfs/go-diskfs v1.7.0
 	github.com/gokrazy/gokrazy v0.0.0-20260418085648-c38c3134b8a7
