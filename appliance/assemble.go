@@ -76,6 +76,7 @@ func (a *Appliance) makeBoot(context.Context) error {
 		Args:       a.config.Boot.Args,
 		KernelArgs: a.config.Boot.KernelArgs,
 		Policy:     a.server,
+		Section:    a.server.BootSection,
 		OnEvent:    func(e pxe.Event) { a.server.Note(e.MAC, e.UUID, e.Message) },
 		Log:        a.log.With("room", "pxe"),
 	})

@@ -45,6 +45,10 @@ type Config struct {
 	KernelArgs string
 
 	Policy Policy
+	// Section is asked for every script that starts the agent: the deployment
+	// (SECTION) that the machine belongs to. "" stands for Args.Section, nil
+	// for always "".
+	Section func(mac, uuid string) string
 	// OnEvent is called for what belongs into a machine's history, one call at
 	// a time; nil: nobody wants to know.
 	OnEvent func(Event)
@@ -76,7 +80,7 @@ func (c Config) checked() (Config, error) {
 	if err := c.checkNetwork(); err != nil {
 		return c, err
 	}
-	return c, ipxe.CheckArgs(c.kernelLine())
+	return c, ipxe.CheckArgs(c.kernelLine(""))
 }
 
 func (c Config) withDefaults() Config {

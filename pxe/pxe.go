@@ -11,6 +11,7 @@ package pxe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,10 +19,12 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"edeploy/pxe/internal/dhcp"
 	"edeploy/pxe/internal/firmware"
 	"edeploy/pxe/internal/httpboot"
+	"edeploy/pxe/internal/ipxe"
 	"edeploy/pxe/internal/lease"
 	"edeploy/pxe/internal/radv"
 	"edeploy/pxe/internal/tftp"
@@ -86,7 +89,7 @@ func New(conf Config) (*Server, error) {
 		events: make(chan Event, maxEvents), ready: make(chan struct{}),
 	}
 	s.handler = &httpboot.Handler{
-		BaseURL: conf.baseURL(), Root: root, Args: conf.kernelLine(),
+		BaseURL: conf.baseURL(), Root: root, Args: conf.machineLine,
 		Action: conf.Policy.BootAction, Notify: s.note, Log: conf.Log,
 	}
 	s.dhcp = &dhcp.Server{
@@ -213,7 +216,32 @@ func (s *Server) tell(ctx context.Context) {
 	}
 }
 
-// kernelLine is the agent's kernel command line.
-func (c Config) kernelLine() string {
-	return strings.TrimSpace(c.KernelArgs + " " + c.Args.String())
+// kernelLine is the agent's kernel command line for a deployment; "" is the
+// one of Args.
+func (c Config) kernelLine(section string) string {
+	args := c.Args
+	if section != "" {
+		args.Section = section
+	}
+	return strings.TrimSpace(c.KernelArgs + " " + args.String())
+}
+
+// machineLine is the kernel command line of one machine. The name of a section
+// may be one that cannot stand there: then the machine boots with the default
+// and the server, which knows where it belongs, decides.
+func (c Config) machineLine(mac, uuid string) string {
+	if c.Section == nil {
+		return c.kernelLine("")
+	}
+	section := c.Section(mac, uuid)
+	line := c.kernelLine(section)
+	err := ipxe.CheckArgs(line)
+	if err == nil && strings.ContainsFunc(section, unicode.IsSpace) {
+		err = errors.New("kernel arguments cannot hold blanks")
+	}
+	if err != nil {
+		c.Log.Error("section", "mac", mac, "section", section, "err", err)
+		return c.kernelLine("")
+	}
+	return line
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -351,5 +352,52 @@ func TestDeviceNeeded(t *testing.T) {
 	}
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no network device is named") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestSection: the boot of a machine names the deployment that it belongs to.
+func TestSection(t *testing.T) {
+	const mac, uuid = "52:54:00:00:00:01", "6a3c0a52-5a9d-4d3f-8a75-0123456789ab"
+	for _, test := range []struct {
+		name, section, want string
+		action              wire.BootAction
+		asked               bool
+	}{
+		{"its own", "LAB", "LAB", wire.BootInstall, true},
+		{"rescue", "LAB", "LAB", wire.BootRescue, true},
+		{"the agent's default", "SERVER", "SERVER", wire.BootInstall, true},
+		{"none", "", "RACK", wire.BootInstall, true},
+		{"a name with a blank", "LAB 2", "RACK", wire.BootInstall, true},
+		{"a name that iPXE would replace", "${net0/ip}", "RACK", wire.BootInstall, true},
+		{"a machine that boots its disk", "LAB", "", wire.BootLocal, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			conf := loopback(t)
+			conf.Policy, conf.Args = policy(test.action), wire.DefaultBootArgs()
+			conf.Args.Section = "RACK"
+			var asked []string
+			conf.Section = func(mac, uuid string) string {
+				asked = append(asked, mac+" "+uuid)
+				return test.section
+			}
+			s, err := pxe.New(conf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid, nil))
+			if (len(asked) == 1 && asked[0] == mac+" "+uuid) != test.asked {
+				t.Errorf("asked for %q", asked)
+			}
+			if !test.asked {
+				return
+			}
+			_, line, found := strings.Cut(w.Body.String(), " initrd=initrd.pxe ")
+			line, _, _ = strings.Cut(line, " ||")
+			args, err := wire.ParseBootArgs(line)
+			if err != nil || !found || args.Section != test.want {
+				t.Errorf("the agent reads section %q of %q (%v), want %q", args.Section, line, err, test.want)
+			}
+		})
 	}
 }

@@ -39,7 +39,6 @@ type outcome struct {
 // record, the state and the CMDB change together.
 func (s *Server) allocate(ctx context.Context, q request) (outcome, error) {
 	var out outcome
-	s.foresee(q)
 	err := s.together(ctx, func(d *draft) (err error) {
 		out, err = s.decide(d, q)
 		return err

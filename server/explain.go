@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/machine"
 	"edeploy/server/internal/match"
 	"edeploy/server/wire"
 )
@@ -57,21 +56,38 @@ const (
 	maxLines     = 100 // of one profile
 )
 
-// newExplanation writes an outcome out.
-func newExplanation(out outcome, now time.Time) Explanation {
-	e := Explanation{Time: now, Section: out.record.Section, Profiles: []ExplainedProfile{}}
-	for i, try := range out.tried[:min(len(out.tried), maxExplained)] {
-		e.Profiles = append(e.Profiles, explainTry(try, i < maxDetailed))
-	}
-	e.More = len(out.tried) - len(e.Profiles)
+// untold is an explanation whose profiles are not written out yet.
+type untold struct {
+	Explanation
+	tried    assign.Tries
+	decision *assign.Decision // nil: no profile fits
+}
+
+// newUntold keeps of an outcome what its explanation needs.
+func newUntold(out outcome, now time.Time) untold {
+	u := untold{Explanation: Explanation{Time: now, Section: out.record.Section}, tried: out.tried.Kept(maxExplained)}
+	u.More = len(out.tried) - len(u.tried)
 	if out.refused != nil {
-		e.Refused = out.refused.Error()
+		u.Refused = out.refused.Error()
 	}
 	if out.decision != nil {
-		e.Profiles = append(e.Profiles, ExplainedProfile{Profile: out.decision.Profile, Fits: true, Lines: explainSteps(out.decision.Trial.Steps(maxLines))})
+		u.decision = &assign.Decision{Profile: out.decision.Profile, Trial: out.decision.Trial.Kept()}
 	}
 	if a := out.record.Allocation; a != nil && out.configuration != nil {
-		e.Profile, e.Entry, e.Again = a.Profile, a.After, a.Asked > 1
+		u.Profile, u.Entry, u.Again = a.Profile, a.After, a.Asked > 1
+	}
+	return u
+}
+
+// tell writes the explanation out.
+func (u untold) tell() Explanation {
+	e := u.Explanation
+	e.Profiles = []ExplainedProfile{}
+	for i, try := range u.tried {
+		e.Profiles = append(e.Profiles, explainTry(try, i < maxDetailed))
+	}
+	if d := u.decision; d != nil {
+		e.Profiles = append(e.Profiles, ExplainedProfile{Profile: d.Profile, Fits: true, Lines: explainSteps(d.Trial.Steps(maxLines))})
 	}
 	return e
 }
@@ -111,17 +127,6 @@ func factWords(f wire.Fact) []string {
 	return []string{assign.Clip(f.Category), assign.Clip(f.ID), assign.Clip(f.Field), assign.Clip(f.Text())}
 }
 
-// keepExplanation writes it beside the machine's history.
-func (s *Server) keepExplanation(r machine.Record, out outcome) {
-	text, err := json.Marshal(newExplanation(out, s.config.Now()))
-	if err == nil {
-		err = s.history.Explain(r.ID, append(text, '\n'))
-	}
-	if err != nil {
-		s.problem(r.Section, "%v", err)
-	}
-}
-
 func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("id")
 	rec, ok := s.machines.get(name)
@@ -129,9 +134,9 @@ func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, refuse(errUnknownMachine, "no machine is known as %s", name))
 		return
 	}
-	text, err := s.history.Explanation(rec.ID)
+	text, err := s.explanationOf(rec.ID)
 	if err == nil && text == nil {
-		err = refuse(errNoFile, "machine %s has not uploaded its description yet", rec.ID)
+		err = refuse(errNoFile, "there is no explanation of machine %s: it has not uploaded its description, or the server was killed soon after", rec.ID)
 	}
 	var e Explanation
 	if err == nil {

@@ -1,6 +1,10 @@
 package server
 
-import "edeploy/server/internal/store"
+import (
+	"context"
+
+	"edeploy/server/internal/store"
+)
 
 // NewSteps is New with a function that is called before every change of the
 // documents' file system; its error stops the work there for ever, as a power
@@ -16,4 +20,50 @@ func (s *Server) Waiting() int {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	return len(s.queue.waiting)
+}
+
+// Fail makes a decision that has a defect: it panics itself, or what it leaves
+// panics when it is written. The answer is what its caller gets to see.
+func (s *Server) Fail(when string) (panicked any) {
+	defer func() { panicked = recover() }()
+	_ = s.together(context.Background(), func(d *draft) error {
+		if when == "deciding" {
+			panic("a defect when deciding")
+		}
+		d.order = append(d.order, "a directory that is none") // has no view
+		return nil
+	}, "SERVER")
+	return nil
+}
+
+// MaxUntoldBytes is the room for explanations that wait.
+const MaxUntoldBytes = maxUntoldBytes
+
+// Explanations wait to be written; each call answers which it has written, as
+// "machine section".
+type Explanations struct {
+	e       *explanations
+	written []string
+}
+
+func NewExplanations() *Explanations {
+	x := new(Explanations)
+	x.e = newExplanations(func(id string, u untold) { x.written = append(x.written, id+" "+u.Section) })
+	return x
+}
+
+func (x *Explanations) Add(id, section string, bytes int) []string {
+	x.e.add(id, untold{Explanation: Explanation{Section: section}}, bytes)
+	return x.take()
+}
+
+func (x *Explanations) FinishAll(pause bool) []string {
+	x.e.finishAll(func() bool { return pause })
+	return x.take()
+}
+
+func (x *Explanations) take() []string {
+	written := x.written
+	x.written = nil
+	return written
 }

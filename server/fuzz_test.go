@@ -24,6 +24,7 @@ func FuzzUpload(f *testing.F) {
 		f.Add(bytes.ReplaceAll(body.Bytes(), []byte(boundary), []byte("B")))
 	}
 	l := newLab(f, seedFiles())
+	l.quiet = true // millions of lines otherwise
 	l.limits = server.Limits{Machines: 50, ArchiveBytes: 1 << 20}
 	l.start()
 	f.Fuzz(func(t *testing.T, body []byte) {

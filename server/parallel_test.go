@@ -89,43 +89,107 @@ func TestTwoServers(t *testing.T) {
 	l.restart() // it is free after Close
 }
 
-// TestTogether: decisions that wait at the same time are written together, and
-// a refused one or one that goes alone does not disturb the others.
-func TestTogether(t *testing.T) {
-	const machines = 30
-	l := newLab(t, countedFiles(20))
+// whileWriting lets the first machine ask; while its decision is being written,
+// meanwhile starts others, and goes on when so many wait.
+func whileWriting(t *testing.T, l *lab, waiting int, meanwhile func(all *sync.WaitGroup)) (commits int64) {
+	t.Helper()
 	var journals atomic.Int64
-	entered := make(chan struct{})
-	var once sync.Once
-	full := make(chan struct{})
+	entered, full := make(chan struct{}), make(chan struct{})
 	l.step = func(what string) error {
-		if what == "write journal" {
-			journals.Add(1)
-			once.Do(func() { close(entered); <-full })
+		if what == "write journal" && journals.Add(1) == 1 {
+			close(entered)
+			<-full
 		}
 		return nil
 	}
 	l.start()
 	var all sync.WaitGroup
 	all.Go(func() { l.mustGet(vm(0)) })
-	<-entered // the first one is being written; now the others queue up
-	var given atomic.Int64
-	for n := 1; n < machines; n++ {
-		all.Go(func() {
-			if a := l.upload(vm(n)); a.status == http.StatusOK {
-				given.Add(1)
-			} else if a.status != http.StatusConflict {
-				t.Errorf("status %d: %s", a.status, a.body)
-			}
-		})
-	}
+	<-entered
+	meanwhile(&all)
 	deadline := time.Now().Add(20 * time.Second)
-	for l.server.Waiting() < machines-1 && time.Now().Before(deadline) {
+	for l.server.Waiting() < waiting && time.Now().Before(deadline) {
 		runtime.Gosched()
 	}
 	close(full)
 	all.Wait()
-	if given.Load() != 19 || journals.Load() != 2 {
-		t.Errorf("%d machines beside the first got a profile, in %d commits; want 19 in 2", given.Load(), journals.Load())
+	return journals.Load()
+}
+
+// TestTogether: decisions that wait at the same time are written together, and
+// a refused one or one that goes alone does not disturb the others.
+func TestTogether(t *testing.T) {
+	const machines = 30
+	l := newLab(t, countedFiles(20))
+	var given atomic.Int64
+	commits := whileWriting(t, l, machines-1, func(all *sync.WaitGroup) {
+		for n := 1; n < machines; n++ {
+			all.Go(func() {
+				if a := l.upload(vm(n)); a.status == http.StatusOK {
+					given.Add(1)
+				} else if a.status != http.StatusConflict {
+					t.Errorf("status %d: %s", a.status, a.body)
+				}
+			})
+		}
+	})
+	if given.Load() != 19 || commits != 2 {
+		t.Errorf("%d machines beside the first got a profile, in %d commits; want 19 in 2", given.Load(), commits)
+	}
+}
+
+// TestDefectAmongOthers: a decision that panics, or whose outcome panics when
+// it is written, is answered with its panic; those that are made together with
+// it are written, and the next ones find everything in order.
+func TestDefectAmongOthers(t *testing.T) {
+	for _, when := range []string{"deciding", "writing"} {
+		t.Run(when, func(t *testing.T) {
+			const machines = 6
+			l := newLab(t, countedFiles(machines+1))
+			whileWriting(t, l, machines, func(all *sync.WaitGroup) {
+				for n := 1; n < machines; n++ {
+					all.Go(func() {
+						if a := l.upload(vm(n)); a.status != http.StatusOK {
+							t.Errorf("machine %d: status %d: %s", n, a.status, a.body)
+						}
+					})
+				}
+				all.Go(func() {
+					if l.server.Fail(when) == nil {
+						t.Error("the defect was not told")
+					}
+				})
+			})
+			l.mustGet(vm(machines))
+			l.restart()
+			l.books(machines+1, 0, 1, 2, 3, 4, 5, 6)
+		})
+	}
+}
+
+// TestDefectAlone: a defect does not keep the turn.
+func TestDefectAlone(t *testing.T) {
+	l := startLab(t, countedFiles(2))
+	for _, when := range []string{"deciding", "writing"} {
+		if l.server.Fail(when) == nil {
+			t.Errorf("%s: the defect was not told", when)
+		}
+		l.mustGet(vm(1))
+	}
+	l.books(2, 1)
+}
+
+// TestPlaces: an upload that waits for its turn keeps no place from those that
+// are still to be read.
+func TestPlaces(t *testing.T) {
+	l := newLab(t, countedFiles(6))
+	l.limits = server.Limits{Uploads: 1}
+	commits := whileWriting(t, l, 5, func(all *sync.WaitGroup) {
+		for n := 1; n <= 5; n++ {
+			all.Go(func() { l.mustGet(vm(n)) })
+		}
+	})
+	if commits != 2 {
+		t.Errorf("%d commits, want 2: the other five together", commits)
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // maxGroup bounds the errands that are done at once.
-const maxGroup = 128
+const maxGroup = 256
 
 // queue is the errands that wait.
 type queue struct {

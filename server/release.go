@@ -96,6 +96,7 @@ func (s *Server) forget(ctx context.Context, name string) error {
 	}
 	s.progress.remove(id)
 	s.config.Log.Info("machine forgotten", "machine", id)
+	s.explanations.finish(id)
 	return s.history.Remove(id)
 }
 

@@ -7,8 +7,8 @@
 // It reads per deployment CONFIGDIR/{state,NAME.specs,NAME.configure,NAME.cmdb}
 // and writes there state and NAME.cmdb, and what an operator brings over HTTP;
 // to HWDIR the descriptions, to LOGDIR the logs. In its own state directory it
-// writes machines/ID.json, history/ID.log, and, while documents change, the
-// journal that makes them change together.
+// writes machines/ID.json, history/ID.log and ID.why, and, while documents
+// change, the journal that makes them change together.
 package server
 
 import (
@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"edeploy/server/internal/archive"
@@ -28,6 +29,9 @@ import (
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/store"
+	"edeploy/server/wire"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Config is what a Server needs. Deployments and StateDir must be given.
@@ -54,7 +58,7 @@ type Deployment struct {
 
 // Limits bound what the network can use up. A zero value means the default.
 type Limits struct {
-	Uploads       int           // uploads in work at once; 64
+	Uploads       int           // uploads that are read at once; 64
 	Wait          time.Duration // longest wait for a place or for the lock; 60 s (an agent gives up after 120 s)
 	BodyTime      time.Duration // longest time one upload may take on the wire; 5 min
 	LogBytes      int64         // one uploaded log; 64 MiB
@@ -85,24 +89,31 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// maxWaitingBytes bounds the descriptions that wait for their turn, see weigh.
+const maxWaitingBytes = 4 * wire.MaxHardwareBytes
+
 // Server is the service. All its methods are safe for concurrent use.
 type Server struct {
-	config      Config
-	deployments map[string]*deployment
-	own         *flock.Lock // on the state directory
-	documents   *store.Dir
-	machines    *machines
-	history     *history.Dir
-	progress    *progressTable
-	notes       *noteTable
-	problems    *problemList
-	places      chan struct{} // uploads in work
-	editors     chan struct{} // configuration files in work
-	queue       queue         // of what wants to change documents
-	turn        chan struct{} // who holds it may change documents
-	ready       chan struct{}
-	closing     chan struct{}
-	close       func() error
+	config       Config
+	deployments  map[string]*deployment
+	own          *flock.Lock // on the state directory
+	documents    *store.Dir
+	machines     *machines
+	history      *history.Dir
+	explanations *explanations
+	writers      sync.WaitGroup // of explanations
+	progress     *progressTable
+	notes        *noteTable
+	problems     *problemList
+	places       chan struct{}       // uploads that are read
+	seats        *semaphore.Weighted // uploads that wait for their turn
+	inWork       atomic.Int64        // uploads
+	editors      chan struct{}       // configuration files in work
+	queue        queue               // of what wants to change documents
+	turn         chan struct{}       // who holds it may change documents
+	ready        chan struct{}
+	closing      chan struct{}
+	close        func() error
 }
 
 // deployment is a Deployment that is open.
@@ -126,6 +137,7 @@ func newServer(config Config, open opener) (_ *Server, err error) {
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
 	s.places = make(chan struct{}, s.config.Limits.Uploads)
+	s.seats = semaphore.NewWeighted(maxWaitingBytes)
 	if s.config.Now == nil {
 		s.config.Now = time.Now
 	}
@@ -268,7 +280,12 @@ func (s *Server) openState(open opener) error {
 		return err
 	}
 	s.machines = &machines{documents: documents}
-	return s.machines.load()
+	if err := s.machines.load(); err != nil {
+		return err
+	}
+	s.explanations = newExplanations(s.writeExplanation)
+	s.writers.Go(func() { s.explanations.run(s.closing, func() bool { return s.inWork.Load() > 0 }) })
+	return nil
 }
 
 // clearSpool removes uploads that a killed process left unfinished.
@@ -318,6 +335,7 @@ func (s *Server) Close() error { return s.close() }
 func (s *Server) closeAll() error {
 	close(s.closing)
 	s.turn <- struct{}{} // never given back: nobody changes anything from now on
+	s.writers.Wait()
 	var errs []error
 	if s.documents != nil {
 		errs = append(errs, s.documents.Close())

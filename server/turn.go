@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"edeploy/server/internal/flock"
@@ -64,8 +65,7 @@ func (s *Server) await(ctx context.Context, e *errand) error {
 		case <-e.done:
 			return e.outcome()
 		case s.turn <- struct{}{}:
-			s.runErrands(s.queue.next())
-			<-s.turn
+			s.takeTurn()
 			continue
 		case <-s.closing:
 			busy = refuse(errBusy, "the server is being stopped: ask again")
@@ -78,6 +78,12 @@ func (s *Server) await(ctx context.Context, e *errand) error {
 		<-e.done // somebody is at it
 		return e.outcome()
 	}
+}
+
+// takeTurn does what waits longest and gives the turn back.
+func (s *Server) takeTurn() {
+	defer func() { <-s.turn }()
+	s.runErrands(s.queue.next())
 }
 
 func (e *errand) outcome() error {
@@ -110,25 +116,45 @@ func (s *Server) runErrands(group []*errand) {
 	s.decideAndCommit(group)
 }
 
-// decideAndCommit makes the decisions of a group and writes them. When a file
-// was edited meanwhile, all are made anew.
+// decideAndCommit makes the decisions of a group and writes them. When a
+// defect keeps the group from being written, each is made and written alone, so
+// that it hits only the decision that it is in.
 func (s *Server) decideAndCommit(group []*errand) {
+	defect := s.commitGroup(group)
+	switch {
+	case defect == nil:
+	case len(group) == 1:
+		group[0].panicked = defect
+	default:
+		for _, e := range group {
+			s.decideAndCommit([]*errand{e})
+		}
+	}
+}
+
+// commitGroup does it; it answers what panicked outside of the decisions
+// themselves. Then nothing was written, or as much as the journal will finish.
+func (s *Server) commitGroup(group []*errand) (defect any) {
+	defer func() {
+		if defect = recover(); defect == nil {
+			return
+		}
+		s.config.Log.Error("defect", "decisions", len(group), "panic", defect, "stack", string(debug.Stack()))
+		if err := s.machines.load(); err != nil { // what the decisions have drafted is void
+			s.problem("", "%v", err)
+		}
+	}()
 	for try := 1; ; try++ {
 		d := newDraft(s)
 		for _, e := range group {
-			e.run(d)
+			e.run(s, d)
 		}
-		c, err := d.change()
+		err := s.write(d)
 		if err == nil {
-			err = s.machines.commit(c)
-		} else {
-			err = errors.Join(err, s.machines.load())
+			s.keep(d)
+			return nil
 		}
-		if err == nil {
-			d.kept()
-			return
-		}
-		if errors.Is(err, store.ErrConflict) && try < maxTries {
+		if errors.Is(err, store.ErrConflict) && try < maxTries { // a file was edited meanwhile
 			continue
 		}
 		s.problem("", "Documents cannot be written: %v", err)
@@ -137,13 +163,37 @@ func (s *Server) decideAndCommit(group []*errand) {
 				e.err = refuse(errBroken, "the change cannot be written: %v", err)
 			}
 		}
-		return
+		return nil
 	}
 }
 
+// write commits what the decisions have made.
+func (s *Server) write(d *draft) error {
+	c, err := d.change()
+	if err != nil {
+		return errors.Join(err, s.machines.load())
+	}
+	return s.machines.commit(c)
+}
+
+// keep tells the directories what was written. It is on the disk by now, so a
+// defect here must not undo the answers.
+func (s *Server) keep(d *draft) {
+	defer func() {
+		if defect := recover(); defect != nil {
+			s.config.Log.Error("defect", "panic", defect, "stack", string(debug.Stack()))
+		}
+	}()
+	d.kept()
+}
+
 // run makes the decision. Its defect is its own and not that of the others.
-func (e *errand) run(d *draft) {
-	defer func() { e.panicked = recover() }()
+func (e *errand) run(s *Server, d *draft) {
+	defer func() {
+		if e.panicked = recover(); e.panicked != nil {
+			s.config.Log.Error("defect", "panic", e.panicked, "stack", string(debug.Stack()))
+		}
+	}()
 	e.err = e.decide(d)
 }
 

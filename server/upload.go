@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"edeploy/server/internal/assign"
@@ -41,6 +42,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) 
 		return "", err
 	}
 	defer leave()
+	defer s.work()()
 	form, err := s.readForm(w, r)
 	if err != nil {
 		return "", err
@@ -58,7 +60,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) 
 			return "", err
 		}
 	}
-	return s.takeHardware(r.Context(), d, form)
+	return s.takeHardware(r.Context(), d, form, leave)
 }
 
 // enter waits for one of the places for uploads.
@@ -67,12 +69,24 @@ func (s *Server) enter(ctx context.Context) (leave func(), err error) {
 	defer wait.Stop()
 	select {
 	case s.places <- struct{}{}:
-		return func() { <-s.places }, nil
+		return sync.OnceFunc(func() { <-s.places }), nil
 	case <-ctx.Done():
 		return nil, refuse(errBusy, "the machine has gone away")
 	case <-wait.C:
 		return nil, refuse(errBusy, "the server is busy with %d uploads: ask again", s.config.Limits.Uploads)
 	}
+}
+
+// sit waits for room among the uploads that are read and wait for their turn.
+// Theirs are no places: while the decisions of some are written to the disk,
+// others are read, and all that wait can be written together.
+func (s *Server) sit(ctx context.Context, bytes int) (stand func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
+	defer cancel()
+	if err := s.seats.Acquire(ctx, int64(bytes)); err != nil {
+		return nil, refuse(errBusy, "the server is busy with the decisions about other machines: ask again")
+	}
+	return func() { s.seats.Release(int64(bytes)) }, nil
 }
 
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (upload.Form, error) {
@@ -102,15 +116,33 @@ func (s *Server) keepLog(d *deployment, log *upload.Log, from string) error {
 	return nil
 }
 
-// takeHardware saves the description and decides.
-func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form) (string, error) {
+// work counts an upload; when the last one is over, it is calm.
+func (s *Server) work() (over func()) {
+	s.inWork.Add(1)
+	return func() {
+		if s.inWork.Add(-1) == 0 {
+			signal(s.explanations.calm)
+		}
+	}
+}
+
+// takeHardware saves the description, leaves its place and decides.
+func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form, leave func()) (string, error) {
 	q := request{deployment: d, form: form, facts: assign.NewFacts(form.Hardware), identity: form.Hardware.Identity()}
 	q.name, _ = sysname.Of(form.Hardware)
 	q.hardwareFile = s.keepHardware(q)
 	act := s.allocate
 	if form.Failure != "" {
 		act = s.fail
+	} else {
+		s.foresee(q)
 	}
+	stand, err := s.sit(ctx, weigh(form.Hardware))
+	if err != nil {
+		return "", err
+	}
+	defer stand()
+	leave()
 	out, err := act(ctx, q)
 	if err != nil {
 		s.config.Log.Warn("upload refused", "name", q.name, "text", err)
@@ -119,7 +151,7 @@ func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Fo
 	if out.record.ID != "" {
 		s.record(out.record, append(s.uploadLine(q), out.lines...)...)
 		if q.form.Failure == "" {
-			s.keepExplanation(out.record, out)
+			s.keepExplanation(out, q)
 		}
 	}
 	if out.refused != nil || out.configuration == nil {

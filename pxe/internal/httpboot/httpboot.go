@@ -39,7 +39,8 @@ const (
 type Handler struct {
 	BaseURL string // of this server as machines reach it: http://192.168.122.1
 	Root    *os.Root
-	Args    string // the kernel's command line
+	// Args is the kernel's command line for a machine that boots the agent.
+	Args func(mac, uuid string) string
 	// Action says what a machine boots. It is asked once for every script.
 	Action func(mac, uuid string) wire.BootAction
 	// Notify is called for what belongs into a machine's history; must not block.
@@ -120,13 +121,17 @@ func history(last, action wire.BootAction) string {
 func (h *Handler) write(mac, uuid string) (text string, action wire.BootAction, err error) {
 	action = h.Action(mac, uuid)
 	who := "?" + names(mac, uuid)
+	args := ""
+	if action == wire.BootInstall || action == wire.BootRescue {
+		args = h.Args(mac, uuid)
+	}
 	text, err = ipxe.Write(ipxe.Script{
 		Machine: mac,
 		Action:  action,
 		Again:   h.ScriptURL(mac, uuid) + "&again=" + string(action),
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
-		Args:    h.Args,
+		Args:    args,
 	})
 	return text, action, err
 }

@@ -49,7 +49,7 @@ func newLab(t *testing.T) *lab {
 	t.Cleanup(func() { root.Close() })
 	l := &lab{action: wire.BootInstall}
 	l.Server = httptest.NewServer(&httpboot.Handler{
-		BaseURL: "http://192.168.122.1", Root: root, Args: "SERV=192.168.122.1",
+		BaseURL: "http://192.168.122.1", Root: root, Args: func(string, string) string { return "SERV=192.168.122.1" },
 		Action: func(mac, uuid string) wire.BootAction {
 			l.asked = append(l.asked, mac+" "+uuid)
 			return l.action

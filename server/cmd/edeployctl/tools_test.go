@@ -322,7 +322,8 @@ func TestGroups(t *testing.T) {
 
 // TestHelp: every command explains itself.
 func TestHelp(t *testing.T) {
-	for _, name := range []string{"lint", "match", "cmdb", "cmdb verify", "cmdb list", "cmdb free", "state", "state show", "state set", "hw", "hw diff", "hw groups"} {
+	for _, name := range []string{"lint", "match", "cmdb", "cmdb verify", "cmdb list", "cmdb free", "state", "state show", "state set", "hw", "hw diff", "hw groups",
+		"machines section", "machines explain", "push-metadata"} {
 		out, _ := ask(t, 0, append(strings.Fields(name), "--help")...)
 		if len(out) < 400 || !strings.Contains(out, "Usage:") {
 			t.Errorf("%s --help:\n%s", name, out)
@@ -333,6 +334,15 @@ func TestHelp(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	out, _ := ask(t, 0, "__complete", "state", "set", "--config", original+"/config", "")
 	holds(t, out, "hp\n", "storage\n", "vm\n")
+	address, _ := start(t)
+	out, _ = ask(t, 0, "__complete", "machines", "--server", address, "")
+	holds(t, out, "explain\t", "section\t", id+"\t")
+	out, _ = ask(t, 0, "__complete", "machines", "explain", "--server", address, "")
+	holds(t, out, id+"\t")
+	out, _ = ask(t, 0, "__complete", "machines", "section", "--server", address, id, "")
+	holds(t, out, "SERVER\n")
+	out, _ = ask(t, 0, "__complete", "push-metadata", "")
+	holds(t, out, ":16\n") // directories only
 	out, _ = ask(t, 0, "__complete", "match", "x.hw", "--config", original+"/config", "")
 	holds(t, out, "hp\n", "web\n", "vm\n", "ghost\n")
 }

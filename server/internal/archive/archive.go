@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"edeploy/server/wire"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 // Suffixes of the files.
@@ -74,6 +76,7 @@ func (a *Archive) open() (*os.Root, []file, error) {
 		root.Close()
 		return nil, nil, err
 	}
+	a.sweep(root, entries)
 	var files []file
 	for _, e := range entries {
 		info, err := e.Info()
@@ -99,11 +102,50 @@ func (a *Archive) SaveHardware(name string, h wire.Hardware) (string, error) {
 		return "", fmt.Errorf("save %s: %w", name, err)
 	}
 	defer root.Close()
-	if err := renameio.WriteFile(name, text, 0o644, renameio.WithRoot(root)); err != nil {
+	if err := place(root, name, text); err != nil {
 		a.lookAgain()
 		return "", fmt.Errorf("save %s: %w", name, err)
 	}
 	return name, nil
+}
+
+// place writes a file whole, under its name, and has the kernel begin to bring
+// it to the disk without waiting for that. When the power fails within the next
+// seconds, a description may be lost: the machine sends it again, and nothing
+// that it was promised depends on it.
+func place(root *os.Root, name string, text []byte) error {
+	temporary := fmt.Sprintf(".%s.%08x", name, rand.Uint32())
+	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		// Not every file system can; then it is written when the kernel likes.
+		_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = root.Rename(temporary, name)
+	}
+	if err != nil {
+		_ = root.Remove(temporary) // the error to tell is the other one
+	}
+	return err
+}
+
+// torn is when a temporary file has been left by a killed process.
+const torn = time.Hour
+
+// sweep removes temporary files that were left.
+func (a *Archive) sweep(root *os.Root, entries []fs.DirEntry) {
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), ".") || !strings.Contains(e.Name(), a.Suffix+".") {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > torn {
+			_ = root.Remove(e.Name()) // only tidiness: the name is never read
+		}
+	}
 }
 
 // reserve takes room for a file; the writing itself is done by many side by

@@ -97,6 +97,29 @@ func spool(t *testing.T, text string) string {
 	return path
 }
 
+// TestLeftovers: temporary files of a killed process are removed when they are
+// old; nobody else's are.
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	old := time.Now().Add(-2 * time.Hour)
+	for name, at := range map[string]time.Time{".R7-1.hw.00c0ffee": old, ".R7-2.hw.00c0ffee": time.Now(), ".profile": old, "R7-3.hw": old, ".hw": old} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := &archive.Archive{Dir: dir, Suffix: archive.HardwareSuffix, MaxBytes: 200, MaxFiles: 9}
+	if _, err := a.SaveHardware("R7-4", wire.Hardware{fact("disk", "vda", "size", "40")}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{".R7-2.hw.00c0ffee", ".hw", ".profile", "R7-3.hw", "R7-4.hw"}, names(t, dir)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestSaveLog(t *testing.T) {
 	dir := t.TempDir()
 	a := &archive.Archive{Dir: dir, Suffix: archive.LogSuffix, MaxBytes: 1000, MaxFiles: 10, KeepEach: 2}

@@ -67,6 +67,18 @@ func (t Tries) Attempts(most int) []Attempt {
 	return all
 }
 
+// Kept are the first ones, to be told about later: they hold little memory.
+func (t Tries) Kept(most int) Tries {
+	kept := make(Tries, 0, min(len(t), most))
+	for _, one := range t[:cap(kept)] {
+		if one.err == nil {
+			one.trial = one.trial.Kept()
+		}
+		kept = append(kept, one)
+	}
+	return kept
+}
+
 // Attempt says why it does not fit.
 func (t Try) Attempt() Attempt {
 	if t.err != nil {

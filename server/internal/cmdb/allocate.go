@@ -47,13 +47,14 @@ func (f *File) Allocate(vars, preferred *literal.Dict, forced bool, taken func(*
 // differ in few of them (the MAC address), so the one that told the last entry
 // apart is looked at first.
 type wanted struct {
-	keys, values []literal.Value
+	keys   []literal.Key
+	values []literal.Value
 }
 
 func newWanted(d *literal.Dict) *wanted {
 	w := new(wanted)
 	for k, v := range d.All() {
-		w.keys, w.values = append(w.keys, k), append(w.values, v)
+		w.keys, w.values = append(w.keys, literal.KeyOf(k)), append(w.values, v)
 	}
 	return w
 }
@@ -61,7 +62,7 @@ func newWanted(d *literal.Dict) *wanted {
 // in is IsIncluded.
 func (w *wanted) in(d *literal.Dict) bool {
 	for i, k := range w.keys {
-		if is, ok := d.Get(k); !ok || !literal.Equal(w.values[i], is) {
+		if is, ok := d.Lookup(k); !ok || !literal.Equal(w.values[i], is) {
 			w.keys[0], w.keys[i] = w.keys[i], w.keys[0]
 			w.values[0], w.values[i] = w.values[i], w.values[0]
 			return false

@@ -26,6 +26,8 @@ var (
 // usedKey marks an entry that a machine took; its value does not matter.
 const usedKey = "used"
 
+var usedLookup = literal.KeyOf(usedKey)
+
 // File is a parsed CMDB. It is never changed: changes make a new one. It is
 // safe for concurrent use.
 type File struct {
@@ -128,7 +130,7 @@ func (f *File) Entry(i int) *literal.Dict { return f.entries[i].dict }
 
 // Used tells whether a machine took the entry.
 func (f *File) Used(i int) bool {
-	_, used := f.entries[i].dict.Get(usedKey)
+	_, used := f.entries[i].dict.Lookup(usedLookup)
 	return used
 }
 

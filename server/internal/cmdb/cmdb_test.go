@@ -186,6 +186,23 @@ func TestMergeAndIsIncluded(t *testing.T) {
 	}
 }
 
+// TestMergedLists: many entries under one key, whose lists are joined, end in a
+// sentence and not in hours.
+func TestMergedLists(t *testing.T) {
+	start := time.Now()
+	model := literal.NewDict("=n", "0-65000", "list", literal.List{"a", "b"})
+	_, err := cmdb.GenerateDict(literal.NewDict("one", model), "=")
+	if err == nil || !strings.Contains(err.Error(), "key 'one': too many entries") {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if d, err := cmdb.GenerateDict(literal.NewDict("one", literal.NewDict("=n", "1-200", "list", literal.List{"a"})), "="); err != nil || d.Len() != 1 {
+		t.Errorf("few entries: %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"generate({'ip': '192.168.122.3-7', 'hostname': 'host03-07', 'gateway': '192.168.122.1', 'netmask': '255.255.255.0'})",
@@ -221,6 +238,7 @@ func FuzzParse(f *testing.F) {
 func FuzzGenerate(f *testing.F) {
 	f.Add("10.1-2.3-4:7.08-11", "=n1-9", "=")
 	f.Add("00:11-12", "x", "")
+	f.Add("00-55555", "=", "=")
 	f.Fuzz(func(t *testing.T, v, key, prefix string) {
 		model := literal.NewDict(key, v, "nested", literal.NewDict(key, v), "list", literal.List{v, nil})
 		if list, err := cmdb.Generate(model, prefix); err == nil && len(list) > cmdb.MaxEntries {

@@ -13,7 +13,7 @@ import (
 // keys are merged, the later value winning. Values must be dictionaries.
 func GenerateDict(model *literal.Dict, prefix string) (*literal.Dict, error) {
 	out := new(literal.Dict)
-	total := 0
+	total, copied := 0, 0
 	for k, v := range model.All() {
 		nested, ok := v.(*literal.Dict)
 		if !ok {
@@ -32,7 +32,9 @@ func GenerateDict(model *literal.Dict, prefix string) (*literal.Dict, error) {
 			return nil, fmt.Errorf("generate makes more than %d entries", MaxEntries)
 		}
 		for i := range n {
-			mergeAt(out, keys.at(i), entries[i])
+			if copied += mergeAt(out, keys.at(i), entries[i]); copied > maxCopied {
+				return nil, fmt.Errorf("key %s: too many entries with long lists are merged into one", literal.Repr(k))
+			}
 		}
 	}
 	return out, nil
@@ -46,13 +48,19 @@ func keySource(k literal.Value, prefix string) (source, error) {
 	return textSource(strings.TrimPrefix(s, prefix))
 }
 
-func mergeAt(out *literal.Dict, key literal.Value, entry *literal.Dict) {
+// maxCopied bounds the values that merging may copy: lists that are joined
+// again and again grow with every entry.
+const maxCopied = 4 * maxGeneratedValues
+
+// mergeAt answers how many values it has copied.
+func mergeAt(out *literal.Dict, key literal.Value, entry *literal.Dict) (copied int) {
 	if old, ok := out.Get(key); ok {
 		if d, ok := old.(*literal.Dict); ok {
-			entry = Merge(d, entry)
+			entry, copied = Merge(d, entry), 1+inside(d)
 		}
 	}
 	out.Set(key, entry)
+	return copied
 }
 
 // Merge combines two dictionaries (reference section 7.4): missing keys are

@@ -6,6 +6,7 @@ package history
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -96,7 +97,18 @@ func Parse(text string) (Line, error) {
 type Dir struct {
 	root     *os.Root
 	maxBytes int64
-	mu       sync.Mutex
+	// A file system that is busy lets whoever makes a file wait, so machines
+	// wait for each other only when they have the same lock.
+	locks [64]sync.Mutex
+}
+
+// lock takes the lock of a machine.
+func (d *Dir) lock(id string) (unlock func()) {
+	sum := fnv.New32a()
+	_, _ = io.WriteString(sum, id) // a hash does not fail
+	mu := &d.locks[sum.Sum32()%uint32(len(d.locks))]
+	mu.Lock()
+	return mu.Unlock
 }
 
 // Open opens the directory; a file that has maxBytes is put aside.
@@ -114,8 +126,7 @@ func (d *Dir) Close() error { return d.root.Close() }
 // Append adds lines to the history of a machine; with sync they are on the
 // disk when it returns.
 func (d *Dir) Append(id string, sync bool, lines ...Line) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	if err := d.append(id+".log", sync, lines); err != nil {
 		return fmt.Errorf("write history of %s: %w", id, err)
 	}
@@ -164,8 +175,7 @@ func endsLine(f *os.File, size int64) bool {
 // Tail answers the last lines of a machine, at most n, oldest first. Lines
 // that are cut off are left out.
 func (d *Dir) Tail(id string, n int) ([]Line, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	var lines []Line
 	for _, name := range []string{id + ".log.1", id + ".log"} {
 		text, err := d.root.ReadFile(name)
@@ -187,8 +197,7 @@ func (d *Dir) Tail(id string, n int) ([]Line, error) {
 // Explain replaces the explanation of a machine's last decision, ID.why. It is
 // not synced: a power cut may bring back an older one.
 func (d *Dir) Explain(id string, text []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	name := id + ".why"
 	err := d.root.WriteFile(name+".new", text, 0o644)
 	if err == nil {
@@ -215,8 +224,7 @@ func (d *Dir) Explanation(id string) ([]byte, error) {
 
 // Remove forgets a machine's history.
 func (d *Dir) Remove(id string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	for _, name := range []string{id + ".log.1", id + ".log", id + ".why", id + ".why.new"} {
 		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove history of %s: %w", id, err)

@@ -48,6 +48,18 @@ func (d *Dict) Get(key Value) (Value, bool) {
 	return v, ok
 }
 
+// Key is a key that is looked for in many dictionaries.
+type Key string
+
+// KeyOf prepares a key for Lookup.
+func KeyOf(key Value) Key { return Key(hashKey(key)) }
+
+// Lookup is Get with a prepared key.
+func (d *Dict) Lookup(key Key) (Value, bool) {
+	v, ok := d.values[string(key)]
+	return v, ok
+}
+
 // Set adds or replaces the value of a key.
 func (d *Dict) Set(key, value Value) {
 	if d.values == nil {

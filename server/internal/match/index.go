@@ -23,6 +23,15 @@ type Index struct {
 	tables map[string][]row   // spec shape -> rows of its table in the solver
 	scores []int32            // scratch of the solver, by number of a value
 	units  int                // work left for searches, see budget
+	bare   *Index             // see kept
+}
+
+// kept is the index without what only a search needs.
+func (ix *Index) kept() *Index {
+	if ix.bare == nil {
+		ix.bare = &Index{facts: ix.facts, rows: ix.rows, typed: ix.typed, mixed: ix.mixed, values: ix.values, all: ix.all}
+	}
+	return ix.bare
 }
 
 // NewIndex prepares a description.

@@ -57,6 +57,12 @@ type Trial struct {
 	outcome outcome
 }
 
+// Kept is the trial without what only the search needed: it can be told about
+// later without holding much memory.
+func (t Trial) Kept() Trial {
+	return Trial{&problem{ix: t.problem.ix.kept(), s: t.problem.s}, t.outcome}
+}
+
 // Try searches facts for all specs.
 func (ix *Index) Try(s *Specs) Trial {
 	p := newProblem(ix, s)

@@ -11,7 +11,7 @@ import (
 
 // syncsAtOnce is how many files of one commit are brought to the disk at the
 // same time: a file system writes its log once for all that wait for it.
-const syncsAtOnce = 16
+const syncsAtOnce = 64
 
 // written is a document of a commit on its way to the disk.
 type written struct {

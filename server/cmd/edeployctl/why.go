@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"edeploy/server"
+	"edeploy/server/internal/assign"
+	"edeploy/server/internal/match"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+const whyLong = `Tell why a machine got what it got when it last asked the server, and why not the profiles before.
+
+The server keeps this with the machine's history: per profile, in the order of state, line by line which fact was taken and
+which variables were bound, the line that found nothing, and the fact that came closest to it. Files that were edited since do
+not change it; "match" says what they would do now.`
+
+// newWhyCommand shows the explanation that the server has kept.
+func newWhyCommand(address *string) *cobra.Command {
+	var raw bool
+	cmd := &cobra.Command{
+		Use:               "explain ID",
+		Short:             "Tell why a machine got what it got, and why not the profiles before (ID or MAC address)",
+		Long:              whyLong,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeMachine(address),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := fetch(cmd.Context(), *address, "GET", machinePath(args[0])+"/explanation", nil)
+			if err != nil {
+				return err
+			}
+			if raw {
+				_, err = cmd.OutOrStdout().Write(text)
+				return err
+			}
+			var e server.Explanation
+			if err := json.Unmarshal(text, &e); err != nil {
+				return fmt.Errorf("explanation of %s: %w", args[0], err)
+			}
+			printWhy(cmd.OutOrStdout(), args[0], e)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print the server's JSON")
+	return cmd
+}
+
+func printWhy(out io.Writer, id string, e server.Explanation) {
+	fmt.Fprintf(out, "machine %s, deployment %s, %s\n", printable(id), printable(e.Section), e.Time.Local().Format(time.DateTime))
+	switch {
+	case e.Profile != "" && e.Again:
+		fmt.Fprintf(out, "gets %s, as before\n", printable(e.Profile))
+	case e.Profile != "":
+		fmt.Fprintf(out, "gets %s\n", printable(e.Profile))
+	default:
+		sentence, _, _ := strings.Cut(e.Refused, "\n") // below, the profiles are told in full
+		fmt.Fprintf(out, "gets nothing: %s\n", printable(sentence))
+	}
+	if e.Entry != "" {
+		fmt.Fprintf(out, "CMDB entry %s\n", printable(e.Entry))
+	}
+	for _, p := range e.Profiles {
+		fmt.Fprintln(out)
+		printExplained(out, kept(p))
+		if len(p.Lines) == 0 && p.Reason != "" && p.Closest != nil {
+			fmt.Fprintf(out, "  closest is %s\n", printable(closestText(*p.Closest)))
+		}
+	}
+	if e.More > 0 {
+		fmt.Fprintf(out, "\n... and %d more profiles that do not fit\n", e.More)
+	}
+}
+
+// kept is an explained profile of the server in the form of match.
+func kept(p server.ExplainedProfile) explained {
+	e := explained{Profile: p.Profile, Fits: p.Fits, GivenUp: p.TooComplex}
+	if len(p.Lines) == 0 && !p.Fits {
+		e.Problem = p.Reason // no specs, or one that is not told line by line
+	}
+	for _, l := range p.Lines {
+		line := specLine{Line: l.Line, Spec: l.Spec, Binds: match.Bindings{}}
+		if l.Fact != nil {
+			fact := factOf(l.Fact)
+			line.Fact = &fact
+		}
+		for name, value := range l.Bound {
+			line.Binds[name] = value
+		}
+		e.Lines = append(e.Lines, line)
+	}
+	if n := len(e.Lines); n > 0 && p.Closest != nil {
+		e.Lines[n-1].Closest = &closest{factOf(p.Closest.Fact), p.Closest.Why}
+	}
+	return e
+}
+
+// closestText is the fact that came closest, and what is wrong with it.
+func closestText(c server.ClosestFact) string {
+	return assign.FactText(factOf(c.Fact)) + ": " + strings.Join(c.Why, ", ")
+}
+
+// factOf reads the four fields of a fact.
+func factOf(words []string) wire.Fact {
+	var four [4]string
+	copy(four[:], words)
+	return wire.Fact{Category: four[0], ID: four[1], Field: four[2], Value: four[3]}
+}
