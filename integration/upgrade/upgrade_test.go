@@ -63,6 +63,7 @@ const (
 func (s *story) awaitBoot(vm *lab.VM) {
 	s.t.Helper()
 	s.Expect(vm, 3*time.Minute, `node10 login:`)
+	s.SSH(vm, "systemctl is-system-running --wait; true") // the database starts beside the login
 }
 
 // is checks that the machine is exactly a version, with its data.
