@@ -181,7 +181,10 @@ func (j *journey) configure(ctx context.Context, conf wire.Configuration, log *s
 	if err != nil {
 		return layout{}, err
 	}
-	j.image = res.Image
+	if err := checkArgs(res.Args); err != nil {
+		return layout{}, err
+	}
+	j.image, j.args = res.Image, res.Args
 	mounts, err := disk.Below(j.env.MountInfo, j.chroot())
 	if err != nil {
 		return layout{}, err
@@ -204,7 +207,7 @@ type tree struct {
 // bootloader makes the disk boot.
 func (j *journey) bootloader(ctx context.Context, t tree, files *laid, log *slog.Logger) error {
 	loader := bootloader.Loader{
-		Root: j.chroot(), Disk: t.Disk, Arguments: bootArguments(j.args, t.Result), Firmware: j.env.Firmware,
+		Root: j.chroot(), Disk: t.Disk, Arguments: bootArguments(t.Result), Firmware: j.env.Firmware,
 		Run:       j.env.Run(j.console),
 		LinkDisks: func() error { return j.env.LinkDisks(ctx, log) },
 		Bind:      j.env.Bind,
@@ -228,13 +231,9 @@ func (j *journey) bootloader(ctx context.Context, t tree, files *laid, log *slog
 // bootArguments are the kernel parameters that the installed system gets
 // (reference section 1.5): what the | | block of this kernel's command line
 // holds, what the script said, and the cloud-init data source.
-func bootArguments(args wire.BootArgs, res configure.Result) string {
-	words := append(strings.Fields(args.Kept), strings.Fields(res.GrubOptions)...)
-	url := res.MetadataURL
-	if url == "" {
-		url = args.MetadataURL
-	}
-	if url != "" {
+func bootArguments(res configure.Result) string {
+	words := append(strings.Fields(res.Args.Kept), strings.Fields(res.GrubOptions)...)
+	if url := res.Args.MetadataURL; url != "" {
 		words = append(words, "ds=nocloud-net;s="+url)
 	}
 	return strings.Join(words, " ")

@@ -111,13 +111,15 @@ func nothingOnTheOperatorsCard(t *testing.T, r *racktest.Rack) {
 	}
 }
 
-// Three machines are switched on at once; there is one place for a db.
+// Three machines are switched on at once; there is one place for a db. The
+// others get their tree as an HTTP archive.
 func TestThreeMachines(t *testing.T) {
 	r := racktest.Start(t, racktest.Base)
 	files := rack.VM("base", racktest.Base.Version, r.Key)
 	for _, name := range []string{"db", "web"} {
 		files[name+".specs"], files[name+".configure"] = files["vm.specs"], files["vm.configure"]
 	}
+	files["web.configure"] += "open('/vars', 'a').write('HSERV=10.0.3.1\\n')\n" // an HTTP archive; db by rsync
 	files["db.cmdb"], files["web.cmdb"] = rack.CMDB(10, 12), rack.CMDB(20, 29)
 	files["state"] = "[('db', 1), ('web', '*')]\n"
 	for name := range files {

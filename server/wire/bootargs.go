@@ -3,8 +3,10 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -130,14 +132,8 @@ func ParseBootArgs(cmdline string) (BootArgs, error) {
 	a := DefaultBootArgs()
 	var errs []error
 	for _, token := range strings.Fields(cmdline) {
-		name, value, ok := strings.Cut(token, "=")
-		if !ok {
-			continue
-		}
-		for _, p := range append(params, noConsole) {
-			if p.name == name {
-				errs = append(errs, p.set(&a, value))
-			}
+		if name, value, ok := strings.Cut(token, "="); ok {
+			errs = append(errs, a.set(name, value))
 		}
 	}
 	if a.Debug {
@@ -148,6 +144,28 @@ func ParseBootArgs(cmdline string) (BootArgs, error) {
 		a.Kept = strings.Join(strings.Fields(kept), " ")
 	}
 	return a, errors.Join(errs...)
+}
+
+// set gives a parameter a value; names that are none are left alone.
+func (a *BootArgs) set(name, value string) error {
+	for _, p := range append(params, noConsole) {
+		if p.name == name {
+			return p.set(a, value)
+		}
+	}
+	return nil
+}
+
+// With is the same with other values for some parameters, by their names;
+// names that are none are left alone. It is how a configuration script changes
+// parameters in /vars (reference section 8.5).
+func (a BootArgs) With(values map[string]string) (BootArgs, error) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if err := a.set(name, values[name]); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
 }
 
 // String writes the parameters that differ from the defaults, and always

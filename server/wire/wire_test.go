@@ -54,6 +54,18 @@ func TestBootArgs(t *testing.T) {
 	}
 }
 
+func TestBootArgsWith(t *testing.T) {
+	a, err := wire.DefaultBootArgs().With(map[string]string{"HSERV": "10.0.3.1", "ROLE": "db", "ONSUCCESS": "halt"})
+	want := wire.DefaultBootArgs()
+	want.HServ, want.OnSuccess = "10.0.3.1", "halt"
+	if err != nil || a != want {
+		t.Errorf("%+v, %v, want %+v", a, err, want)
+	}
+	if _, err := a.With(map[string]string{"HSERV_PORT": "web"}); err == nil || !strings.Contains(err.Error(), "HSERV_PORT=web") {
+		t.Errorf("error %v, want one that names HSERV_PORT=web", err)
+	}
+}
+
 func TestBadBootArgsKeepTheDefault(t *testing.T) {
 	a, err := wire.ParseBootArgs("HTTP_PORT=web RSERV_PORT=70000 SERV=x")
 	for _, want := range []string{"HTTP_PORT=web", "RSERV_PORT=70000"} {

@@ -6,7 +6,7 @@
 // they start with "#!", in the language of a program that the initrd carries.
 // Both see the same helpers and leave the same files:
 //
-//	/vars           ROLE VERS DISK PROFILE, and what a script adds (METADATA_URL)
+//	/vars           ROLE VERS DISK PROFILE, and what a script adds (kernel parameters: METADATA_URL, HSERV ...)
 //	/grub_options   kernel parameters of the installed system
 //	/post_rsync     files that are laid over the tree
 //	/interfaces /fstab /modules   the seed's names for three of them
@@ -40,7 +40,7 @@ type Result struct {
 	Image       wire.ImageRef // the role to install
 	Disk        string        // where the boot loader goes, with /dev/
 	GrubOptions string        // kernel parameters of the installed system
-	MetadataURL string        // METADATA_URL of /vars
+	Args        wire.BootArgs // Host.Args, with what the script left in /vars
 }
 
 // Places of the files that a script leaves.
@@ -128,7 +128,9 @@ func (h Host) result() (Result, error) {
 	res := Result{
 		Disk:        vars["DISK"],
 		GrubOptions: strings.Join(strings.Fields(string(grub)), " "),
-		MetadataURL: vars["METADATA_URL"],
+	}
+	if res.Args, err = h.Args.With(vars); err != nil {
+		return res, fmt.Errorf("%s: %w", varsPath, err)
 	}
 	res.Image, res.Disk, err = h.role(vars["ROLE"], vars["VERS"], vars["DISK"])
 	return res, err

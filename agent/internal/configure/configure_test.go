@@ -121,8 +121,9 @@ func TestScripts(t *testing.T) {
 			want: configure.Result{Image: image, Disk: "/dev/sda"}},
 		{name: "grub options", script: "grub_options('a=1  quiet')" + role,
 			want: configure.Result{Image: image, Disk: "/dev/sda", GrubOptions: "a=1 quiet"}},
-		{name: "metadata URL through /vars", script: "open('/vars', 'a').write('METADATA_URL=http://10.0.0.1/md\\n')" + role,
-			want: configure.Result{Image: image, Disk: "/dev/sda", MetadataURL: "http://10.0.0.1/md"}},
+		{name: "kernel parameters through /vars", script: "open('/vars', 'a').write('METADATA_URL=http://10.0.0.1/md\\nHSERV=10.0.0.2\\n')" + role,
+			args: wire.BootArgs{HPath: "install", MetadataURL: "http://10.0.0.9/"},
+			want: configure.Result{Image: image, Disk: "/dev/sda", Args: wire.BootArgs{HPath: "install", MetadataURL: "http://10.0.0.1/md", HServ: "10.0.0.2"}}},
 		{name: "print goes to the log", script: "print('disk is', var['disk'])" + role,
 			want: configure.Result{Image: image, Disk: "/dev/sda"}, log: "disk is vda\n"},
 		{name: "files", script: `
@@ -162,6 +163,9 @@ while True:
 			got, err := configure.Run(t.Context(), m.host(tt.args), wire.Configuration{Profile: "vm", Var: seedVar, Script: tt.script})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if tt.want.Args == (wire.BootArgs{}) {
+				tt.want.Args = tt.args
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
