@@ -46,19 +46,20 @@ func (j *journey) copy(ctx context.Context, t tree, log *slog.Logger) (tree, err
 	if t.manifest, err = readManifest(t.file); err != nil {
 		return t, err
 	}
-	if err := j.checkSpace(t, log); err != nil {
+	url := j.args.RsyncURL(plan.Image.Tree())
+	if err := j.checkSpace(t, url, log); err != nil {
 		return t, err
 	}
 	mover.Progress = j.progress(wire.StepTransfer, t.manifest.TotalBytes())
-	return t, mover.Tree(ctx, j.args.RsyncURL(plan.Image.Tree()), j.chroot())
+	return t, mover.Tree(ctx, url, j.chroot())
 }
 
 // checkSpace says what will come, and refuses what does not fit.
-func (j *journey) checkSpace(t tree, log *slog.Logger) error {
+func (j *journey) checkSpace(t tree, url string, log *slog.Logger) error {
 	if err := disk.CheckSpace("role "+t.Image.String(), t.manifest, t.mounts, j.chroot(), disk.Statfs); err != nil {
 		return err
 	}
-	log.Info(fmt.Sprintf("role %s: %d entries, %d MB", t.Image, len(t.manifest.Entries), t.manifest.TotalBytes()/1e6))
+	log.Info(fmt.Sprintf("role %s: %d entries, %d MB, from %s", t.Image, len(t.manifest.Entries), t.manifest.TotalBytes()/1e6, url))
 	return nil
 }
 

@@ -146,6 +146,7 @@ func TestThreeMachines(t *testing.T) {
 		}
 		owner[address] = vm.Name()
 		profiles[m.Profile()]++
+		r.Expect(vm, time.Second, map[string]string{"db": `MB, from rsync://10\.0\.3\.1`, "web": `MB, from http://10\.0\.3\.1`}[m.Profile()])
 		// Its work is done; the others get the processor.
 		if err := vm.Kill(); err != nil {
 			t.Fatal(err)
