@@ -55,7 +55,7 @@ func begin(t *testing.T) *story {
 
 const (
 	insert = "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, what VARCHAR(40)) ENGINE=InnoDB; " +
-		"INSERT INTO shop.orders SELECT seq, CONCAT(\"row \", seq) FROM seq_1_to_1000"
+		"USE shop; INSERT INTO orders SELECT seq, CONCAT(\"row \", seq) FROM seq_1_to_1000"
 	count = "mysql -N -e 'SELECT COUNT(*), SUM(id) FROM shop.orders'"
 	rows  = "1000\t500500\n"
 )
