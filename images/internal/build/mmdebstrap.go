@@ -215,7 +215,7 @@ for old in var/lib/edeploy/*/exclude; do
 done
 touch var/lib/edeploy/%[1]s/exclude
 while IFS= read -r line; do
-	grep -qxF -e "$line" var/lib/edeploy/%[1]s/exclude || printf '%%s\\n' "$line" >> var/lib/edeploy/%[1]s/exclude
+	grep -qxF -e "$line" var/lib/edeploy/%[1]s/exclude || printf '%%s\n' "$line" >> var/lib/edeploy/%[1]s/exclude
 done <<'END_OF_EXCLUDE'
 `, b.Image.Version, aptSources, aptPreferences)
 	for _, line := range slices.Concat(c.role.Exclude, c.version.Exclude) {

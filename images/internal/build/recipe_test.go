@@ -155,7 +155,7 @@ func TestArchiveScript(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(tree, "etc/apt"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	const sources = "deb http://deb.debian.org/debian bookworm main\ndeb http://security.debian.org/debian-security bookworm-security main\n"
+	const sources = "deb http://mirror.example/debian bookworm main\ndeb http://mirror.example/debian-security bookworm-security main\n"
 	if err := os.WriteFile(filepath.Join(tree, "etc/apt/sources.list"), []byte(sources), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestArchiveScript(t *testing.T) {
 		Prefer: []role.Preference{{Packages: []string{"linux-image-*", "x"}, Suite: "bookworm-backports"}}}}
 	shell(t, c.archiveScript(), tree, nil)
 	for name, want := range map[string]string{
-		aptSources:     "deb http://deb.debian.org/debian bookworm-backports main\n",
+		aptSources:     "deb http://mirror.example/debian bookworm-backports main\n",
 		aptPreferences: "Package: linux-image-* x\nPin: release n=bookworm-backports\nPin-Priority: 990\n\n",
 	} {
 		got, err := os.ReadFile(filepath.Join(tree, "etc/apt", name))
@@ -178,6 +178,33 @@ func TestArchiveScript(t *testing.T) {
 	cmd := exec.Command("sh", "-c", c.archiveScript(), "hook", t.TempDir())
 	if out, err := cmd.CombinedOutput(); err == nil {
 		t.Errorf("a source without a known mirror is accepted: %s", out)
+	}
+}
+
+// The excludes of the base and of the role are in the tree, a line each, and
+// those of the version that it was made from are not there twice.
+func TestFinishScript(t *testing.T) {
+	tree := t.TempDir()
+	for _, dir := range []string{"etc", "var/log", "var/lib/edeploy/V1"} {
+		if err := os.MkdirAll(filepath.Join(tree, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(tree, "var/lib/edeploy/V1/exclude"), []byte("/home/\n/var/lib/a b/\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b := Build{Image: wire.ImageRef{Role: "db", Version: "V2"}}
+	c := recipe{role: role.Definition{Exclude: []string{"/var/lib/a b/", `/x\*`}}, version: role.Version{Exclude: []string{"/new/"}}}
+	shell(t, b.finishScript(c), tree, nil)
+	got, err := os.ReadFile(filepath.Join(tree, "var/lib/edeploy/V2/exclude"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("/home/\n/var/lib/a b/\n/x\\*\n/new/\n", string(got)); diff != "" {
+		t.Errorf("exclude (-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(tree, "var/lib/edeploy/V1")); err == nil {
+		t.Error("the older version's directory is still there")
 	}
 }
 
