@@ -132,7 +132,7 @@ func (s *story) thereAndBack() {
 		s.t.Errorf("MariaDB is still %s", before)
 	}
 
-	if out := s.SSH(vm, "edeploy rollback --no-reboot 2>&1; echo exit $?"); !strings.HasSuffix(out, "exit 0\n") {
+	if out := s.SSH(vm, "edeploy rollback 2>&1; echo exit $?"); !strings.HasSuffix(out, "exit 0\n") {
 		s.t.Fatalf("edeploy rollback:\n%s", out)
 	}
 	s.is(vm, first)
