@@ -60,6 +60,15 @@ const (
 	rows  = "1000\t500500\n"
 )
 
+// power switches a copy of the machine on until this part of the story ends:
+// there must be only one of them.
+func (s *story) power(b rack.Blank) *lab.VM {
+	s.t.Helper()
+	vm := s.Power(b)
+	s.t.Cleanup(func() { vm.Kill() })
+	return vm
+}
+
 func (s *story) awaitBoot(vm *lab.VM) {
 	s.t.Helper()
 	s.Expect(vm, 3*time.Minute, `node10 login:`)
@@ -120,7 +129,7 @@ func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t} }
 func (s *story) thereAndBack() {
 	on := node
 	on.Copy = "upgraded"
-	vm := s.Power(on)
+	vm := s.power(on)
 	s.awaitBoot(vm)
 	if got := s.SSH(vm, "edeploy list"); !strings.Contains(got, newer.Version) {
 		s.t.Errorf("edeploy list: %q, want %s in it", got, newer.Version)
@@ -148,9 +157,6 @@ func (s *story) thereAndBack() {
 	s.is(vm, newest)
 	if now := s.SSH(vm, "uname -r"); now == release {
 		s.t.Errorf("the kernel is still %s", release)
-	}
-	if err := vm.Kill(); err != nil {
-		s.t.Fatal(err)
 	}
 }
 
@@ -191,7 +197,7 @@ func instants(random *rand.Rand) []instant {
 func (s *story) cut(i int, c instant) {
 	on := node
 	on.Copy = fmt.Sprintf("cut%d", i+1)
-	vm := s.Power(on)
+	vm := s.power(on)
 	s.awaitBoot(vm)
 	s.SSH(vm, "setsid edeploy upgrade --no-reboot "+newer.Version+" >/dev/ttyS0 2>&1 </dev/null &")
 	s.Expect(vm, 5*time.Minute, c.line)
@@ -199,7 +205,7 @@ func (s *story) cut(i int, c instant) {
 	if err := vm.Kill(); err != nil {
 		s.t.Fatal(err)
 	}
-	vm = s.Power(on)
+	vm = s.power(on)
 	s.awaitBoot(vm)
 	version := strings.TrimSpace(s.SSH(vm, "edeploy version"))
 	s.t.Logf("power cut %v after %q: the machine is %s; it said: %q", c.delay, c.line, version, said(s.t, vm))
@@ -210,9 +216,6 @@ func (s *story) cut(i int, c instant) {
 		s.is(vm, newer)
 	default:
 		s.t.Errorf("the machine is neither version: %q", version)
-	}
-	if err := vm.Kill(); err != nil {
-		s.t.Fatal(err)
 	}
 }
 
