@@ -199,7 +199,7 @@ func FuzzScript(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := 2 + strings.Count(text, "\n")
+		lines := 2 + strings.Count(text, "\n") + strings.Count(text, "\r") // a line ends with LF, CR LF, or CR
 		for _, finding := range r.Findings {
 			if finding.File == "vm.configure" && finding.Line > lines {
 				t.Errorf("%v: the script has %d lines", finding, lines)
