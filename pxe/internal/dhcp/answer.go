@@ -285,7 +285,7 @@ func (q *question) destination() Destination {
 		return Destination{Addr: netip.AddrPortFrom(gateway, dhcpv4.ServerPort)}
 	case nak:
 		return broadcast
-	case current.IsValid():
+	case q.Prefix.Contains(current): // an address elsewhere is a mistake, or somebody to be flooded
 		return Destination{Addr: netip.AddrPortFrom(current, dhcpv4.ClientPort)}
 	case q.req.IsBroadcast():
 		return broadcast
