@@ -30,15 +30,15 @@ func (b *bar) show(done, total int64) {
 	b.shown = true
 	const width = 30
 	full := int(width * done / total)
-	left := time.Duration(0)
-	if done > 0 {
-		left = time.Duration(float64(elapsed) * float64(total-done) / float64(done)).Round(time.Second)
+	left := ""
+	if done >= total/100 && done > 0 { // before that it is a guess
+		left = fmt.Sprintf(", %v left", time.Duration(float64(elapsed)*float64(total-done)/float64(done)).Round(time.Second))
 	}
 	if b.unit.name == "" {
 		b.unit = megabytes
 	}
 	scale := int64(b.unit.factor)
-	fmt.Fprintf(b.out, "\r%s [%s%s] %3d%%  %d of %d %s, %v left \x1b[K", b.title, strings.Repeat("#", full), strings.Repeat(".", width-full),
+	fmt.Fprintf(b.out, "\r%s [%s%s] %3d%%  %d of %d %s%s \x1b[K", b.title, strings.Repeat("#", full), strings.Repeat(".", width-full),
 		100*done/total, done/scale, total/scale, b.unit.name, left)
 }
 
