@@ -98,7 +98,7 @@ unit: ## all tests that need no virtual machine, with the race detector
 
 .PHONY: stories
 stories: rack scenario ## all stories that need virtual machines
-	EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m ./integration/... ./initrd/...
+	EDEPLOY_VM=1 go test -count=1 -p 2 -timeout 50m ./integration/upgrade ./integration/install ./integration/... ./initrd/...
 
 .PHONY: story
 story: rack scenario ## one of them: make story STORY=install

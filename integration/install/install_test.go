@@ -3,9 +3,13 @@
 package install
 
 import (
+	"bytes"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,9 +17,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edeploy/images/manifest"
 	"edeploy/integration/lab"
 	"edeploy/integration/rack"
 	"edeploy/integration/rack/racktest"
+	"edeploy/server/wire"
 )
 
 // twoDisks is the seed's own profile: the root on one disk, /var on another.
@@ -46,7 +52,7 @@ set_role('base', '` + racktest.Base.Version + `', disk1)
 // manifest, and boots its own disk from then on although it asks the network
 // first.
 func TestInstall(t *testing.T) {
-	r := racktest.Start(t, racktest.Base)
+	r := racktest.Start(t)
 	r.Configure(twoDisks(r))
 	nothingOnTheOperatorsCard(t, r)
 
@@ -114,7 +120,7 @@ func nothingOnTheOperatorsCard(t *testing.T, r *racktest.Rack) {
 // Three machines are switched on at once; there is one place for a db. The
 // others get their tree as an HTTP archive.
 func TestThreeMachines(t *testing.T) {
-	r := racktest.Start(t, racktest.Base)
+	r := racktest.Start(t)
 	files := rack.VM("base", racktest.Base.Version, r.Key)
 	for _, name := range []string{"db", "web"} {
 		files[name+".specs"], files[name+".configure"] = files["vm.specs"], files["vm.configure"]
@@ -164,7 +170,7 @@ func TestThreeMachines(t *testing.T) {
 // power and comes back: the agent resumes both times, the installation
 // finishes, and no count and no CMDB entry is lost or taken twice.
 func TestInterruptions(t *testing.T) {
-	r := racktest.Start(t, racktest.Base)
+	r := racktest.Start(t)
 	files := rack.VM("base", racktest.Base.Version, r.Key)
 	files["state"] = "[('vm', 5)]\n"
 	r.Configure(files)
@@ -216,7 +222,8 @@ func received(t *testing.T, port *lab.Port, bytes uint64) {
 // What an operator gets wrong gives one clear sentence on the machine's
 // console and in the appliance's answer, and takes nothing.
 func TestMistakes(t *testing.T) {
-	r := racktest.Start(t, racktest.Base)
+	r := racktest.Start(t)
+	pushes(t, r)
 	good := rack.VM("base", racktest.Base.Version, r.Key)
 	good["state"] = "[('vm', 5)]\n"
 	with := func(name, old, new string) map[string]string {
@@ -260,5 +267,67 @@ func TestMistakes(t *testing.T) {
 	}
 	if got := r.ConfigFile("vm.specs"); got != was {
 		t.Errorf("vm.specs = %q after a refused push, want it as it was: %q", got, was)
+	}
+}
+
+// pushes proves that an image is visible when it is complete and verified, and
+// not before.
+func pushes(t *testing.T, r *racktest.Rack) {
+	t.Helper()
+	ref, out := wire.ImageRef{Role: "web", Version: "V1"}, t.TempDir()
+	archive, other := pack(t, 'a'), pack(t, 'b')
+	for _, try := range []struct {
+		manifest []byte
+		want     string // of edeployctl's words; empty: it ends well
+		status   int
+	}{
+		{other.manifest, "does not hold what the manifest says", http.StatusNotFound},
+		{archive.manifest, "", http.StatusOK},
+	} {
+		write(t, filepath.Join(out, ref.Archive()), archive.tar)
+		write(t, filepath.Join(out, ref.Manifest()), try.manifest)
+		said, err := r.Ctl(t.Context(), "push", filepath.Join(out, ref.Archive()))
+		if !strings.Contains(said, try.want) || (err == nil) != (try.want == "") {
+			t.Errorf("push = %v, %q, want %q", err, said, try.want)
+		}
+		for _, path := range []string{ref.Archive(), ref.Manifest()} {
+			res, err := http.Get(r.Server() + "/install/" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != try.status {
+				t.Errorf("after the push that wants %q: GET /install/%s: %s, want %d", try.want, path, res.Status, try.status)
+			}
+		}
+	}
+}
+
+// packed is an image.
+type packed struct{ tar, manifest []byte }
+
+// pack makes an image of one file of 10 MB of one letter.
+func pack(t *testing.T, letter byte) packed {
+	t.Helper()
+	tree := t.TempDir()
+	write(t, filepath.Join(tree, "etc/letters"), bytes.Repeat([]byte{letter}, 10e6))
+	var archive, text bytes.Buffer
+	m, err := manifest.Pack(t.Context(), &archive, tree, manifest.TarOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
+	return packed{archive.Bytes(), text.Bytes()}
+}
+
+func write(t *testing.T, file string, content []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, content, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -19,12 +19,7 @@ import (
 	"edeploy/server/wire"
 )
 
-// The versions that `make scenario` builds.
-var (
-	first  = wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.0"}
-	newer  = wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.1"} // another MariaDB
-	newest = wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.2"} // another kernel
-)
+var first, newer, newest = racktest.MySQL.First, racktest.MySQL.NewServer, racktest.MySQL.NewKernel
 
 var node = rack.Blank{Name: "node", Disks: []int64{4e9}, MemoryMB: 1024}
 
@@ -36,7 +31,7 @@ type story struct {
 }
 
 func begin(t *testing.T) *story {
-	r := racktest.Start(t, first, newer, newest)
+	r := racktest.Start(t)
 	s := &story{r, t}
 	if out, err := r.Ctl(t.Context(), "push-metadata", "../../out/metadata"); err != nil {
 		t.Fatal(out, err)
@@ -107,7 +102,7 @@ func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 // kernel: it is exactly the version each time, and its rows are there. Then
 // power is cut at random instants of an upgrade: the machine boots and is
 // exactly one of the two versions. SEED repeats the instants of a run;
-// EDEPLOY_LONG=1 cuts at 20 instants instead of three.
+// EDEPLOY_LONG=1 is the long campaign.
 func TestUpgrade(t *testing.T) {
 	s := begin(t)
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
@@ -119,9 +114,7 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	t.Logf("SEED=%d", seed)
-	for i, c := range instants(rand.New(rand.NewPCG(seed, 0))) {
-		t.Run(fmt.Sprintf("power cut %d", i+1), func(t *testing.T) { s.in(t).cut(i, c) })
-	}
+	s.powerCuts(rand.New(rand.NewPCG(seed, 0)))
 }
 
 func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t} }
@@ -164,37 +157,51 @@ const mariadb = "mysql -N -e 'SELECT VERSION()'"
 
 // instant is a moment of an upgrade: some time after a line of its output.
 type instant struct {
-	step  string // that is running then, if the delay is short enough
 	line  string
 	delay time.Duration
 }
 
-// The lines of "edeploy upgrade" before three steps, and how long the steps
-// may take in emulation.
-var steps = map[string]instant{
-	"stage": {line: ` to fetch`, delay: 15 * time.Second},
-	"apply": {line: `stage: `, delay: 3 * time.Second},
-	"post":  {line: `apply: `, delay: 5 * time.Second},
+// The lines of "edeploy upgrade" that begin three steps, and about how long the
+// steps take in emulation. There is no pre: the tree changes from the line of
+// the stage to that of the apply.
+var (
+	stage = instant{` to fetch`, 15 * time.Second}
+	apply = instant{`stage: `, 200 * time.Millisecond}
+	post  = instant{`apply: `, 5 * time.Second}
+)
+
+func (c instant) some(random *rand.Rand) instant {
+	return instant{c.line, time.Duration(random.Int64N(int64(c.delay))).Round(time.Millisecond)}
 }
 
-// instants are three moments, or 20 with EDEPLOY_LONG=1, most of them about
-// the time when the root is changed.
-func instants(random *rand.Rand) []instant {
-	order := []string{"stage", "apply", "post"}
+// powerCuts cuts power three times. The long campaign does it 20 times, and
+// goes on until it was within the change of the tree ten times.
+func (s *story) powerCuts(random *rand.Rand) {
+	steps, inside, want := []instant{stage, apply, post}, 0, 0
 	if os.Getenv("EDEPLOY_LONG") == "1" {
-		order = append(order, slices.Repeat([]string{"apply"}, 15)...)
-		order = append(order, "post", "stage")
+		steps, want = append(steps, slices.Repeat([]instant{apply}, 13)...), 10
+		steps = append(steps, post, stage, post, stage)
 	}
-	var all []instant
-	for _, step := range order {
-		c := steps[step]
-		c.step, c.delay = step, time.Duration(random.Int64N(int64(c.delay))).Round(time.Millisecond)
-		all = append(all, c)
+	const most = 40
+	for i := 0; i < len(steps) || inside < want && i < most; i++ {
+		step := apply
+		if i < len(steps) {
+			step = steps[i]
+		}
+		s.t.Run(fmt.Sprintf("power cut %d", i+1), func(t *testing.T) {
+			if s.in(t).cut(i, step.some(random)) {
+				inside++
+			}
+		})
 	}
-	return all
+	s.t.Logf("%d power cuts while the tree was changing", inside)
+	if inside < want {
+		s.t.Errorf("%d power cuts while the tree was changing, want at least %d", inside, want)
+	}
 }
 
-func (s *story) cut(i int, c instant) {
+// cut says whether power was cut while the tree was changing.
+func (s *story) cut(i int, c instant) (inside bool) {
 	on := node
 	on.Copy = fmt.Sprintf("cut%d", i+1)
 	vm := s.power(on)
@@ -205,10 +212,12 @@ func (s *story) cut(i int, c instant) {
 	if err := vm.Kill(); err != nil {
 		s.t.Fatal(err)
 	}
+	before := console(s.t, vm)
+	inside = strings.Contains(before, apply.line) && !strings.Contains(before, post.line)
 	vm = s.power(on)
 	s.awaitBoot(vm)
 	version := strings.TrimSpace(s.SSH(vm, "edeploy version"))
-	s.t.Logf("power cut %v after %q: the machine is %s; it said: %q", c.delay, c.line, version, said(s.t, vm))
+	s.t.Logf("power cut %v after %q, the tree was changing: %t; the machine is %s; it said: %q", c.delay, c.line, inside, version, said(s.t, vm))
 	switch version {
 	case first.Version:
 		s.is(vm, first)
@@ -217,14 +226,20 @@ func (s *story) cut(i int, c instant) {
 	default:
 		s.t.Errorf("the machine is neither version: %q", version)
 	}
+	return inside
 }
 
 // said is what the recovery said on the console.
 func said(t *testing.T, vm *lab.VM) []string {
 	t.Helper()
+	return regexp.MustCompile(`(?m)^(An upgrade was|The way from|The upgrade from|edeploy: ).*[^\r\n]`).FindAllString(console(t, vm), -1)
+}
+
+func console(t *testing.T, vm *lab.VM) string {
+	t.Helper()
 	text, err := os.ReadFile(vm.ConsolePath())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return regexp.MustCompile(`(?m)^(An upgrade was|The way from|The upgrade from|edeploy: ).*[^\r\n]`).FindAllString(string(text), -1)
+	return string(text)
 }

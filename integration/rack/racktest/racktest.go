@@ -15,8 +15,15 @@ import (
 	"edeploy/server/wire"
 )
 
-// Base is the role that stories install.
+// Base is the role that most stories install.
 var Base = wire.ImageRef{Role: "base", Version: "D12-F.1.0.0"}
+
+// MySQL are the versions that `make scenario` builds.
+var MySQL = struct{ First, NewServer, NewKernel wire.ImageRef }{
+	wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.0"},
+	wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.1"},
+	wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.2"},
+}
 
 // Rack is a rack whose errors end the test.
 type Rack struct {
@@ -25,8 +32,9 @@ type Rack struct {
 	Key *rack.Key
 }
 
-// Start boots an appliance that holds the given images.
-func Start(t *testing.T, images ...wire.ImageRef) *Rack {
+// Start boots an appliance that holds Base and MySQL. It is the same disk for
+// all stories, so several can run at once.
+func Start(t *testing.T) *Rack {
 	t.Helper()
 	labtest.NeedVM(t)
 	out, err := filepath.Abs(filepath.Join("..", "..", "out"))
@@ -34,7 +42,7 @@ func Start(t *testing.T, images ...wire.ImageRef) *Rack {
 		t.Fatal(err)
 	}
 	r, err := rack.Start(context.WithoutCancel(t.Context()), rack.Options{
-		Dir: t.ArtifactDir(), Out: out, Images: images, Say: t.Logf,
+		Dir: t.ArtifactDir(), Out: out, Images: []wire.ImageRef{Base, MySQL.First, MySQL.NewServer, MySQL.NewKernel}, Say: t.Logf,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
