@@ -215,6 +215,20 @@ func rsync(ctx context.Context, args ...string) (itemized, string, error) {
 	return items, stderr.String(), nil
 }
 
+// addUnsaid adds what rsync touched without a word: rsync 3.5.0 does not itemize
+// a set-user-ID file that gets another owner, by which the kernel takes the bit
+// away, when the mode is the wanted one then.
+func (items itemized) addUnsaid(t testing.TB, before *manifest.Manifest, root string) {
+	now, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	must(t, err)
+	for _, d := range manifest.Diff(before, now) {
+		there, same := now.Lookup(d.Path)
+		if was, ok := before.Lookup(d.Path); items[d.Path] == "" && ok && same && was.Type == manifest.File && there.Type == manifest.File {
+			items[d.Path] = "touch"
+		}
+	}
+}
+
 // planned is a pass of the plan in the same form.
 func planned(p *upgrade.Plan, pass int) itemized {
 	items := itemized{}
@@ -323,6 +337,7 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	if said != "" {
 		t.Errorf("the plan has no conflict, rsync said:\n%s", said)
 	}
+	pass1.addUnsaid(t, disk, dst)
 	if diff := cmp.Diff(pass1, planned(plan, upgrade.PassExclude), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("pass 1 (-rsync +plan):\n%s", diff)
 	}
