@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"edeploy/server/wire"
 )
 
 // callTime bounds one question to the server. Changes wait for the server's
@@ -24,6 +26,15 @@ var errNoServer = errors.New("which server? Give --server or set EDEPLOY_SERVER"
 
 // machinePath is the API path of one machine.
 func machinePath(id string) string { return "/api/v1/machines/" + url.PathEscape(id) }
+
+// imagePath is the API path of an image, or of something of it.
+func imagePath(ref wire.ImageRef, words ...string) string {
+	path := "/api/v1/images/" + url.PathEscape(ref.Version) + "/" + url.PathEscape(ref.Role)
+	for _, word := range words {
+		path += "/" + url.PathEscape(word)
+	}
+	return path
+}
 
 // call asks the server in JSON. A nil body sends none, a nil answer reads none.
 func call(ctx context.Context, server, method, path string, body, answer any) error {
@@ -50,8 +61,16 @@ func fetch(ctx context.Context, server, method, path string, body any) ([]byte, 
 	return text, err
 }
 
-// exchange sends a request, and answers the body and the header of a 2xx.
+// exchange sends a request, and answers the body and the header of a 2xx. It
+// ends after callTime.
 func exchange(ctx context.Context, server, method, path string, header http.Header, send []byte) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return exchangeSlowly(ctx, server, method, path, header, send)
+}
+
+// exchangeSlowly is exchange without a limit but that of ctx.
+func exchangeSlowly(ctx context.Context, server, method, path string, header http.Header, send []byte) ([]byte, http.Header, error) {
 	if server == "" {
 		return nil, nil, errNoServer
 	}
@@ -59,8 +78,6 @@ func exchange(ctx context.Context, server, method, path string, header http.Head
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(send))
 	if err != nil {
 		return nil, nil, err

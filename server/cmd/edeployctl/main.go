@@ -1,7 +1,7 @@
 // Edeployctl is the operator's command line for an eDeploy server: it lists
 // the machines and what happens to them, says what a machine boots next,
-// brings profiles, role images and upgrade metadata to the server, and explains
-// why a machine matches a profile or not.
+// brings profiles, role images and upgrade metadata to the server, lists and
+// removes images, and explains why a machine matches a profile or not.
 //
 // The server's address is --server or the environment variable EDEPLOY_SERVER:
 // a host, host:port, or URL. The commands match, lint and hw need no server;
@@ -106,6 +106,7 @@ func newRootCommand() *cobra.Command {
 		newHWCommand(),
 		newPushCommand(&server),
 		newMetadataCommand(&server),
+		newImagesCommand(&server),
 		newConfigCommand(&server),
 		newVersionCommand(&server),
 	)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 
@@ -88,6 +87,9 @@ func (u upgrade) String() string {
 	return fmt.Sprintf("%s from %s to %s", u.from.Role, u.from.Version, u.to)
 }
 
+// path is its API path.
+func (u upgrade) path() string { return imagePath(u.from, "metadata", u.to) }
+
 // metadataFile must be there for an upgrade; it tells one from a directory of
 // upgrades.
 const metadataFile = "exclude"
@@ -135,15 +137,22 @@ func escapeGlob(path string) string {
 
 // newUpgrade reads the names of a directory .../FROM/ROLE/TO.
 func newUpgrade(path string) (upgrade, error) {
-	to, role := filepath.Base(path), filepath.Base(filepath.Dir(path))
-	from, err := wire.NewImageRef(role, filepath.Base(filepath.Dir(filepath.Dir(path))))
-	if err == nil {
-		_, err = wire.NewImageRef(role, to)
-	}
+	role := filepath.Dir(path)
+	u, err := namedUpgrade(filepath.Base(filepath.Dir(role)), filepath.Base(role), filepath.Base(path))
 	if err != nil {
 		return upgrade{}, fmt.Errorf("%s is not named FROM/ROLE/TO: %w", path, err)
 	}
-	return upgrade{path, from, to}, nil
+	u.dir = path
+	return u, nil
+}
+
+// namedUpgrade checks the names of an upgrade.
+func namedUpgrade(from, role, to string) (upgrade, error) {
+	ref, err := wire.NewImageRef(role, from)
+	if err == nil {
+		_, err = wire.NewImageRef(role, to)
+	}
+	return upgrade{from: ref, to: to}, err
 }
 
 // pack writes the files of an upgrade as a tar.
@@ -196,8 +205,7 @@ func (p pushMetadata) push(ctx context.Context, u upgrade) error {
 	if !p.replace {
 		header.Set("If-None-Match", "*")
 	}
-	path := fmt.Sprintf("/api/v1/images/%s/%s/metadata/%s", url.PathEscape(u.from.Version), url.PathEscape(u.from.Role), url.PathEscape(u.to))
-	text, _, err := exchange(ctx, p.server, http.MethodPut, path, header, body)
+	text, _, err := exchange(ctx, p.server, http.MethodPut, u.path(), header, body)
 	var refused *httpError
 	if errors.As(err, &refused) && refused.code == http.StatusConflict && !p.replace {
 		return fmt.Errorf("%w: --replace replaces it", err)

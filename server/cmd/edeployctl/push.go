@@ -184,7 +184,7 @@ func (p *push) url(words ...string) string {
 }
 
 func (p *push) imageURL(word ...string) string {
-	return p.url(append([]string{"api/v1/images", url.PathEscape(p.ref.Version), url.PathEscape(p.ref.Role)}, word...)...)
+	return p.base + imagePath(p.ref, word...)
 }
 
 // image asks for the image; nil when the appliance has nothing of it.

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"edeploy/server"
+	"edeploy/server/wire"
+
+	"github.com/spf13/cobra"
+)
+
+const imagesLong = `List the role images of the appliance, and the upgrades that it has metadata of.
+
+MACHINES counts the machines that were installed with the image. What they were upgraded to since, they do not tell the server.
+An "incomplete" image lacks its tree or its manifest: it is an archive alone, or a tree that has not been described yet.
+IMAGE says whether the version that an upgrade leads to is here; without it, no machine can be upgraded.
+
+"push" and "push-metadata" bring images and upgrades, "remove" and "remove-metadata" remove them.
+
+--json prints one document: "images", each with role, version, complete, entries, bytes, archive_bytes, published and machines
+(their ids), and "upgrades", each with from, role, to, complete, published and files (name, bytes, mode, sha256).`
+
+// newImagesCommand shows the images and upgrades of the appliance.
+func newImagesCommand(address *string) *cobra.Command {
+	var raw bool
+	cmd := &cobra.Command{
+		Use:     "images",
+		Short:   "List the role images and upgrades of the appliance, or remove some",
+		Long:    imagesLong,
+		Example: "  edeployctl images\n  edeployctl images remove web D12-F.1.0.0",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := takeInventory(cmd.Context(), *address)
+			if err != nil {
+				return err
+			}
+			if raw {
+				return printJSON(cmd.OutOrStdout(), all)
+			}
+			return printInventory(cmd.OutOrStdout(), all)
+		},
+	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a document with images and upgrades")
+	cmd.AddCommand(newRemoveImageCommand(address), newRemoveMetadataCommand(address))
+	return cmd
+}
+
+// inventory is what the appliance has for machines to install.
+type inventory struct {
+	Images   []storedImage   `json:"images"`   // by role and version
+	Upgrades []storedUpgrade `json:"upgrades"` // by role and versions
+}
+
+// storedImage is an image as the appliance has it.
+type storedImage struct {
+	pushedImage
+	ArchiveBytes int64     `json:"archive_bytes"`      // 0: no archive
+	Published    time.Time `json:"published,omitzero"` // zero: not complete
+	Machines     []string  `json:"machines"`           // ids of those that were installed with it
+}
+
+// storedUpgrade is the metadata of an upgrade as the appliance has it.
+type storedUpgrade struct {
+	From      string        `json:"from"`
+	Role      string        `json:"role"`
+	To        string        `json:"to"`
+	Complete  bool          `json:"complete"` // the image ROLE TO is there
+	Published time.Time     `json:"published"`
+	Files     []upgradeFile `json:"files"`
+}
+
+type upgradeFile struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	Mode   string `json:"mode"` // octal
+	SHA256 string `json:"sha256"`
+}
+
+// takeInventory asks for everything that images shows.
+func takeInventory(ctx context.Context, address string) (inventory, error) {
+	var all inventory
+	var err error
+	if all.Images, err = storedImages(ctx, address); err != nil {
+		return all, err
+	}
+	if all.Upgrades, err = storedUpgrades(ctx, address); err != nil {
+		return all, err
+	}
+	var machines []server.Machine
+	if err := call(ctx, address, http.MethodGet, "/api/v1/machines", nil, &machines); err != nil {
+		return all, err
+	}
+	for i := range all.Images {
+		image := &all.Images[i]
+		image.Machines = []string{}
+		for _, m := range installedWith(image.ImageRef, machines) {
+			image.Machines = append(image.Machines, m.ID)
+		}
+	}
+	return all, nil
+}
+
+// installedWith are the machines that were installed with an image.
+func installedWith(ref wire.ImageRef, machines []server.Machine) []server.Machine {
+	var found []server.Machine
+	for _, m := range machines {
+		if m.Image != nil && *m.Image == ref {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+func storedImages(ctx context.Context, address string) ([]storedImage, error) {
+	all := []storedImage{}
+	err := call(ctx, address, http.MethodGet, "/api/v1/images", nil, &all)
+	slices.SortFunc(all, func(a, b storedImage) int {
+		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Version, b.Version))
+	})
+	return all, err
+}
+
+func storedUpgrades(ctx context.Context, address string) ([]storedUpgrade, error) {
+	all := []storedUpgrade{}
+	err := call(ctx, address, http.MethodGet, "/api/v1/images/metadata", nil, &all)
+	slices.SortFunc(all, func(a, b storedUpgrade) int {
+		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.From, b.From), strings.Compare(a.To, b.To))
+	})
+	return all, err
+}
+
+func printInventory(out io.Writer, all inventory) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ROLE\tVERSION\tENTRIES\tSIZE\tARCHIVE\tPUBLISHED\tMACHINES")
+	for _, image := range all.Images {
+		entries, size, published := "-", "-", "incomplete"
+		if image.Complete {
+			entries, size, published = fmt.Sprint(image.Entries), megabytes(image.Bytes), image.Published.Local().Format(time.DateTime)
+		}
+		archive := "-"
+		if image.ArchiveBytes > 0 {
+			archive = megabytes(image.ArchiveBytes)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", printable(image.Role), printable(image.Version), entries, size, archive, published, len(image.Machines))
+	}
+	if err := table.Flush(); err != nil || len(all.Upgrades) == 0 {
+		return err
+	}
+	fmt.Fprintln(out)
+	fmt.Fprintln(table, "UPGRADE OF\tFROM\tTO\tFILES\tPUBLISHED\tIMAGE")
+	for _, u := range all.Upgrades {
+		image := "missing"
+		if u.Complete {
+			image = "here"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", printable(u.Role), printable(u.From), printable(u.To), len(u.Files), u.Published.Local().Format(time.DateTime), image)
+	}
+	return table.Flush()
+}
+
+func megabytes(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }
