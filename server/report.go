@@ -35,7 +35,7 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request) {
 // checkReport refuses what no agent says.
 func checkReport(rep wire.Report) error {
 	steps := []wire.Step{wire.StepDevices, wire.StepNetwork, wire.StepDetect, wire.StepUpload, wire.StepConfigure,
-		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot}
+		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot, wire.StepUpgrade, wire.StepRollback}
 	statuses := []wire.Status{wire.StatusStarted, wire.StatusProgress, wire.StatusDone, wire.StatusFailed, wire.StatusInstalled}
 	switch {
 	case !slices.Contains(steps, rep.Step):
@@ -101,16 +101,16 @@ func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, 
 	}
 	r := noticed.Record
 	old, _ := known.get(r.ID)
-	if next := nextState(r.State, rep.Status); next != r.State || noticed.New {
+	if next := nextState(r.State, rep); next != r.State || noticed.New {
 		r.State, r.Since = next, s.config.Now()
 	}
-	switch rep.Status {
-	case wire.StatusInstalled:
+	switch {
+	case rep.Status == wire.StatusInstalled, rep.Status == wire.StatusDone && rep.Step.Later():
 		r.LastError = ""
 		if rep.Image != (wire.ImageRef{}) {
 			r.Image = rep.Image
 		}
-	case wire.StatusFailed:
+	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, clipText(rep.Message, 2000))
 	}
 	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.LastError != old.LastError || len(r.MACs) != len(old.MACs)
@@ -127,16 +127,20 @@ func clipText(s string, most int) string {
 // nextState is the state of a machine after a report. One that is installed
 // stays so whatever is reported: an agent that was booted to rescue it says
 // things too. Only a configuration that is handed out makes it "installing"
-// again.
-func nextState(is machine.State, status wire.Status) machine.State {
+// again. One that upgrades is installed, if the server has forgotten that.
+func nextState(is machine.State, rep wire.Report) machine.State {
 	switch {
-	case status == wire.StatusInstalled:
+	case rep.Status == wire.StatusInstalled:
 		return machine.Installed
 	case is == machine.Installed:
 		return machine.Installed
-	case status == wire.StatusFailed:
+	case rep.Step.Later() && is == machine.Unknown:
+		return machine.Installed
+	case rep.Step.Later():
+		return is
+	case rep.Status == wire.StatusFailed:
 		return machine.Failed
-	case is == machine.Unknown, status == wire.StatusStarted:
+	case is == machine.Unknown, rep.Status == wire.StatusStarted:
 		return machine.Installing
 	}
 	return is

@@ -74,6 +74,40 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// TestUpgradeReports: an upgrade changes the image when it is done, tells why
+// when it is not, and never what the machine boots.
+func TestUpgradeReports(t *testing.T) {
+	old, next := wire.ImageRef{Role: "mysql", Version: "1"}, wire.ImageRef{Role: "mysql", Version: "2"}
+	l := startLab(t, seedFiles())
+	say := func(n int, step wire.Step, status wire.Status, image wire.ImageRef) {
+		t.Helper()
+		l.report(wire.Report{Machine: vm(n).Identity(), Step: step, Status: status, Image: image, Message: "post: exit status 1"}, http.StatusOK)
+	}
+	is := func(n int, state string, image *wire.ImageRef, lastError string) {
+		t.Helper()
+		m := l.machine(idOf(n))
+		if diff := cmp.Diff(image, m.Image); m.State != state || diff != "" || m.LastError != lastError {
+			t.Errorf("state %s, last error %q, want %s, %q; image (-want +got):\n%s", m.State, m.LastError, state, lastError, diff)
+		}
+	}
+	l.mustGet(vm(1))
+	say(1, wire.StepUpgrade, wire.StatusStarted, next)
+	is(1, "installing", nil, "") // somebody else's words: it is not yet installed
+	say(1, wire.StepReboot, wire.StatusInstalled, old)
+	say(1, wire.StepUpgrade, wire.StatusStarted, next)
+	is(1, "installed", &old, "")
+	say(1, wire.StepUpgrade, wire.StatusFailed, next)
+	is(1, "installed", &old, "upgrade: post: exit status 1")
+	say(1, wire.StepUpgrade, wire.StatusDone, next)
+	is(1, "installed", &next, "")
+	say(1, wire.StepRollback, wire.StatusDone, old)
+	l.restart()
+	is(1, "installed", &old, "")
+
+	say(2, wire.StepUpgrade, wire.StatusStarted, next)
+	is(2, "installed", nil, "") // installed by a server that has been replaced
+}
+
 func TestReportEvents(t *testing.T) {
 	l := startLab(t, seedFiles())
 	l.mustGet(vm(1))

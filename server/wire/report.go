@@ -30,6 +30,16 @@ const (
 	StepReboot     Step = "reboot"     // on the way into the installed system
 )
 
+// What an installed machine does later. When it is done, Image is what the
+// machine has become; when it failed, the machine is what it was.
+const (
+	StepUpgrade  Step = "upgrade"
+	StepRollback Step = "rollback"
+)
+
+// Later tells whether only installed machines take the step.
+func (s Step) Later() bool { return s == StepUpgrade || s == StepRollback }
+
 // Status is how a step is doing.
 type Status string
 
@@ -47,7 +57,7 @@ type Report struct {
 	Protocol   int      `json:"protocol"`
 	Machine    Identity `json:"machine"`
 	Profile    string   `json:"profile,omitempty"` // known after the upload
-	Image      ImageRef `json:"image,omitzero"`    // known after the configuration
+	Image      ImageRef `json:"image,omitzero"`    // known after the configuration; of an upgrade, what it leads to
 	Step       Step     `json:"step"`
 	Status     Status   `json:"status"`
 	Message    string   `json:"message,omitempty"`     // one sentence
