@@ -52,6 +52,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	say := func(format string, args ...any) {
 		fmt.Fprintf(out, "[%6.1fs] %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}
+	say("finding out how QEMU can run here (10 s at most)")
 	accel, err := lab.Accel()
 	if err != nil {
 		return err
@@ -106,7 +107,6 @@ func install(ctx context.Context, r *rack.Rack, machines int, say func(string, .
 	if err != nil {
 		return nil, nil, err
 	}
-	say("pushing role %s to the appliance", image)
 	if err := r.Push(ctx, image); err != nil {
 		return nil, nil, err
 	}

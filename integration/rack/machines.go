@@ -1,6 +1,7 @@
 package rack
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,21 +25,41 @@ func (r *Rack) Ctl(ctx context.Context, args ...string) (string, error) {
 }
 
 func ctl(ctx context.Context, out, server string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(out, "bin", "edeployctl"), args...)
-	cmd.Env = append(os.Environ(), "EDEPLOY_SERVER="+server)
-	text, err := cmd.CombinedOutput()
+	text, err := ctlCommand(ctx, out, server, args...).CombinedOutput()
 	if err != nil {
 		return string(text), fmt.Errorf("edeployctl %s: %w\n%s", strings.Join(args, " "), err, text)
 	}
 	return string(text), nil
 }
 
-// Push brings an image that `make role` built to the appliance.
+func ctlCommand(ctx context.Context, out, server string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(out, "bin", "edeployctl"), args...)
+	cmd.Env = append(os.Environ(), "EDEPLOY_SERVER="+server)
+	return cmd
+}
+
+// Push brings an image that `make role` built to the appliance, and says what
+// edeployctl says meanwhile.
 func (r *Rack) Push(ctx context.Context, ref wire.ImageRef) error {
 	end := r.Lab.Timeline.Begin("appliance", "push "+ref.String())
 	defer end()
-	_, err := r.Ctl(ctx, "push", filepath.Join(r.out, "install", ref.Archive()))
-	return err
+	cmd := ctlCommand(ctx, r.out, r.server, "push", filepath.Join(r.out, "install", ref.Archive()))
+	lines, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	last := ""
+	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
+		last = scanner.Text()
+		r.say("%s", last)
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("push %s: %w: %s", ref, err, last)
+	}
+	return nil
 }
 
 // Configure replaces the appliance's profiles by the given files: name to
