@@ -15,6 +15,7 @@ import (
 
 	"edeploy/server/wire"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -424,4 +425,24 @@ func TestHelpOfUpgrades(t *testing.T) {
 func decode(t *testing.T, text string, into any) {
 	t.Helper()
 	must(t, json.Unmarshal([]byte(text), into))
+}
+
+// What an upgrade left that was killed while it compared goes at the next one;
+// what another one may be fetching right now stays.
+func TestSweep(t *testing.T) {
+	s := newSite(t)
+	state := filepath.Join(s.root, filepath.Dir(wire.ConfPath))
+	forsaken, current := filepath.Join(state, fetching+"1"), filepath.Join(state, fetching+"2")
+	write(t, "/var/\n", forsaken, "exclude")
+	write(t, "/var/\n", current, "exclude")
+	yesterday := time.Now().Add(-24 * time.Hour)
+	must(t, os.Chtimes(forsaken, yesterday, yesterday))
+	if status, _, stderr := s.call(t, "upgrade", after); status != 0 {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	left, err := filepath.Glob(filepath.Join(state, fetching+"*"))
+	must(t, err)
+	if diff := cmp.Diff([]string{current}, left); diff != "" {
+		t.Errorf("metadata being fetched (-want +got):\n%s", diff)
+	}
 }

@@ -16,6 +16,7 @@
 //	/var/lib/edeploy/conf      version, role, profile and servers of this machine
 //	/var/lib/edeploy/manifest  mtree(5) text: what the disk must be equal to
 //	/var/lib/edeploy/local     paths that the installation itself wrote
+//	/proc                      which processes still run what was replaced
 //
 // and, from its server, manifests, upgrade metadata and content. An upgrade
 // writes, besides the tree and the first two:

@@ -20,9 +20,11 @@ type program struct {
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one, progress is shown there
 
-	patience time.Duration // with a server that does not answer; 0: 5 min
-	release  string        // of the running kernel; "": ask it
-	cmdline  string        // file with the kernel's parameters; "": /proc/cmdline
+	patience time.Duration  // with a server that does not answer; 0: 5 min
+	release  string         // of the running kernel; "": ask it
+	cmdline  string         // file with the kernel's parameters; "": /proc/cmdline
+	identity *wire.Identity // who this machine is; nil: look, when the machine is this one
+	proc     string         // where processes are looked for; "": /proc, when the machine is this one
 }
 
 // Exit statuses.

@@ -50,7 +50,7 @@ func (p program) recover(ctx context.Context, machine installed.Machine) error {
 	if _, err := p.recovered(ctx, work); err != nil {
 		return err
 	}
-	return p.now(machine)
+	return p.now(ctx, machine)
 }
 
 // recovered recovers and says so.
@@ -99,7 +99,7 @@ func (p program) recoverEarly(ctx context.Context, machine installed.Machine) (e
 		err = work.Guard.Disarm(ctx)
 	}
 	if err == nil {
-		_ = p.now(machine) // to be read on the console; the kernel is judged below
+		_ = p.now(ctx, machine) // to be read on the console; the kernel is judged below
 	}
 	if err = errors.Join(err, unmount()); err != nil {
 		return err

@@ -8,13 +8,15 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/transaction"
+	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
 
 const rollbackHelp = `Bring the version before the last upgrade back, byte for byte, from what the
 upgrade replaced and kept in /.edeploy. What was excluded from the upgrade, such
-as a database, stays as it is now. No script runs.
+as a database, stays as it is now. No script runs. Which services and other
+processes still run the other version is said at the end.
 
 There is one step back: the next upgrade gives up what the last one kept.
 
@@ -42,26 +44,35 @@ func (p program) rollback(ctx context.Context, machine installed.Machine, noGuar
 	work := p.transaction(machine, noGuard)
 	steps := &steps{out: p.stdout, bar: bar{out: p.stderr, on: p.terminal, now: time.Now}}
 	work.Progress = steps.show
+	var news *news
+	if status, err := work.Status(); err == nil && status.Rollback != nil {
+		news = p.tells(ctx, machine, conf, wire.StepRollback, *status.Rollback)
+	}
 	result, err := work.Rollback(ctx)
 	steps.end(err == nil)
 	if errors.Is(err, transaction.ErrUnfinished) {
 		return fmt.Errorf("%w with edeploy recover", errInterrupted)
 	}
 	if err != nil {
-		return p.afterwards(machine, work, conf.Image, err)
+		err = p.afterwards(machine, work, conf.Image, err)
+		news.failed(err)
+		return err
 	}
+	news.done("")
 	fmt.Fprintf(p.stdout, "Rolled back from %s to %s in %s: %d new, %d replaced, %d attributes only, %d deleted\n",
 		result.From.Version, result.To.Version, seconds(result.Total), result.Created, result.Replaced, result.Changed, result.Deleted)
-	return p.now(machine)
+	return p.now(ctx, machine)
 }
 
-// now says what the machine is, and whether the running kernel is its own.
-func (p program) now(machine installed.Machine) error {
+// now says what the machine is, and whether processes and kernel that run are
+// its own.
+func (p program) now(ctx context.Context, machine installed.Machine) error {
 	conf, err := machine.Conf()
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "This machine is %s.\n", conf.Image)
+	writeLeftovers(p.stdout, p.leftovers(ctx, machine))
 	if release, foreign := p.foreignKernel(machine); foreign {
 		fmt.Fprintf(p.stdout, "The running kernel %s belongs to another version: reboot.\n", release)
 		return errRebootNeeded

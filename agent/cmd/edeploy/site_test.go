@@ -56,6 +56,8 @@ type site struct {
 	upgrade  string // its metadata
 	patience time.Duration
 	release  string
+	proc     string
+	identity *wire.Identity
 
 	// handler stands before the files; it may do something else.
 	handler func(w http.ResponseWriter, r *http.Request, files http.HandlerFunc)
@@ -242,7 +244,7 @@ func (s *site) call(t *testing.T, args ...string) (status int, stdout, stderr st
 
 func (s *site) callContext(ctx context.Context, args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	p := program{args: append(args, "--root", s.root), stdout: &out, stderr: &errs, patience: s.patience, release: s.release}
+	p := program{args: append(args, "--root", s.root), stdout: &out, stderr: &errs, patience: s.patience, release: s.release, proc: s.proc, identity: s.identity}
 	status = p.run(ctx)
 	return status, out.String(), errs.String()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/leftover"
 	"edeploy/agent/internal/transaction"
 	"edeploy/server/wire"
 
@@ -16,6 +18,11 @@ import (
 
 const statusHelp = `Say what this machine is, whether an upgrade runs or was interrupted, and where
 a rollback would lead to. Nothing is changed.
+
+To root it also says which processes still run programs or libraries that an
+upgrade or a rollback replaced, and how to restart them. Programs in Python,
+Perl or shell are not seen when only they were replaced and not their
+interpreter, nor is a service that keeps an old configuration.
 
 Exit status: 0 all is well or an upgrade runs; 1 an upgrade was interrupted, or
 it could not be found out.`
@@ -27,7 +34,7 @@ func (p program) statusCommand(machine *installed.Machine) *cobra.Command {
 		Short: "Say what this machine is and whether an upgrade is under way",
 		Long:  statusHelp,
 		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return p.status(*machine, asJSON) },
+		RunE:  func(c *cobra.Command, _ []string) error { return p.status(c.Context(), *machine, asJSON) },
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
@@ -47,9 +54,10 @@ type condition struct {
 	KeptBytes   int64                    `json:"kept_bytes"`
 	Rollback    *wire.ImageRef           `json:"rollback,omitempty"`
 	FileSystems []transaction.FileSystem `json:"file_systems,omitempty"`
+	Leftovers   *leftover.Report         `json:"leftovers,omitempty"` // none: not looked for
 }
 
-func (p program) status(machine installed.Machine, asJSON bool) error {
+func (p program) status(ctx context.Context, machine installed.Machine, asJSON bool) error {
 	conf, err := machine.Conf()
 	if err != nil {
 		return err
@@ -63,6 +71,9 @@ func (p program) status(machine installed.Machine, asJSON bool) error {
 	c.Interrupted = found.Phase.Interrupted() && found.Running == 0
 	if found.To.Version != "" {
 		c.From, c.To = &found.From, &found.To
+	}
+	if c.Running == 0 && !between(c.Phase) {
+		c.Leftovers = p.leftovers(ctx, machine)
 	}
 	write := c.text
 	if asJSON {
@@ -103,6 +114,7 @@ func (c condition) text(w io.Writer) error {
 	if c.Rollback != nil {
 		fmt.Fprintf(&b, "edeploy rollback leads to %s; %.1f MB are kept for it.\n", c.Rollback.Version, float64(c.KeptBytes)/1e6)
 	}
+	writeLeftovers(&b, c.Leftovers)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

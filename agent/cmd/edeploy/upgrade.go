@@ -16,6 +16,7 @@ import (
 
 	"edeploy/agent/internal/bootguard"
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/leftover"
 	"edeploy/agent/internal/transaction"
 	"edeploy/server/wire"
 
@@ -39,6 +40,11 @@ it beforehand. "edeploy list" says which versions there are a way to.
 The scripts run in /var/lib/edeploy/VERSION, with ROLE, FROM and TO set. What
 they print goes to the console and to ` + wire.LogDir + `/upgrade-FROM-TO.log.
 A post that exits with 100 has done well and asks for a reboot, which follows.
+
+The server is told what becomes of it: "edeployctl machines" shows that.
+
+Nothing is restarted but by post: at the end it is said which services and other
+processes still run what was replaced, as "edeploy status" does later.
 
 A machine that loses power meanwhile starts a recovery first (a copy of the
 running kernel, started by GRUB) and is FROM again, or VERSION when that was
@@ -96,7 +102,10 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 		return err
 	}
 	state := filepath.Join(machine.Root, path.Dir(wire.ConfPath))
-	dir, err := os.MkdirTemp(state, ".metadata-")
+	if err := sweep(filepath.Join(state, fetching+"*"), time.Now().Add(-time.Hour)); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(state, fetching)
 	if err != nil {
 		return err
 	}
@@ -125,14 +134,35 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 	if err != nil {
 		return err
 	}
+	news := p.tells(ctx, machine, conf, wire.StepUpgrade, r.to)
 	result, err := work.Upgrade(ctx, u)
 	steps.end(err == nil)
+	if errors.Is(err, transaction.ErrUndone) {
+		writeLeftovers(out, p.leftovers(ctx, machine)) // of what the scripts started
+	}
 	if err != nil {
 		err = p.afterwards(machine, work, conf.Image, err)
 		fmt.Fprintln(log, err)
+		news.failed(err)
 		return err
 	}
-	return p.upgraded(ctx, machine, o, out, outcome{result, r.server.Bytes()})
+	news.done(outcome{Result: result, wire: r.server.Bytes()}.String())
+	return p.upgraded(ctx, machine, o, out, outcome{Result: result, wire: r.server.Bytes()})
+}
+
+// fetching begins the name of metadata that are being fetched.
+const fetching = ".metadata-"
+
+// sweep removes what was left before a time by upgrades that were killed while
+// they compared.
+func sweep(pattern string, before time.Time) error {
+	left, err := filepath.Glob(pattern)
+	for _, dir := range left {
+		if info, statErr := os.Lstat(dir); statErr == nil && info.ModTime().Before(before) {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
 }
 
 // atRest refuses early what the transaction would refuse after all the
@@ -272,7 +302,8 @@ func (p program) afterwards(machine installed.Machine, work transaction.Machine,
 // outcome is what an upgrade came to.
 type outcome struct {
 	transaction.Result
-	wire int64 // bytes of content and manifest, with all headers, in both directions
+	wire      int64            // bytes of content and manifest, with all headers, in both directions
+	leftovers *leftover.Report // nil: not looked for
 }
 
 func (o outcome) String() string {
@@ -288,6 +319,10 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds())
 func (p program) upgraded(ctx context.Context, machine installed.Machine, o upgradeOptions, out io.Writer, r outcome) error {
 	fmt.Fprintln(out, r)
 	reboot := r.Reboot && !o.noReboot && machine.Root == "/"
+	if !reboot {
+		r.leftovers = p.leftovers(ctx, machine)
+		writeLeftovers(out, r.leftovers)
+	}
 	if o.json {
 		if err := r.json(p.stdout, reboot); err != nil {
 			return err
@@ -323,6 +358,8 @@ func (o outcome) json(w io.Writer, rebooting bool) error {
 		TotalSeconds    float64       `json:"total_seconds"`
 		RebootNeeded    bool          `json:"reboot_needed"`
 		Rebooting       bool          `json:"rebooting"`
+
+		Leftovers *leftover.Report `json:"leftovers,omitempty"`
 	}{o.From, o.To, o.Created, o.Replaced, o.Changed, o.Deleted, o.FetchedFiles, o.FetchedBytes, o.CopiedFiles, o.CopiedBytes,
-		o.wire, o.Changing.Seconds(), o.Total.Seconds(), o.Reboot, rebooting})
+		o.wire, o.Changing.Seconds(), o.Total.Seconds(), o.Reboot, rebooting, o.leftovers})
 }

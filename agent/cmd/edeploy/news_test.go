@@ -1,0 +1,75 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edeploy/server/wire"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// hear answers what the server of a site is told from then on, "step status
+// version message".
+func (s *site) hear(t *testing.T) (heard *[]string) {
+	heard = &[]string{}
+	s.identity = &wire.Identity{MACs: []string{"52:54:00:00:00:01"}, Serial: "S1"}
+	s.handler = func(w http.ResponseWriter, r *http.Request, files http.HandlerFunc) {
+		if r.Method != http.MethodPost || r.URL.Path != wire.ReportPath {
+			files(w, r)
+			return
+		}
+		rep, err := wire.DecodeReport(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(*s.identity, rep.Machine); diff != "" {
+			t.Errorf("the machine in a report (-want +got):\n%s", diff)
+		}
+		message, _, _ := strings.Cut(steady(rep.Message), ":")
+		*heard = append(*heard, strings.TrimSpace(string(rep.Step)+" "+string(rep.Status)+" "+rep.Image.Version+" "+message))
+	}
+	return heard
+}
+
+func TestServerIsTold(t *testing.T) {
+	s := newSite(t)
+	heard := s.hear(t)
+	s.script(t, "post", "exit 3")
+	if status, _, stderr := s.call(t, "upgrade", after); status != exitFailed {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	must(t, os.Remove(filepath.Join(s.upgrade, "post")))
+	for _, args := range [][]string{{"test-upgrade", after}, {"upgrade", after}, {"rollback"}, {"status"}} {
+		if status, _, stderr := s.call(t, args...); status != 0 {
+			t.Fatalf("%v: exit status %d: %s", args, status, stderr)
+		}
+	}
+	want := []string{
+		"upgrade started " + after + " mysql " + before + " to " + after,
+		"upgrade failed " + after + " post",
+		"upgrade started " + after + " mysql " + before + " to " + after,
+		"upgrade done " + after + " Upgraded to mysql " + after + " in N s",
+		"rollback started " + before + " mysql " + after + " to " + before,
+		"rollback done " + before,
+	}
+	if diff := cmp.Diff(want, *heard); diff != "" {
+		t.Errorf("the server was told (-want +got):\n%s", diff)
+	}
+}
+
+// A server that takes no reports, as the original's, is worth a warning only.
+func TestServerTakesNoReports(t *testing.T) {
+	s := newSite(t)
+	s.identity = &wire.Identity{MACs: []string{"52:54:00:00:00:01"}}
+	status, _, stderr := s.call(t, "upgrade", after)
+	if status != 0 || strings.Count(stderr, "the server is not told: ") != 1 {
+		t.Errorf("exit status %d, said:\n%s", status, stderr)
+	}
+	if _, version, _ := s.call(t, "version"); version != after+"\n" {
+		t.Errorf("version %q", version)
+	}
+}
