@@ -87,6 +87,18 @@ func (s *story) is(vm *lab.VM, want wire.ImageRef) {
 	}
 }
 
+// appliance checks what the appliance says that the machine runs.
+func (s *story) appliance(vm *lab.VM, want wire.ImageRef) {
+	s.t.Helper()
+	m, err := s.Find(s.t.Context(), vm.MAC(0))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if m.State != "installed" || m.Image != want {
+		s.t.Errorf("the appliance says that the machine is %s and runs %s, want installed and %s", m.State, m.Image, want)
+	}
+}
+
 // upgrade upgrades by ssh; the exit status is 100 when a reboot is needed.
 func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 	s.t.Helper()
@@ -130,14 +142,21 @@ func (s *story) thereAndBack() {
 	before := s.SSH(vm, mariadb)
 	s.upgrade(vm, newer, 0)
 	s.is(vm, newer)
+	s.appliance(vm, newer)
 	if after := s.SSH(vm, mariadb); after == before {
 		s.t.Errorf("MariaDB is still %s", before)
 	}
 
-	if out := s.SSH(vm, "edeploy rollback 2>&1; echo exit $?"); !strings.HasSuffix(out, "exit 0\n") {
-		s.t.Fatalf("edeploy rollback:\n%s", out)
+	out := s.SSH(vm, "edeploy rollback 2>&1; echo exit $?")
+	s.t.Logf("edeploy rollback:\n%s", out)
+	if !strings.HasSuffix(out, "exit 0\n") {
+		s.t.Fatal("edeploy rollback: want exit status 0")
+	}
+	if !regexp.MustCompile(`systemctl restart .*mariadb\.service`).MatchString(out) {
+		s.t.Error("edeploy rollback does not say that MariaDB still runs the newer version")
 	}
 	s.is(vm, first)
+	s.appliance(vm, first)
 	if after := s.SSH(vm, "systemctl restart mariadb; "+mariadb); after != before {
 		s.t.Errorf("MariaDB is %s after the rollback, want %s", after, before)
 	}
@@ -148,6 +167,7 @@ func (s *story) thereAndBack() {
 	s.SSH(vm, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
 	s.awaitBoot(vm)
 	s.is(vm, newest)
+	s.appliance(vm, newest)
 	if now := s.SSH(vm, "uname -r"); now == release {
 		s.t.Errorf("the kernel is still %s", release)
 	}

@@ -18,8 +18,7 @@ import (
 const removeImageLong = `Remove an image from the appliance: tree, manifest and archive. It disappears at once and whole; nothing is asked.
 
 An image that machines need is not removed without --force: without its tree they cannot be brought onto it again. These are
-the machines that were installed with it, and those that were installed with a version from which upgrades lead to it: what
-machines were upgraded to, they do not tell the server.
+the machines that run it, and those that run a version from which upgrades lead to it: the word that they were upgraded may be lost.
 
 Upgrade metadata stays, see remove-metadata. Profiles that hand out the image, and machines that are just being installed with
 it for the first time, are not looked at.`
@@ -120,13 +119,13 @@ func (r removal) needs(ctx context.Context, ref wire.ImageRef) ([]string, error)
 		return nil, err
 	}
 	var reasons []string
-	if found := installedWith(ref, machines); len(found) > 0 {
-		reasons = append(reasons, fmt.Sprintf("installed with %s: %s", ref, machineList(found)))
+	if found := running(ref, machines); len(found) > 0 {
+		reasons = append(reasons, fmt.Sprintf("%s is what runs on %s", ref, machineList(found)))
 	}
 	for _, version := range leadingTo(ref, upgrades) {
 		from := wire.ImageRef{Role: ref.Role, Version: version}
-		if found := installedWith(from, machines); len(found) > 0 {
-			reasons = append(reasons, fmt.Sprintf("installed with %s, and maybe upgraded to %s: %s", from, ref.Version, machineList(found)))
+		if found := running(from, machines); len(found) > 0 {
+			reasons = append(reasons, fmt.Sprintf("%s, or by now %s, is what runs on %s", from, ref.Version, machineList(found)))
 		}
 	}
 	return reasons, nil

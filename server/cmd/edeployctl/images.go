@@ -19,7 +19,7 @@ import (
 
 const imagesLong = `List the role images of the appliance, and the upgrades that it has metadata of.
 
-MACHINES counts the machines that were installed with the image. What they were upgraded to since, they do not tell the server.
+MACHINES counts the machines that run the image, by their last word: one that was upgraded while the appliance did not answer still counts for the old image.
 An "incomplete" image lacks its tree or its manifest: it is an archive alone, or a tree that has not been described yet.
 IMAGE says whether the version that an upgrade leads to is here; without it, no machine can be upgraded.
 
@@ -64,7 +64,7 @@ type storedImage struct {
 	pushedImage
 	ArchiveBytes int64     `json:"archive_bytes"`      // 0: no archive
 	Published    time.Time `json:"published,omitzero"` // zero: not complete
-	Machines     []string  `json:"machines"`           // ids of those that were installed with it
+	Machines     []string  `json:"machines"`           // ids of those that run it, as far as known
 }
 
 // storedUpgrade is the metadata of an upgrade as the appliance has it.
@@ -101,15 +101,15 @@ func takeInventory(ctx context.Context, address string) (inventory, error) {
 	for i := range all.Images {
 		image := &all.Images[i]
 		image.Machines = []string{}
-		for _, m := range installedWith(image.ImageRef, machines) {
+		for _, m := range running(image.ImageRef, machines) {
 			image.Machines = append(image.Machines, m.ID)
 		}
 	}
 	return all, nil
 }
 
-// installedWith are the machines that were installed with an image.
-func installedWith(ref wire.ImageRef, machines []server.Machine) []server.Machine {
+// running are the machines that run an image, by their last word.
+func running(ref wire.ImageRef, machines []server.Machine) []server.Machine {
 	var found []server.Machine
 	for _, m := range machines {
 		if m.Image != nil && *m.Image == ref {

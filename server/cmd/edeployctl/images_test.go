@@ -210,12 +210,12 @@ func TestRemoveImage(t *testing.T) {
 	remove(0, "base D7-F.1.0.0: removed, a tree of 2 entries, 0.1 MB, and an archive of 0.1 MB\n", "", "base", "D7-F.1.0.0")
 	remove(1, "", "edeployctl: base D7-F.1.0.0: no such image\n", "base", "D7-F.1.0.0")
 
-	const installed = "warning: installed with mysql D7-F.1.0.0: machine 02-00-00-00-00-01\n"
+	const installed = "warning: mysql D7-F.1.0.0 is what runs on machine 02-00-00-00-00-01\n"
 	remove(1, "", installed+"edeployctl: mysql D7-F.1.0.0 is not removed: machines could not be brought onto it again; --force removes it all the same\n",
 		"mysql", "D7-F.1.0.0")
 	served(t, "http://"+address+"/install/"+wire.ImageRef{Role: "mysql", Version: "D7-F.1.0.0"}.Manifest())
 
-	const upgraded = "warning: installed with mysql D7-F.1.0.0, and maybe upgraded to D7-F.1.1.0: machine 02-00-00-00-00-01\n"
+	const upgraded = "warning: mysql D7-F.1.0.0, or by now D7-F.1.1.0, is what runs on machine 02-00-00-00-00-01\n"
 	remove(1, "", upgraded+"edeployctl: mysql D7-F.1.1.0 is not removed: machines could not be brought onto it again; --force removes it all the same\n",
 		"mysql", "D7-F.1.1.0")
 	remove(0, "mysql D7-F.1.0.0: removed, a tree of 2 entries, 0.1 MB, and an archive of 0.1 MB\n", installed, "--force", "mysql", "D7-F.1.0.0")
