@@ -11,6 +11,9 @@
 //   - MOUNT/.edeploy/N/..., whatever follows: the upgrade renamed it to there,
 //     to keep it for a rollback. The kernel follows renames, and goes on to show
 //     that path, with " (deleted)", when the file is removed later.
+//   - "/", with or without " (deleted)": the same, for services whose /usr is a
+//     mount of their own (ProtectSystem= of systemd.exec(5)). The file has left
+//     that mount, so the kernel knows no path of it.
 //   - PATH (deleted), where PATH is a file of the machine's manifest and there
 //     is another inode now, or nothing: a script of the upgrade, or somebody
 //     since, replaced it. (The inode of a mapped file is not used again. Its

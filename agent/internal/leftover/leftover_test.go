@@ -103,6 +103,8 @@ func TestReplaced(t *testing.T) {
 		{"ROOT/home/me/.edeploy/3/17", false}, // no file system is mounted there
 		{"ROOT/.edeploy/phase", false},
 		{"ROOT/.edeploy/x/17", false},
+		{"/", true}, // renamed out of a mount
+		{"/ (deleted)", true},
 		{"/.edeploy/3/17", false}, // that of another machine's root
 		{"ROOT/usr/sbin/daemon", false},
 		{"ROOT/usr/sbin/daemon (deleted)", true},

@@ -82,9 +82,13 @@ func (t *tree) anyReplaced(maps io.Reader) (bool, error) {
 	return false, nil // a path of that length is none of a tree
 }
 
+// escaped is the path of a file that is no longer below the mount it was opened
+// through.
+const escaped = "/"
+
 // replaced decides (see the package comment).
 func (t *tree) replaced(m mapping) (bool, error) {
-	if t.isKept(m.path) {
+	if m.path == escaped || t.isKept(m.path) {
 		return true, nil
 	}
 	if !m.deleted {

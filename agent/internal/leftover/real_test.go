@@ -1,11 +1,15 @@
 package leftover_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"edeploy/agent/internal/leftover"
 	"edeploy/images/manifest"
@@ -14,15 +18,20 @@ import (
 // start copies sleep to a path and runs it until the test ends.
 func start(t *testing.T, path string) (pid int) {
 	t.Helper()
+	copySleep(t, path)
+	c := exec.CommandContext(t.Context(), path, "1000")
+	must(t, c.Start())
+	t.Cleanup(func() { c.Wait() }) // the context has ended
+	return c.Process.Pid
+}
+
+func copySleep(t *testing.T, path string) {
+	t.Helper()
 	sleep, err := exec.LookPath("sleep")
 	must(t, err)
 	program, err := os.ReadFile(sleep)
 	must(t, err)
 	write(t, string(program), path)
-	c := exec.CommandContext(t.Context(), path, "1000")
-	must(t, c.Start())
-	t.Cleanup(func() { c.Wait() }) // the context has ended
-	return c.Process.Pid
 }
 
 // sees tells whether a process is in a report on the real /proc.
@@ -57,9 +66,47 @@ func TestRealProcess(t *testing.T) {
 		{"kept no more", func() error { return os.RemoveAll(filepath.Join(root, ".edeploy/3")) }, true},
 	} {
 		must(t, step.do())
-		if got := sees(t, root, nil, pid); got != step.want {
+		if got := sees(t, root, &manifest.Manifest{}, pid); got != step.want {
 			t.Errorf("%s: left over = %t, want %t", step.name, got, step.want)
 		}
+	}
+}
+
+// TestRealMount: a service whose /usr is a mount of its own, by which systemd
+// protects it, is renamed out of that mount by an upgrade of the machine.
+func TestRealMount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("mounts in a namespace: needs root")
+		}
+		t.Skip("mounts in a namespace: needs root")
+	}
+	root := t.TempDir()
+	usr, daemon, slot := filepath.Join(root, "usr"), filepath.Join(root, "usr/sbin/daemon"), filepath.Join(root, ".edeploy/3/17")
+	copySleep(t, daemon)
+	must(t, os.MkdirAll(filepath.Dir(slot), 0o700))
+	c := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", `mount --bind "$1" "$1" && echo && exec "$2" 1000`, "sh", usr, daemon)
+	out, err := c.StdoutPipe()
+	must(t, err)
+	must(t, c.Start())
+	t.Cleanup(func() { c.Wait() })
+	mapsDaemon := func() bool {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", c.Process.Pid))
+		return err == nil && strings.HasSuffix(exe, "/daemon")
+	}
+	_, err = out.Read(make([]byte, 1)) // it is about to begin
+	must(t, err)
+	for deadline := time.Now().Add(20 * time.Second); !mapsDaemon(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the program does not begin within 20 s")
+		}
+	}
+	if sees(t, "/", &manifest.Manifest{}, c.Process.Pid) {
+		t.Error("left over before it was upgraded")
+	}
+	must(t, os.Rename(daemon, slot))
+	if !sees(t, "/", &manifest.Manifest{}, c.Process.Pid) {
+		t.Error("not left over although it was upgraded")
 	}
 }
 
