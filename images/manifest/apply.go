@@ -67,6 +67,9 @@ type application struct {
 func (a *application) look(ctx context.Context) error {
 	return each(ctx, a.o.Workers, len(a.units), func(i int) error {
 		u := a.units[i]
+		if len(u.members) == 0 {
+			return nil
+		}
 		d, err := a.tree.openDir(u.dir)
 		if err != nil && !isAbsent(err) {
 			return err

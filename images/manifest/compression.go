@@ -8,7 +8,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // maxWindow bounds the memory that a zstd archive can ask for: that of
@@ -34,11 +33,11 @@ func OpenArchive(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch {
 	case bytes.HasPrefix(head, zstdMagic):
-		d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2))
+		f, err := openFrames(in)
 		if err != nil {
 			return nil, fmt.Errorf("open archive: %w", err)
 		}
-		return d.IOReadCloser(), nil
+		return f, nil
 	case bytes.HasPrefix(head, gzipMagic):
 		d, err := gzip.NewReader(in)
 		if err != nil {

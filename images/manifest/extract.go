@@ -28,7 +28,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o Options) (*Manifes
 		return nil, err
 	}
 	defer t.Close()
-	x := extraction{tree: t, split: o.SplitLinks, writers: newWriters(ctx, o.Workers), files: map[string]*newFile{}}
+	x := extraction{tree: t, split: o.SplitLinks, writers: newWriters(ctx, o.Workers), files: map[string]*newFile{}, done: map[string]bool{}}
 	m, err := readTar(withContext(x.writers.ctx, r), o, x.take)
 	x.leave()
 	// A writer's error is why the reader was stopped, if both have one.
@@ -41,7 +41,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o Options) (*Manifes
 	if err != nil {
 		return m, fmt.Errorf("extract to %s: %w", root, err)
 	}
-	return m, m.Apply(ctx, root, Options{Workers: o.Workers, SplitLinks: o.SplitLinks})
+	return m, m.Apply(ctx, root, Options{Workers: o.Workers, SplitLinks: o.SplitLinks, Exclude: x.settled})
 }
 
 type extraction struct {
@@ -50,6 +50,7 @@ type extraction struct {
 	at      *openDir // directory of the last entry
 	writers *writers
 	files   map[string]*newFile // by path, hard links among them
+	done    map[string]bool     // symbolic links that Apply need not look at
 	links   []hardLink          // made when all files are written
 }
 
@@ -66,7 +67,7 @@ func (x *extraction) enter(path string) (*openDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.at = (&openDir{dir: d}).keep()
+	x.at = (&openDir{dir: d, plain: !d.hasDefaultACL()}).keep()
 	return x.at, nil
 }
 
@@ -77,7 +78,8 @@ func (x *extraction) leave() {
 	}
 }
 
-// take makes one entry with its content. Most attributes come later, by Apply.
+// take makes one entry with its content. Attributes of directories and all that
+// is rare come later, by Apply.
 func (x *extraction) take(e *Entry, target string, content io.Reader) error {
 	if e.Path == "." {
 		return nil
@@ -98,15 +100,35 @@ func (x *extraction) take(e *Entry, target string, content io.Reader) error {
 		x.files[e.Path], err = x.writers.add(d, name, e, content)
 		return err
 	}
-	return d.make(name, e)
+	if err := d.make(name, e); err != nil {
+		return err
+	}
+	x.done[e.Path] = e.Type == Symlink && len(e.Xattrs) == 0 && d.dressLink(name, e) == nil
+	return nil
+}
+
+// dressLink sets owner and time of a symbolic link, which is all that it has.
+func (d *dir) dressLink(name string, e *Entry) error {
+	if err := unix.Fchownat(int(d.Fd()), name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(int(d.Fd()), name, timesOf(e.ModTime), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// settled tells that nothing is left for Apply to do at a path.
+func (x *extraction) settled(path string) bool {
+	f := x.files[path]
+	return f != nil && f.settled || x.done[path]
 }
 
 // finish makes the hard links and fills in the hashes.
 func (x *extraction) finish(m *Manifest) error {
 	for _, l := range x.links {
 		if f := x.files[l.target]; f != nil {
+			f.settled = false
 			x.files[l.path] = f
 		}
+		delete(x.done, l.target)
 		if err := x.link(m, l); err != nil {
 			return err
 		}
@@ -154,10 +176,11 @@ func (x *extraction) copy(d *dir, name string, e *Entry, target string) error {
 		return err
 	}
 	defer content.Close()
-	out, err := d.create(name)
+	fd, err := d.create(name)
 	if err != nil {
 		return err
 	}
+	out := os.NewFile(uintptr(fd), d.tree.name(d.child(name)))
 	_, err = io.Copy(out, content)
 	return errors.Join(err, out.Close())
 }
@@ -179,19 +202,23 @@ func (d *dir) ensureDir(name string) error {
 }
 
 // create opens a new file for writing; what had the name before is gone.
-func (d *dir) create(name string) (*os.File, error) {
+func (d *dir) create(name string) (fd int, err error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(int(d.Fd()), name, flags, 0o600)
+	fd, err = unix.Openat(int(d.Fd()), name, flags, 0o600)
 	if err == unix.EEXIST {
 		if err := unix.Unlinkat(int(d.Fd()), name, 0); err != nil {
-			return nil, d.fail("replace", name, err)
+			return -1, d.fail("replace", name, err)
 		}
 		fd, err = unix.Openat(int(d.Fd()), name, flags, 0o600)
 	}
-	if err != nil {
-		return nil, d.fail("create", name, err)
-	}
-	return os.NewFile(uintptr(fd), d.tree.name(d.child(name))), nil
+	return fd, d.fail("create", name, err)
+}
+
+// hasDefaultACL tells that what is made in a directory gets an ACL by itself;
+// in doubt it does.
+func (d *dir) hasDefaultACL() bool {
+	_, err := unix.Fgetxattr(int(d.Fd()), "system.posix_acl_default", nil)
+	return !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP)
 }
 
 // holeBytes is the piece of zeros that becomes a hole. Archives hold sparse files
@@ -200,32 +227,31 @@ const holeBytes = 64 << 10
 
 var zeros [holeBytes]byte
 
-// endHole gives a file that ends with a hole its size.
-func endHole(f *os.File, size int64) error {
-	if st, err := f.Stat(); err != nil || st.Size() == size {
-		return err
-	}
-	return f.Truncate(size)
-}
-
-// writePieces writes a buffer at an offset but for pieces that are all zero.
-func writePieces(f *os.File, buffer []byte, at int64) error {
-	for len(buffer) > 0 {
-		data := 0 // bytes up to the next piece of zeros
+// writePieces writes a buffer at an offset but for pieces that are all zero, and
+// answers where in the buffer the last piece that was written ends.
+func writePieces(fd int, buffer []byte, at int64) (end int64, err error) {
+	for done := 0; done < len(buffer); {
+		data := done // bytes up to the next piece of zeros
 		for data < len(buffer) && !isHole(buffer[data:]) {
 			data = min(data+holeBytes, len(buffer))
 		}
-		if data > 0 {
-			if _, err := f.WriteAt(buffer[:data], at); err != nil {
-				return err
-			}
-		} else {
-			data = holeBytes
+		if data == done {
+			done += holeBytes
+			continue
 		}
-		buffer = buffer[data:]
-		at += int64(data)
+		for done < data {
+			n, err := unix.Pwrite(fd, buffer[done:data], at+int64(done))
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return end, err
+			}
+			done += n
+		}
+		end = int64(data)
 	}
-	return nil
+	return end, nil
 }
 
 func isHole(b []byte) bool { return len(b) >= holeBytes && bytes.Equal(b[:holeBytes], zeros[:]) }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"edeploy/images/manifest"
 )
 
@@ -128,4 +130,19 @@ func TestVerifyUnread(t *testing.T) {
 	if err != nil || len(diffs) == 0 || diffs[0].Attribute != manifest.AttrSize {
 		t.Errorf("another size: %v, %v", diffs, err)
 	}
+}
+
+// A directory that gives an ACL to all that is made in it, such as a mount
+// point that was there before, gives none to a tree.
+func TestExtractBelowDefaultACL(t *testing.T) {
+	needRoot(t)
+	root := t.TempDir()
+	// Version 2; owner rwx, user 4711 rwx, group r-x, mask rwx, others none (linux/posix_acl_xattr.h).
+	acl := "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x67\x12\x00\x00" +
+		"\x04\x00\x05\x00\xff\xff\xff\xff" + "\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
+	must(t, unix.Setxattr(root, "system.posix_acl_default", []byte(acl), 0))
+	archive := tarOf(t, member{tar.Header{Typeflag: tar.TypeReg, Name: "a", Mode: 0o640}, "1"}, member{tar.Header{Typeflag: tar.TypeReg, Name: "d/b"}, "2"})
+	m, err := manifest.Extract(t.Context(), bytes.NewReader(archive), root, manifest.Options{})
+	must(t, err)
+	wantVerified(t, m, root)
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // This file is the package's door to the kernel. A path from a manifest is
-// walked name by name from the open root, never through a symbolic link, so
-// nothing outside the root can be reached whatever the tree holds.
+// walked from the open root, never through a symbolic link, so that nothing
+// outside the root can be reached whatever the tree holds.
 
 // tree is an open root directory.
 type tree struct {
@@ -41,23 +41,34 @@ func openTree(root string) (*tree, error) {
 // name is a manifest's path as the operator knows it.
 func (t *tree) name(path string) string { return Escape(filepath.Join(t.root, path)) }
 
-// openDir opens a directory of the tree. It fails with ENOENT, or ENOTDIR when
-// a name on the way is a symbolic link or anything else.
+// openDir opens a directory of the tree. It fails with ENOENT, or with ENOTDIR
+// or ELOOP when a name on the way is anything else or a symbolic link.
 func (t *tree) openDir(path string) (*dir, error) {
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(int(t.Fd()), ".", flags, 0)
-	for name := range strings.SplitSeq(path, "/") {
-		if err != nil || path == "." {
-			break
-		}
-		up := fd
-		fd, err = unix.Openat(up, name, flags, 0)
-		unix.Close(up)
+	how := unix.OpenHow{Flags: dirFlags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(int(t.Fd()), path, &how)
+	if err != nil && !isAbsent(err) { // Linux 5.6; elsewhere name by name
+		fd, err = t.walkDir(path)
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "open directory", Path: t.name(path), Err: err}
 	}
 	return &dir{os.NewFile(uintptr(fd), t.name(path)), path, t}, nil
+}
+
+const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// walkDir is openDir for kernels before Linux 5.6.
+func (t *tree) walkDir(path string) (fd int, err error) {
+	fd, err = unix.Openat(int(t.Fd()), ".", dirFlags, 0)
+	for name := range strings.SplitSeq(path, "/") {
+		if err != nil || path == "." {
+			break
+		}
+		up := fd
+		fd, err = unix.Openat(up, name, dirFlags, 0)
+		unix.Close(up)
+	}
+	return fd, err
 }
 
 // isAbsent tells that an error of openDir or open means "not there".
@@ -123,6 +134,9 @@ func (d *dir) make(name string, e *Entry) error {
 	case Dir:
 		return d.fail("mkdir", name, unix.Mkdirat(int(d.Fd()), name, 0o700))
 	case Symlink:
+		if err := unix.Symlinkat(e.Link, int(d.Fd()), name); err != unix.EEXIST {
+			return d.fail("symlink", name, err)
+		}
 		return d.replace("symlink", name, func(tmp string) error { return unix.Symlinkat(e.Link, int(d.Fd()), tmp) })
 	}
 	device := unix.Mkdev(e.Major, e.Minor)

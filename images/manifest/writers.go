@@ -3,8 +3,8 @@ package manifest
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
-	"os"
 	"runtime"
 	"sync/atomic"
 
@@ -31,18 +31,21 @@ type writers struct {
 type newFile struct {
 	dir   *openDir
 	name  string
+	fd    int
 	want  Entry
 	first []byte      // content up to pieceBytes
 	rest  chan []byte // the pieces after it; nil: none
 	free  chan<- []byte
-	sum   [sha256.Size]byte // valid after writers.wait
+
+	sum     [sha256.Size]byte // valid after writers.wait
+	settled bool              // and nothing is left for Apply
 }
 
 func newWriters(ctx context.Context, n int) *writers {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	w := &writers{jobs: make(chan *newFile), free: make(chan []byte, pieces)}
+	w := &writers{jobs: make(chan *newFile, pieces), free: make(chan []byte, pieces)}
 	for range pieces {
 		w.free <- nil // made when it is needed first
 	}
@@ -63,17 +66,26 @@ func newWriters(ctx context.Context, n int) *writers {
 // wait waits until all files are written. No add follows it.
 func (w *writers) wait() error {
 	close(w.jobs)
-	return w.group.Wait()
+	err := w.group.Wait()
+	for f := range w.jobs { // left by an error
+		f.close()
+	}
+	return err
 }
 
-// add reads a file's content and hands it to a writer.
+// add makes a file, reads its content and hands it to a writer. The files are
+// made here because writers would only wait for each other: a directory is
+// locked while one is made.
 func (w *writers) add(d *openDir, name string, e *Entry, content io.Reader) (*newFile, error) {
-	f := &newFile{dir: d.keep(), name: name, want: *e, free: w.free}
+	f := &newFile{dir: d, name: name, want: *e, free: w.free}
 	var err error
 	if f.first, err = w.piece(content, e.Size); err != nil {
-		d.release()
 		return nil, err
 	}
+	if f.fd, err = d.create(name); err != nil {
+		return nil, err
+	}
+	d.keep()
 	left := e.Size - int64(len(f.first))
 	if left > 0 {
 		f.rest = make(chan []byte, min(pieces, (left+pieceBytes-1)/pieceBytes))
@@ -82,8 +94,7 @@ func (w *writers) add(d *openDir, name string, e *Entry, content io.Reader) (*ne
 	select {
 	case w.jobs <- f:
 	case <-w.ctx.Done():
-		d.release()
-		return nil, context.Cause(w.ctx)
+		return nil, errors.Join(context.Cause(w.ctx), f.close())
 	}
 	for left > 0 {
 		p, err := w.piece(content, left)
@@ -122,29 +133,33 @@ func (w *writers) piece(content io.Reader, left int64) ([]byte, error) {
 	return p, err
 }
 
-// write makes the file.
+// write fills and closes the file.
 func (f *newFile) write(ctx context.Context) error {
-	defer f.dir.release()
-	out, err := f.dir.create(f.name)
-	if err != nil {
-		return err
-	}
-	err = f.fill(ctx, out)
-	if closeErr := out.Close(); err == nil {
+	err := f.fill(ctx)
+	if closeErr := f.close(); err == nil {
 		err = closeErr
 	}
 	return err
 }
 
+func (f *newFile) close() error {
+	defer f.dir.release()
+	return f.dir.fail("close", f.name, unix.Close(f.fd))
+}
+
 // fill writes and hashes the pieces, leaves holes for zeros, and sets what can
-// be set of the attributes while the file is open; Apply sees to the rest.
-func (f *newFile) fill(ctx context.Context, out *os.File) error {
+// be set of the attributes while the file is open.
+func (f *newFile) fill(ctx context.Context) error {
 	hash := sha256.New()
-	var at int64
+	var at, end int64 // of what was read, of what was written
 	for p := f.first; ; {
 		hash.Write(p)
-		if err := writePieces(out, p, at); err != nil {
-			return err
+		n, err := writePieces(f.fd, p, at)
+		if err != nil {
+			return f.dir.fail("write", f.name, err)
+		}
+		if n > 0 {
+			end = at + n
 		}
 		if at += int64(len(p)); p != nil {
 			f.free <- p[:pieceBytes]
@@ -163,26 +178,31 @@ func (f *newFile) fill(ctx context.Context, out *os.File) error {
 		}
 	}
 	hash.Sum(f.sum[:0])
-	if err := endHole(out, f.want.Size); err != nil {
-		return err
+	if end < f.want.Size { // it ends with a hole
+		if err := unix.Ftruncate(f.fd, f.want.Size); err != nil {
+			return f.dir.fail("truncate", f.name, err)
+		}
 	}
-	f.dress(int(out.Fd()))
+	f.settled = f.dress() == nil && len(f.want.Xattrs) == 0 && f.dir.plain
 	return nil
 }
 
 // dress sets owner, mode and time. Errors come up again in Apply, which finds
 // these attributes wrong.
-func (f *newFile) dress(fd int) {
-	if f.want.UID != 0 || f.want.GID != 0 {
-		_ = unix.Fchown(fd, int(f.want.UID), int(f.want.GID))
+func (f *newFile) dress() error {
+	if err := unix.Fchown(f.fd, int(f.want.UID), int(f.want.GID)); err != nil {
+		return err
 	}
-	_ = unix.Fchmod(fd, f.want.Mode)
-	_ = unix.UtimesNanoAt(fd, "", timesOf(f.want.ModTime), unix.AT_EMPTY_PATH) // Linux 5.8
+	if err := unix.Fchmod(f.fd, f.want.Mode); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(f.fd, "", timesOf(f.want.ModTime), unix.AT_EMPTY_PATH) // Linux 5.8
 }
 
 // openDir is a directory that is open as long as somebody uses it.
 type openDir struct {
 	*dir
+	plain bool // what is made in it has no extended attributes from the beginning
 	users atomic.Int32
 }
 

@@ -18,8 +18,6 @@ import (
 	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Build is one version of one role to be made.
@@ -185,7 +183,7 @@ func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem str
 		return err
 	}
 	defer archive.Close()
-	enc, err := zstd.NewWriter(archive, zstd.WithEncoderLevel(zstd.SpeedDefault))
+	enc, err := manifest.NewArchiveWriter(archive)
 	if err != nil {
 		return err
 	}

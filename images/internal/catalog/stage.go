@@ -33,8 +33,7 @@ func stageUpgrade(stage string, archive io.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer plain.Close()
-	err = unpackUpgrade(dir, plain)
+	err = errors.Join(unpackUpgrade(dir, plain), plain.Close()) // nobody reads ahead any more
 	if limited.N <= 0 {
 		return fmt.Errorf("it is larger than %d MB", maxUpgradeBytes>>20)
 	}
