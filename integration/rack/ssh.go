@@ -46,11 +46,15 @@ func NewKey(file string) (*Key, error) {
 	return &Key{Signer: signer, Authorized: line, File: file}, nil
 }
 
+// longestCommand bounds a command on an installed machine: an upgrade takes less
+// than a minute on a machine with KVM that has nothing else to do.
+const longestCommand = 5 * time.Minute
+
 // SSH logs into an installed machine as root and runs a command; it waits for
 // the machine to let it in. What the command printed comes back; a command
 // that fails is an error that carries it.
 func (r *Rack) SSH(ctx context.Context, key *Key, host netip.Addr, command string) (string, error) {
-	ctx, cancel := lab.Deadline(ctx, time.Minute)
+	ctx, cancel := lab.Deadline(ctx, longestCommand)
 	defer cancel()
 	client, err := r.login(ctx, key, host)
 	if err != nil {
