@@ -112,12 +112,33 @@ func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 
 // An installed machine is upgraded to another MariaDB, back, and on to another
 // kernel: it is exactly the version each time, and its rows are there. Then
-// power is cut at random instants of an upgrade: the machine boots and is
-// exactly one of the two versions. SEED repeats the instants of a run;
-// EDEPLOY_LONG=1 is the long campaign.
+// power is cut at three random instants of an upgrade: the machine boots and is
+// exactly one of the two versions. SEED repeats the instants of a run.
 func TestUpgrade(t *testing.T) {
 	s := begin(t)
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
+	s.powerCuts(rand.New(rand.NewPCG(seed(t), 0)), []instant{stage, apply, post}, 0)
+}
+
+// The long campaign: power is cut 20 times, on two racks at once, until it was
+// within the change of the tree ten times.
+func TestPowerCuts(t *testing.T) {
+	if os.Getenv("EDEPLOY_LONG") != "1" {
+		t.Skip("cuts power for an hour: EDEPLOY_LONG=1 runs it (make test-long)")
+	}
+	seed := seed(t)
+	steps := append([]instant{stage, post}, slices.Repeat([]instant{apply}, 8)...)
+	for i := range uint64(2) {
+		t.Run(fmt.Sprintf("rack %d", i+1), func(t *testing.T) {
+			t.Parallel()
+			begin(t).powerCuts(rand.New(rand.NewPCG(seed, i)), steps, 5)
+		})
+	}
+}
+
+// seed is SEED, or another one each time.
+func seed(t *testing.T) uint64 {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("SEED"); text != "" {
 		var err error
@@ -126,7 +147,7 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	t.Logf("SEED=%d", seed)
-	s.powerCuts(rand.New(rand.NewPCG(seed, 0)))
+	return seed
 }
 
 func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t} }
@@ -194,15 +215,10 @@ func (c instant) some(random *rand.Rand) instant {
 	return instant{c.line, time.Duration(random.Int64N(int64(c.delay))).Round(time.Millisecond)}
 }
 
-// powerCuts cuts power three times. The long campaign does it 20 times, and
-// goes on until it was within the change of the tree ten times.
-func (s *story) powerCuts(random *rand.Rand) {
-	steps, inside, want := []instant{stage, apply, post}, 0, 0
-	if os.Getenv("EDEPLOY_LONG") == "1" {
-		steps, want = append(steps, slices.Repeat([]instant{apply}, 13)...), 10
-		steps = append(steps, post, stage, post, stage)
-	}
-	const most = 40
+// powerCuts cuts power once in each of the steps, and goes on until it was
+// within the change of the tree as often as wanted.
+func (s *story) powerCuts(random *rand.Rand, steps []instant, want int) {
+	inside, most := 0, 2*len(steps)
 	for i := 0; i < len(steps) || inside < want && i < most; i++ {
 		step := apply
 		if i < len(steps) {
