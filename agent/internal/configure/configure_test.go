@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"edeploy/agent/dialect"
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/configure"
 	"edeploy/server/wire"
@@ -322,5 +324,13 @@ set_role('db', 'D12-1', var['disk'])
 				t.Errorf("log %q, want %q", log, tt.log)
 			}
 		})
+	}
+}
+
+// TestHelperNames: scripts get the names that lint knows.
+func TestHelperNames(t *testing.T) {
+	want := slices.Sorted(slices.Values(dialect.Names))
+	if diff := cmp.Diff(want, configure.HelperNames()); diff != "" {
+		t.Errorf("(-dialect +helpers):\n%s", diff)
 	}
 }

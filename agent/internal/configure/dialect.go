@@ -10,14 +10,9 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
+	"edeploy/agent/dialect"
 	"edeploy/server/wire"
 )
-
-// dialect is Starlark with the statements that Python scripts have at their
-// top level.
-var dialect = &syntax.FileOptions{
-	TopLevelControl: true, GlobalReassign: true, While: true, Set: true, Recursion: true,
-}
 
 // maxDataSteps bounds the evaluation of the variables, which are data.
 const maxDataSteps = 1_000_000
@@ -35,7 +30,7 @@ func runStarlark(ctx context.Context, h Host, conf wire.Configuration) error {
 	stop := context.AfterFunc(ctx, func() { thread.Cancel(context.Cause(ctx).Error()) })
 	defer stop()
 	files := &openFiles{}
-	_, err = starlark.ExecFileOptions(dialect, thread, name, asStarlark(conf.Script), helpers(ctx, h, conf.Profile, vars, files))
+	_, err = starlark.ExecFileOptions(dialect.Options, thread, name, dialect.Starlark(conf.Script), helpers(ctx, h, conf.Profile, vars, files))
 	// What the script left open is complete only now.
 	return errors.Join(located(name, conf.Script, vars.explain(err)), files.closeAll())
 }

@@ -13,6 +13,7 @@ import (
 
 	"go.starlark.net/starlark"
 
+	"edeploy/agent/dialect"
 	"edeploy/agent/internal/command"
 	"edeploy/server/wire"
 )
@@ -130,7 +131,7 @@ func shellVariables(vars *variables) string {
 			continue
 		}
 		name := strings.Map(func(r rune) rune {
-			if r < 0x80 && wordByte(byte(r)) {
+			if r < 0x80 && dialect.WordByte(byte(r)) {
 				return r
 			}
 			return '_'

@@ -3,6 +3,7 @@ package lint
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"edeploy/server/internal/cmdb"
@@ -136,7 +137,7 @@ func lengthsText(lengths map[int][]string) string {
 	slices.Sort(all)
 	var words []string
 	for _, n := range all {
-		words = append(words, strings.Join(lengths[n], " and ")+": "+itoa(n))
+		words = append(words, strings.Join(lengths[n], " and ")+": "+strconv.Itoa(n))
 	}
 	return strings.Join(words, ", ")
 }

@@ -1,11 +1,11 @@
 package lint
 
 import (
-	"slices"
-	"strconv"
 	"strings"
 
 	"go.starlark.net/syntax"
+
+	"edeploy/agent/dialect"
 )
 
 // script is a configuration script on its way to the dialect: what the agent
@@ -30,8 +30,8 @@ type statement struct {
 
 func newScript(file, original string) *script {
 	s := &script{file: file, original: original, imported: map[string]bool{}}
-	plain := strings.ReplaceAll(original, "\r\n", "\n")
-	plain, s.margin = dedent(plain)
+	plain, margin := dialect.Dedent(original)
+	s.margin = margin
 	s.text = s.takeOut(octals(plain))
 	return s
 }
@@ -98,18 +98,16 @@ func isStatement(word, body string) bool {
 // printsTuple: print (a), b or print (a) % b is a statement of Python 2.
 func printsTuple(rest string) bool {
 	depth := 0
-	for i := 0; i < len(rest); {
-		n := tokenLength(rest[i:])
-		switch rest[i] {
-		case '(':
+	for i, token := range dialect.Tokens(rest) {
+		switch token {
+		case "(":
 			depth++
-		case ')':
+		case ")":
 			if depth--; depth == 0 {
 				after := strings.TrimSpace(rest[i+1:])
 				return strings.HasPrefix(after, "%") || strings.HasPrefix(after, ",")
 			}
 		}
-		i += n
 	}
 	return false
 }
@@ -124,12 +122,10 @@ func statements(text string) []statement {
 			all[n-1].end = at
 		}
 	}
-	for i := 0; i < len(text); {
-		n := tokenLength(text[i:])
-		token := text[i : i+n]
+	for i, token := range dialect.Tokens(text) {
 		switch c := token[0]; {
-		case c == '\\' && i+1 < len(text) && text[i+1] == '\n':
-			line, lineStart, n = line+1, i+2, 2
+		case token == "\\\n":
+			line, lineStart = line+1, i+2
 		case c == '\n':
 			if line, lineStart = line+1, i+1; depth <= 0 {
 				end(i)
@@ -151,7 +147,6 @@ func statements(text string) []statement {
 				line, lineStart = line+newlines, i+strings.LastIndexByte(token, '\n')+1
 			}
 		}
-		i += n
 	}
 	end(len(text))
 	return all
@@ -160,98 +155,22 @@ func statements(text string) []statement {
 // words are the names in a piece of program text.
 func words(text string) []string {
 	var all []string
-	for i := 0; i < len(text); {
-		n := tokenLength(text[i:])
-		if token := text[i : i+n]; wordByte(token[0]) && (token[0] < '0' || token[0] > '9') {
+	for _, token := range dialect.Tokens(text) {
+		if dialect.IsWord(token) {
 			all = append(all, strings.Split(token, ".")...)
 		}
-		i += n
 	}
 	return all
 }
 
-// dedent removes the indentation of the first statement from every line, when
-// every line has it, as the agent does.
-func dedent(script string) (string, int) {
-	lines := strings.SplitAfter(script, "\n")
-	first := slices.IndexFunc(lines, func(line string) bool {
-		text := strings.TrimSpace(line)
-		return text != "" && text[0] != '#'
-	})
-	if first < 0 {
-		return script, 0
-	}
-	margin := lines[first][:len(lines[first])-len(strings.TrimLeft(lines[first], " \t"))]
-	if margin == "" {
-		return script, 0
-	}
-	for i, line := range lines {
-		rest, ok := strings.CutPrefix(line, margin)
-		if !ok && strings.TrimSpace(line) != "" {
-			return script, 0
-		}
-		if ok {
-			lines[i] = rest
-		}
-	}
-	return strings.Join(lines, ""), len(margin)
-}
-
 // octals makes Python 2's octal numbers, which the agent reads, numbers of the
 // same length.
-func octals(script string) string {
-	out := []byte(script)
-	for i := 0; i < len(script); {
-		n := tokenLength(script[i:])
-		token := script[i : i+n]
-		if len(token) > 1 && token[0] == '0' && strings.Trim(token, "01234567") == "" && strings.Trim(token, "0") != "" {
+func octals(text string) string {
+	out := []byte(text)
+	for i, token := range dialect.Tokens(text) {
+		if dialect.IsOctal(token) {
 			out[i] = '1'
 		}
-		i += n
 	}
 	return string(out)
 }
-
-// tokenLength is the length of the text, comment, word or number at the start,
-// or 1 for any other character.
-func tokenLength(s string) int {
-	switch c := s[0]; {
-	case c == '#':
-		if n := strings.IndexByte(s, '\n'); n >= 0 {
-			return n
-		}
-		return len(s)
-	case strings.HasPrefix(s, `'''`) || strings.HasPrefix(s, `"""`):
-		return textLength(s, s[:3])
-	case c == '\'' || c == '"':
-		return textLength(s, s[:1])
-	case wordByte(c):
-		n := 1
-		for n < len(s) && (wordByte(s[n]) || s[n] == '.') {
-			n++
-		}
-		return n
-	}
-	return 1
-}
-
-// textLength is the length of the text that starts with quote.
-func textLength(s, quote string) int {
-	for i := len(quote); i < len(s); i++ {
-		switch {
-		case s[i] == '\\':
-			i++
-		case strings.HasPrefix(s[i:], quote):
-			return i + len(quote)
-		case s[i] == '\n' && len(quote) == 1:
-			return i // not closed: the parser will say so
-		}
-	}
-	return len(s)
-}
-
-func wordByte(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
-}
-
-func itoa(n int) string { return strconv.Itoa(n) }

@@ -4,24 +4,16 @@ import (
 	"errors"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
 
+	"edeploy/agent/dialect"
 	"edeploy/server/wire"
 )
-
-// dialect is what the agent runs scripts in: Starlark with the statements that
-// Python scripts have at their top level. Keep it equal to the agent's
-// (agent/internal/configure/dialect.go).
-var dialect = &syntax.FileOptions{
-	TopLevelControl: true, GlobalReassign: true, While: true, Set: true, Recursion: true,
-}
-
-// helperNames are what a script finds (reference section 8.2).
-var helperNames = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts"}
 
 // pythonVerdict starts the verdict on scripts that the dialect cannot run.
 const pythonVerdict = "\x00"
@@ -79,7 +71,7 @@ func (l *linter) interpreted(p *profile, line, text string) {
 func (l *linter) python(file string, s *script) (needed bool) {
 	i := slices.IndexFunc(s.removed, func(st statement) bool { return st.word != "print" })
 	if needed = i >= 0; needed {
-		l.verdicts[file] = pythonVerdict + ": " + s.removed[i].word + " in line " + itoa(s.removed[i].line)
+		l.verdicts[file] = pythonVerdict + ": " + s.removed[i].word + " in line " + strconv.Itoa(s.removed[i].line)
 	}
 	for k, st := range s.removed {
 		text := st.word + " needs real Python"
@@ -103,7 +95,7 @@ func (l *linter) python(file string, s *script) (needed bool) {
 // real Python anyway, only the variables are of interest.
 func (l *linter) parse(p *profile, s *script, needsPython bool) {
 	file := s.file
-	tree, err := dialect.Parse(file, s.text, 0)
+	tree, err := dialect.Options.Parse(file, s.text, 0)
 	var bad syntax.Error
 	switch {
 	case err != nil && needsPython:
@@ -124,7 +116,7 @@ func (l *linter) parse(p *profile, s *script, needsPython bool) {
 	}
 	l.formats(file, s, found)
 	l.methods(file, s, found)
-	known := func(name string) bool { return slices.Contains(helperNames, name) || s.imported[name] }
+	known := func(name string) bool { return slices.Contains(dialect.Names, name) || s.imported[name] }
 	var unknown resolve.ErrorList
 	if err := resolve.File(tree, known, starlark.Universe.Has); !errors.As(err, &unknown) {
 		return
