@@ -126,8 +126,8 @@ func (r *relay) down(client io.Writer, server net.Conn) error {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
-			return nil
+		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET):
+			return nil // rsync says what it has not got
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("%s %w for %s", r.server, errSilent, r.stall)
 		default:
