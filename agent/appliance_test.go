@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/gokrazy/rsync/rsyncd"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 )
 
@@ -60,12 +60,7 @@ type appliance struct {
 
 func newAppliance(t *testing.T) *appliance {
 	t.Helper()
-	if _, err := exec.LookPath("rsync"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	needs.Program(t, "rsync")
 	a := &appliance{t: t, install: t.TempDir(), script: seedScript, logs: map[string]string{}}
 	a.tree = filepath.Join(a.install, image.Tree())
 	a.makeTree()

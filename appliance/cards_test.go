@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"edeploy/appliance"
+	"edeploy/integration/needs"
 )
 
 // inNamespace is set when the test runs in a network namespace of its own.
@@ -46,11 +47,8 @@ func TestOtherCardsGetNothing(t *testing.T) {
 // inNewNamespace runs the test once more, in a network namespace of its own.
 func inNewNamespace(t *testing.T) {
 	t.Helper()
-	for _, program := range []string{"ip", "unshare", "nsenter"} {
-		if _, err := exec.LookPath(program); (err != nil || os.Getuid() != 0) && os.Getenv("CI") == "" {
-			t.Skipf("needs root and %s", program)
-		}
-	}
+	needs.Root(t)
+	needs.Programs(t, "ip", "unshare", "nsenter")
 	cmd := exec.CommandContext(t.Context(), "unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	out, err := cmd.CombinedOutput()

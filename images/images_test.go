@@ -23,6 +23,7 @@ import (
 
 	"edeploy/images"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/gzip"
@@ -226,12 +227,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestPublishedOverRsync(t *testing.T) {
-	if _, err := exec.LookPath("rsync"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("rsync is not installed")
-	}
+	needs.Program(t, "rsync")
 	s := start(t, t.TempDir())
 	s.upload(t, "V1/web", build(t, nil))
 	if step, message := s.publish(t, "V1/web"); step != "done" {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"edeploy/integration/needs"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -16,12 +18,7 @@ import (
 // manual page does.
 func metadata(t *testing.T, files map[string]string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("tar"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("no tar: ", err)
-	}
+	needs.Program(t, "tar")
 	dir := t.TempDir()
 	for name, content := range files {
 		mode := os.FileMode(0o644)

@@ -16,6 +16,7 @@ import (
 
 	"edeploy/initrd"
 	"edeploy/initrd/internal/archive"
+	"edeploy/integration/needs"
 )
 
 // The bars: the initrd's size in MB, and how long after the kernel's start the
@@ -139,9 +140,7 @@ func tools(t *testing.T) string {
 		return name
 	}
 	built, err := filepath.Glob("../out/tools/*/pxe-*.edeploy")
-	if err != nil || len(built) == 0 {
-		missing(t, "no tree with the tools: run make initrd, or set EDEPLOY_TOOLS")
-	}
+	needs.That(t, err == nil && len(built) > 0, "a tree with the tools: run make initrd, or set EDEPLOY_TOOLS")
 	return built[len(built)-1]
 }
 
@@ -177,10 +176,7 @@ func addScript(t *testing.T, name string) {
 // until it switches itself off; the answer is its console.
 func boot(t *testing.T, ctx context.Context, dir string) string {
 	t.Helper()
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		missing(t, "qemu-system-x86 is not installed")
-	}
+	qemu := needs.Program(t, "qemu-system-x86_64")
 	for disk, size := range map[string]int64{"vda": 2 << 30, "vdb": 1 << 30, "sda": 1 << 20} {
 		if err := os.WriteFile(filepath.Join(dir, disk), nil, 0o644); err != nil {
 			t.Fatal(err)
@@ -221,13 +217,4 @@ func follow(t *testing.T, out io.Reader, begin time.Time) string {
 		console.WriteString(lines.Text() + "\n")
 	}
 	return console.String()
-}
-
-// missing skips the test, or fails it in CI.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }

@@ -35,6 +35,9 @@ var rooms = map[string][]string{
 // leaves may be imported from every room.
 var leaves = []string{"server/wire", "images/manifest", "agent/dialect"}
 
+// forTests may be imported from the tests of every room.
+const forTests = module + "/integration/needs"
+
 // mayImport says whether the package in the directory dir of the repository may
 // import a package, and if not, why.
 func mayImport(dir, imported string) error {
@@ -159,7 +162,7 @@ func TestImports(t *testing.T) {
 			if err == nil {
 				err = mayImport(path.Dir(name), imported)
 			}
-			if err != nil && isProgramTest(name) {
+			if err != nil && (isProgramTest(name) || imported == forTests && strings.HasSuffix(name, "_test.go")) {
 				err = mayImport("integration", imported)
 			}
 			if err != nil {

@@ -16,38 +16,19 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/integration/needs"
 	"edeploy/pxe"
 )
 
 // inNamespace is set when the test runs in a network namespace of its own.
 const inNamespace = "PXE_TEST_IN_NAMESPACE"
 
-// need finds programs. Without one a test is skipped, and fails in CI.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, program := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			skip(t, program+" is not installed")
-		}
-	}
-}
-
-func skip(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
-}
-
 // TestPeers lets real DHCP clients ask over a real (virtual) wire: the server
 // is in one network namespace, the clients in another.
 func TestPeers(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
-		if os.Getuid() != 0 {
-			skip(t, "only root can make network namespaces")
-		}
-		need(t, "ip", "unshare", "nsenter", "busybox", "dhclient", "rdisc6")
+		needs.Root(t)
+		needs.Programs(t, "ip", "unshare", "nsenter", "busybox", "dhclient", "rdisc6")
 		again(t)
 		return
 	}

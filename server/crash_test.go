@@ -13,13 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"edeploy/integration/needs"
 	"edeploy/server"
 	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
@@ -161,17 +161,10 @@ func TestCampaign(t *testing.T) {
 // campaign kills the server process with SIGKILL, again and again, while
 // machines ask and some report failures. In the end every machine that holds
 // something holds one count and one entry, and nobody else does.
-// EDEPLOY_SEED repeats one.
+// SEED repeats one.
 func campaign(t *testing.T, machines, kills int, most time.Duration) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("EDEPLOY_SEED"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("EDEPLOY_SEED: %v", err)
-		}
-		seed = n
-	}
-	fmt.Printf("campaign of %d machines and %d kills: EDEPLOY_SEED=%d\n", machines, kills, seed)
+	seed := needs.Seed(t)
+	t.Logf("campaign of %d machines and %d kills", machines, kills)
 	l := newLab(t, crowdedFiles(machines))
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -54,8 +55,8 @@ func TestApplyMakesEqual(t *testing.T) {
 	want := walk(t, from)
 	transports := map[string]func(t *testing.T, to string){
 		"contents only": func(t *testing.T, to string) { carry(t, from, to) },
-		"rsync -a":      func(t *testing.T, to string) { run(t, "", needProgram(t, "rsync", "rsync"), "-a", from+"/", to) },
-		"rsync -rl":     func(t *testing.T, to string) { run(t, "", needProgram(t, "rsync", "rsync"), "-rl", from+"/", to) },
+		"rsync -a":      func(t *testing.T, to string) { run(t, "", needs.Program(t, "rsync"), "-a", from+"/", to) },
+		"rsync -rl":     func(t *testing.T, to string) { run(t, "", needs.Program(t, "rsync"), "-rl", from+"/", to) },
 		"wrong things": func(t *testing.T, to string) {
 			carry(t, from, to)
 			must(t, os.Remove(filepath.Join(to, "usr/bin/perl5.36")))
@@ -100,7 +101,7 @@ func TestApplyTwiceOnlyReads(t *testing.T) {
 
 // A directory of the tree that became a symbolic link leads nowhere.
 func TestApplyStaysInside(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	from, to, outside := t.TempDir(), t.TempDir(), t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(from, "etc/sub"), 0o750))
 	for _, name := range []string{"etc/passwd", "etc/sub/x"} {
@@ -130,7 +131,7 @@ func TestApplyStaysInside(t *testing.T) {
 }
 
 func TestApplyReports(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	from := t.TempDir()
 	for i := range 20 {
 		must(t, os.WriteFile(filepath.Join(from, fmt.Sprintf("f%02d", i)), []byte("x"), 0o644))
@@ -157,14 +158,14 @@ func TestApplyReports(t *testing.T) {
 // mountTmpfs mounts a file system of its own at dir.
 func mountTmpfs(t testing.TB, dir string) {
 	t.Helper()
-	needRoot(t)
+	needs.Root(t)
 	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700")
-	need(t, err == nil, fmt.Sprintf("the right to mount (%v)", err))
+	needs.That(t, err == nil, "the right to mount: %v", err)
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
 func TestSeveralFileSystems(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	from, to := t.TempDir(), t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(from, "var/lib"), 0o755))
 	must(t, os.MkdirAll(filepath.Join(from, "proc"), 0o555))
@@ -181,9 +182,9 @@ func TestSeveralFileSystems(t *testing.T) {
 	mountTmpfs(t, filepath.Join(to, "var"))
 	must(t, os.Mkdir(filepath.Join(to, "proc"), 0o700))
 	err := unix.Mount("proc", filepath.Join(to, "proc"), "proc", 0, "")
-	need(t, err == nil, "the right to mount proc")
+	needs.That(t, err == nil, "the right to mount proc: %v", err)
 	t.Cleanup(func() { unix.Unmount(filepath.Join(to, "proc"), unix.MNT_DETACH) })
-	run(t, "", needProgram(t, "rsync", "rsync"), "-a", "--exclude=/proc", from+"/", to)
+	run(t, "", needs.Program(t, "rsync"), "-a", "--exclude=/proc", from+"/", to)
 
 	err = m.Apply(t.Context(), to, manifest.Options{})
 	if err == nil || !strings.Contains(err.Error(), "are hard links of one file in the manifest, but lie on different file systems here") {

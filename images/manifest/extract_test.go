@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 // manyFiles is an archive of small, large and sparse files, and its paths.
@@ -44,7 +45,7 @@ func manyFiles(t testing.TB) []byte {
 
 // Several writers make the same tree that FromTar describes.
 func TestExtractWithWriters(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	archive := manyFiles(t)
 	want, err := manifest.FromTar(bytes.NewReader(archive), manifest.Options{})
 	must(t, err)
@@ -135,7 +136,7 @@ func TestVerifyUnread(t *testing.T) {
 // A directory that gives an ACL to all that is made in it, such as a mount
 // point that was there before, gives none to a tree.
 func TestExtractBelowDefaultACL(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	root := t.TempDir()
 	// Version 2; owner rwx, user 4711 rwx, group r-x, mask rwx, others none (linux/posix_acl_xattr.h).
 	acl := "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x67\x12\x00\x00" +

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 const frameBytes = 4 << 20
@@ -74,7 +75,7 @@ func TestArchiveWriter(t *testing.T) {
 
 // What the Debian tool reads is the same.
 func TestArchiveWriterForZstd(t *testing.T) {
-	needProgram(t, "zstd", "zstd")
+	needs.Program(t, "zstd")
 	content := compressible(2*frameBytes + 1)
 	cmd := exec.Command("zstd", "-dc")
 	cmd.Stdin = bytes.NewReader(packed(t, content, 1<<20))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vbatts/go-mtree"
@@ -73,7 +74,7 @@ func withoutXattrs(m *manifest.Manifest) *manifest.Manifest {
 
 // libarchive reads our text as an archive, and its own text is read by us.
 func TestLibarchive(t *testing.T) {
-	bsdtar := needProgram(t, "bsdtar", "libarchive-tools")
+	bsdtar := needs.Program(t, "bsdtar")
 	t.Log(strings.TrimSpace(run(t, "", bsdtar, "--version")))
 	root, dir := t.TempDir(), t.TempDir()
 	hostileTree(t, root)

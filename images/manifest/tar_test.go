@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
@@ -56,8 +57,8 @@ func TestPackAndExtract(t *testing.T) {
 // GNU tar, libarchive and mmdebstrap's way of calling tar are read; what we write, GNU tar
 // and libarchive unpack.
 func TestTarPeers(t *testing.T) {
-	gnu := needProgram(t, "tar", "tar")
-	bsdtar := needProgram(t, "bsdtar", "libarchive-tools")
+	gnu := needs.Program(t, "tar")
+	bsdtar := needs.Program(t, "bsdtar")
 	t.Log(strings.SplitN(run(t, "", gnu, "--version"), "\n", 2)[0])
 	from := t.TempDir()
 	hostileTree(t, from)
@@ -116,7 +117,7 @@ func TestTarPeers(t *testing.T) {
 }
 
 func TestNormalizeIsDeterministic(t *testing.T) {
-	gnu := needProgram(t, "tar", "tar")
+	gnu := needs.Program(t, "tar")
 	from, to := t.TempDir(), t.TempDir()
 	hostileTree(t, from)
 	want := walk(t, from)
@@ -200,7 +201,7 @@ func file(name string) member {
 }
 
 func TestExtractRefuses(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	link := func(name, to string) member {
 		return member{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to}, ""}
 	}

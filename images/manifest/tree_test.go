@@ -9,34 +9,11 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
-
-// need skips a test that lacks something; in CI that is a failure.
-func need(t testing.TB, ok bool, what string) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	need(t, os.Getuid() == 0, "root: owners and devices are made")
-}
-
-func needProgram(t testing.TB, name, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	need(t, err == nil, name+" (Debian package "+pkg+")")
-	return path
-}
 
 func run(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
@@ -72,7 +49,7 @@ var oddNames = []string{"two words", "line\nbreak", "tab\there", "#comment", "st
 // hostileTree makes a tree with everything that transports lose.
 func hostileTree(t testing.TB, root string) {
 	t.Helper()
-	needRoot(t)
+	needs.Root(t)
 	write := func(name, content string, mode os.FileMode) string {
 		path := filepath.Join(root, name)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))

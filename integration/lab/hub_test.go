@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edeploy/integration/lab"
+	"edeploy/integration/needs"
 )
 
 // The hosts of these tests, by the last byte of their address.
@@ -310,7 +311,7 @@ func FuzzStream(f *testing.F) {
 }
 
 func TestCaptureIsReadByTcpdump(t *testing.T) {
-	need(t, "tcpdump")
+	needs.Program(t, "tcpdump")
 	h, path := newHubCapture(t)
 	a := h.Port("a")
 	before := time.Now().Truncate(time.Microsecond)

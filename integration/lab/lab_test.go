@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edeploy/integration/lab"
+	"edeploy/integration/needs"
 )
 
 func TestChooseAccel(t *testing.T) {
@@ -128,23 +129,10 @@ func TestMissingToolNamesItsPackage(t *testing.T) {
 	}
 }
 
-// need is the path of a program that a test needs.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing", name)
-	}
-	if err != nil {
-		t.Skipf("%s is missing", name)
-	}
-	return path
-}
-
 // run runs a program that a test needs.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(need(t, name), args...).CombinedOutput()
+	out, err := exec.Command(needs.Program(t, name), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	}
@@ -177,7 +165,7 @@ func installedDisk(t *testing.T, label string) string {
 }
 
 func TestReadFile(t *testing.T) {
-	need(t, "qemu-img")
+	needs.Program(t, "qemu-img")
 	for _, label := range []string{"msdos", "gpt"} {
 		t.Run(label, func(t *testing.T) {
 			disk := installedDisk(t, label)

@@ -8,12 +8,12 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"edeploy/integration/lab"
+	"edeploy/integration/needs"
 	"edeploy/integration/rack"
 	"edeploy/integration/rack/racktest"
 	"edeploy/server/wire"
@@ -117,7 +117,7 @@ func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 func TestUpgrade(t *testing.T) {
 	s := begin(t)
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
-	s.powerCuts(rand.New(rand.NewPCG(seed(t), 0)), []instant{stage, apply, post}, 0)
+	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, post}, 0)
 }
 
 // The long campaign: power is cut 20 times, on two racks at once, until it was
@@ -126,7 +126,7 @@ func TestPowerCuts(t *testing.T) {
 	if os.Getenv("EDEPLOY_LONG") != "1" {
 		t.Skip("cuts power for an hour: EDEPLOY_LONG=1 runs it (make test-long)")
 	}
-	seed := seed(t)
+	seed := needs.Seed(t)
 	steps := append([]instant{stage, post}, slices.Repeat([]instant{apply}, 8)...)
 	for i := range uint64(2) {
 		t.Run(fmt.Sprintf("rack %d", i+1), func(t *testing.T) {
@@ -134,20 +134,6 @@ func TestPowerCuts(t *testing.T) {
 			begin(t).powerCuts(rand.New(rand.NewPCG(seed, i)), steps, 5)
 		})
 	}
-}
-
-// seed is SEED, or another one each time.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("SEED=%s is no number", text)
-		}
-	}
-	t.Logf("SEED=%d", seed)
-	return seed
 }
 
 func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t} }

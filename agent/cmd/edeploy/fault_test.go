@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -313,12 +314,7 @@ func TestFullDisk(t *testing.T) {
 
 func mountDisk(t *testing.T, at string, size int64) (device string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("mounts a file system: needs root")
-		}
-		t.Skip("mounts a file system: needs root")
-	}
+	needs.Root(t)
 	image := filepath.Join(t.TempDir(), "disk.img")
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, size))

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
 	"github.com/gokrazy/rsync/rsyncd"
@@ -68,12 +69,7 @@ func newSite(t *testing.T) *site { return newSiteAt(t, t.TempDir()) }
 
 func newSiteAt(t *testing.T, root string) *site {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("upgrades a tree: needs root")
-		}
-		t.Skip("upgrades a tree: needs root")
-	}
+	needs.Root(t)
 	install, metadata := t.TempDir(), t.TempDir()
 	s := &site{root: root, tree: filepath.Join(install, after, "mysql"), upgrade: filepath.Join(metadata, before, "mysql", after), patience: 5 * time.Second, release: oldKernel}
 	for _, dir := range []string{install, metadata} {

@@ -12,6 +12,7 @@ import (
 
 	"edeploy/agent/internal/bootguard"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -162,12 +163,7 @@ func TestRefuses(t *testing.T) {
 // disk makes an ext4 file system of its own and mounts it.
 func disk(t *testing.T, at string, size int64) (image string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("mounts a file system: needs root")
-		}
-		t.Skip("mounts a file system: needs root")
-	}
+	needs.Root(t)
 	image = filepath.Join(t.TempDir(), "disk.img")
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, size))
@@ -182,7 +178,7 @@ func disk(t *testing.T, at string, size int64) (image string) {
 
 func run(t *testing.T, argv ...string) string {
 	t.Helper()
-	out, err := exec.Command(tool(t, argv[0]), argv[1:]...).CombinedOutput()
+	out, err := exec.Command(needs.Program(t, argv[0]), argv[1:]...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%q: %v\n%s", argv, err, out)
 	}

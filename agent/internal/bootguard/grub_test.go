@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"edeploy/agent/internal/bootguard"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -20,19 +21,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// tool finds a program that a test needs.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	found, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") != "" {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip(err)
-	}
-	return found
 }
 
 const release = "6.1.0-56-cloud-amd64"
@@ -65,7 +53,7 @@ func TestCustom(t *testing.T) {
 			}
 			both := filepath.Join(t.TempDir(), "both.cfg")
 			must(t, os.WriteFile(both, append(config, got...), 0o644))
-			if out, err := exec.Command(tool(t, "grub-script-check"), both).CombinedOutput(); err != nil {
+			if out, err := exec.Command(needs.Program(t, "grub-script-check"), both).CombinedOutput(); err != nil {
 				t.Errorf("GRUB does not understand it: %v\n%s", err, out)
 			}
 		})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"edeploy/agent/dialect"
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/configure"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 )
 
@@ -293,12 +293,7 @@ set_role('db', 'D12-1', var['disk'])
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := exec.LookPath(tt.program); err != nil {
-				if os.Getenv("CI") != "" {
-					t.Fatal(err)
-				}
-				t.Skip(err)
-			}
+			needs.Program(t, tt.program)
 			m := &machine{root: t.TempDir()}
 			h := m.host(wire.BootArgs{})
 			h.Run = command.On(&m.log)

@@ -14,6 +14,7 @@ import (
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/disk"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 const mountinfo = `1 1 0:2 / / rw - rootfs rootfs rw
@@ -130,14 +131,7 @@ func TestFstabWithoutUUID(t *testing.T) {
 
 // Real blkid on an image of a real file system.
 func TestBlkidPeer(t *testing.T) {
-	for _, program := range []string{"blkid", "mkfs.ext4"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	needs.Programs(t, "blkid", "mkfs.ext4")
 	image := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(image, make([]byte, 4<<20), 0o600); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"edeploy/agent/internal/filter"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -27,23 +28,6 @@ func cases(t testing.TB) int {
 		return 150
 	}
 	return n
-}
-
-// newSeed is $SEED or a new one.
-func newSeed() uint64 {
-	if seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
-		return seed
-	}
-	return rand.Uint64()
-}
-
-func needRsync(t testing.TB) {
-	if _, err := exec.LookPath("rsync"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs rsync")
-		}
-		t.Skip("needs rsync")
-	}
 }
 
 var names = []string{"a", "b", "ab", "ba", "c", "abc", "a.b", "[a]", "a*", "#x", "-", "B", "1", "a b", "a\\b", "é", "!", "]", "-a"}
@@ -161,8 +145,8 @@ func ours(list filter.List, paths map[string]bool) (sent []string, pinned map[st
 // TestLikeRsync compares, on generated trees and rule lists, what the rules let
 // through with what the real rsync sends and deletes.
 func TestLikeRsync(t *testing.T) {
-	needRsync(t)
-	seed := newSeed()
+	needs.Program(t, "rsync")
+	seed := needs.Seed(t)
 	var compared, visible, total int
 	var lock sync.Mutex
 	t.Cleanup(func() {

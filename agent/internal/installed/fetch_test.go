@@ -15,6 +15,7 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
 	"github.com/gokrazy/rsync/rsyncd"
@@ -61,13 +62,7 @@ func gokrazyModule(t *testing.T, module, dir string) int {
 func debianDaemon(t *testing.T, dir string) int { return debianModule(t, "install", dir) }
 
 func debianModule(t *testing.T, module, dir string) int {
-	rsync, err := exec.LookPath("rsync")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs rsync")
-		}
-		t.Skip("needs rsync")
-	}
+	rsync := needs.Program(t, "rsync")
 	conf := filepath.Join(t.TempDir(), "rsyncd.conf")
 	must(t, os.WriteFile(conf, []byte("use chroot = no\n["+module+"]\npath = "+dir+"\n"), 0o644))
 	l, port := listen(t)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -44,12 +45,7 @@ func TestDevice(t *testing.T) {
 }
 
 func TestMount(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("mounts a file system: needs root")
-		}
-		t.Skip("mounts a file system: needs root")
-	}
+	needs.Root(t)
 	image := filepath.Join(t.TempDir(), "disk.img")
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, 8<<20))

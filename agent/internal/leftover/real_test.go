@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/leftover"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 // start copies sleep to a path and runs it until the test ends.
@@ -75,12 +76,7 @@ func TestRealProcess(t *testing.T) {
 // TestRealMount: a service whose /usr is a mount of its own, by which systemd
 // protects it, is renamed out of that mount by an upgrade of the machine.
 func TestRealMount(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("mounts in a namespace: needs root")
-		}
-		t.Skip("mounts in a namespace: needs root")
-	}
+	needs.Root(t)
 	root := t.TempDir()
 	usr, daemon, slot := filepath.Join(root, "usr"), filepath.Join(root, "usr/sbin/daemon"), filepath.Join(root, ".edeploy/3/17")
 	copySleep(t, daemon)

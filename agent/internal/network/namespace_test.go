@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"edeploy/agent/internal/network"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 )
 
@@ -54,23 +55,12 @@ func alone(t *testing.T) bool {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 	}
 	out, err := cmd.CombinedOutput()
-	if err != nil && len(out) == 0 {
-		missing(t, "namespaces cannot be made here: %v", err)
-	}
+	needs.That(t, err == nil || len(out) > 0, "namespaces: %v", err)
 	t.Logf("in a namespace:\n%s", out)
 	if err != nil {
 		t.Error(err)
 	}
 	return false
-}
-
-// missing skips the test, or fails it in CI.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
 
 // cable makes a pair of devices, ours and the far end.
@@ -151,13 +141,8 @@ func args(ip string, linkUp int) wire.BootArgs {
 // Debian's dnsmasq serves one of three devices; one has a static address, one
 // is not plugged in.
 func TestUpWithDnsmasq(t *testing.T) {
-	dnsmasq, err := exec.LookPath("dnsmasq")
-	if err != nil {
-		missing(t, "dnsmasq-base is not installed")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		missing(t, "iproute2 is not installed")
-	}
+	dnsmasq := needs.Program(t, "dnsmasq")
+	needs.Program(t, "ip")
 	if !alone(t) {
 		return
 	}

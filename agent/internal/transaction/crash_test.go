@@ -11,6 +11,7 @@ import (
 
 	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 var errPower = errors.New("the power is gone")
@@ -190,7 +191,7 @@ func each(t *testing.T, n int, exchange bool, f func(t *testing.T, k int)) {
 
 // TestPowerCut cuts the power before every change that an upgrade makes.
 func TestPowerCut(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	for _, exchange := range []bool{true, false} {
 		t.Run(fmt.Sprintf("exchange %v", exchange), func(t *testing.T) {
 			upgraded, changes := complete(t, exchange)
@@ -211,7 +212,7 @@ func TestPowerCut(t *testing.T) {
 // TestPowerCutInRecovery cuts it in post, and then before every change that
 // the recovery makes.
 func TestPowerCutInRecovery(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	for _, exchange := range []bool{true, false} {
 		t.Run(fmt.Sprintf("exchange %v", exchange), func(t *testing.T) {
 			upgraded, _ := complete(t, exchange)
@@ -250,7 +251,7 @@ func TestPowerCutInRecovery(t *testing.T) {
 
 // TestPowerCutInRollback cuts it before every change of a rollback.
 func TestPowerCutInRollback(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	for _, exchange := range []bool{true, false} {
 		t.Run(fmt.Sprintf("exchange %v", exchange), func(t *testing.T) {
 			upgraded := func(t *testing.T) *story {

@@ -14,6 +14,7 @@ import (
 
 	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 // source counts what is opened, and may change the content or fail.
@@ -239,7 +240,7 @@ func TestNewName(t *testing.T) {
 
 // TestCancel cancels at every change.
 func TestCancel(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	_, changes := complete(t, true)
 	each(t, changes, true, func(t *testing.T, k int) {
 		s := newStory(t, true)

@@ -12,6 +12,7 @@ import (
 
 	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -20,15 +21,8 @@ import (
 // mount puts a new ext4 on a directory.
 func mount(t testing.TB, dir string, megabytes int64) {
 	t.Helper()
-	needRoot(t)
-	for _, tool := range []string{"mkfs.ext4", "mount", "umount"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	needs.Root(t)
+	needs.Programs(t, "mkfs.ext4", "mount", "umount")
 	image := filepath.Join(inMemory(t), "disk")
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, megabytes<<20))

@@ -15,6 +15,7 @@ import (
 
 	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 // randomCases is how many pairs of trees are tried; TRANSACTION_CASES=n says it.
@@ -23,13 +24,6 @@ func randomCases() int {
 		return n
 	}
 	return 200
-}
-
-func newSeed() uint64 {
-	if seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
-		return seed
-	}
-	return rand.Uint64()
 }
 
 var (
@@ -138,11 +132,10 @@ func randomRules(r *rand.Rand, trees ...map[string]string) (exclude, addOnly str
 }
 
 // TestRandom upgrades generated trees, rolls some back, cuts the power in
-// others, with and without rules. $SEED repeats a run.
+// others, with and without rules. SEED repeats a run.
 func TestRandom(t *testing.T) {
-	needRoot(t)
-	seed := newSeed()
-	t.Logf("SEED=%d", seed)
+	needs.Root(t)
+	seed := needs.Seed(t)
 	var mu sync.Mutex
 	counts := map[string]int{}
 	t.Cleanup(func() { t.Logf("%d cases with seed %d: %v", randomCases(), seed, counts) })

@@ -18,6 +18,7 @@ import (
 	"edeploy/agent/internal/transaction"
 	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,17 +30,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("needs root's rights")
-	}
-	t.Skip("needs root's rights")
 }
 
 // build makes a tree of words: "usr/app=2" is a file with content 2, "usr/" a
@@ -253,7 +243,7 @@ func inMemory(t testing.TB) string {
 
 func newLabIn(t testing.TB, root, source string, disk, target []string) *lab {
 	t.Helper()
-	needRoot(t)
+	needs.Root(t)
 	l := &lab{root: root, source: source, guard: &guard{}}
 	l.machine = transaction.Machine{Root: l.root, Guard: l.guard}
 	build(t, l.source, target...)

@@ -22,6 +22,7 @@ import (
 
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/transfer"
+	"edeploy/integration/needs"
 )
 
 func TestMain(m *testing.M) {
@@ -35,16 +36,6 @@ func TestMain(m *testing.M) {
 var servers = map[string]func(t *testing.T, dir string) (address string){
 	"rsync":         stockServer,
 	"gokrazy/rsync": gokrazyServer,
-}
-
-func needRsync(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("rsync"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
 }
 
 // stockServer serves dir as module install with Debian's rsync, one process a
@@ -214,7 +205,7 @@ func sameTree(t *testing.T, want map[string]string, dir string) {
 }
 
 func TestTree(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) {
 			src, dst := t.TempDir(), t.TempDir()
@@ -237,7 +228,7 @@ func TestTree(t *testing.T) {
 // The wire is cut again and again in mid-transfer; each attempt goes on where
 // the last one ended, so that it ends although no attempt gets it all.
 func TestCutWireIsResumed(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	for name, start := range servers {
 		for _, dead := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, dead=%t", name, dead), func(t *testing.T) {
@@ -272,7 +263,7 @@ func TestCutWireIsResumed(t *testing.T) {
 
 // A server that is not there yet, as an appliance that restarts.
 func TestServerComesBack(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	src, dst := t.TempDir(), t.TempDir()
 	want := testTree(t, filepath.Join(src, "base"), 3, 1000)
 	w := &wire{server: gokrazyServer(t, src), after: func(n int) (int64, bool) {
@@ -291,7 +282,7 @@ func TestServerComesBack(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) {
 			src := t.TempDir()
@@ -314,7 +305,7 @@ func TestMissing(t *testing.T) {
 }
 
 func TestFile(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) {
 			src, dst := t.TempDir(), filepath.Join(t.TempDir(), "manifest")
@@ -337,13 +328,15 @@ func TestFile(t *testing.T) {
 }
 
 func TestPatienceEnds(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	tests := []struct {
 		name, server, want string
 	}{
 		{"nobody listens", "127.0.0.1:1", "connection refused"},
 		{"silent server", serve(t, func(ctx context.Context, _ net.Conn) { <-ctx.Done() }), "said nothing for"},
 		{"not an rsync server", serve(t, func(_ context.Context, c net.Conn) { io.WriteString(c, "SSH-2.0-x\r\n") }), "exit status"},
+		// A connection that is closed with something unread is reset.
+		{"server that resets", serve(t, func(_ context.Context, c net.Conn) { c.Read(make([]byte, 1)) }), "exit status"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -358,7 +351,7 @@ func TestPatienceEnds(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	src := t.TempDir()
 	testTree(t, src, 1, 10)
 	tr := laptop(t, nil)
@@ -372,7 +365,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	needRsync(t)
+	needs.Program(t, "rsync")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	server := serve(t, func(ctx context.Context, _ net.Conn) { <-ctx.Done() })

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/transfer"
+	"edeploy/integration/needs"
 )
 
 // webDir is a directory with one file of random bytes, archive.
@@ -75,13 +76,7 @@ func serveWeb(t *testing.T, h http.Handler) string {
 // pythonServer is the plain web server that everybody has.
 func pythonServer(t *testing.T, dir string) string {
 	t.Helper()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	python := needs.Program(t, "python3")
 	cmd := exec.Command(python, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", dir, "0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"edeploy/agent/internal/filter"
 	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -33,23 +34,6 @@ func cases() int {
 		return 100
 	}
 	return n
-}
-
-// newSeed is $SEED or a new one.
-func newSeed() uint64 {
-	if seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
-		return seed
-	}
-	return rand.Uint64()
-}
-
-func needRsync(t testing.TB) {
-	if _, err := exec.LookPath("rsync"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs rsync")
-		}
-		t.Skip("needs rsync")
-	}
 }
 
 // thing is one generated path. What differs in content differs in size.
@@ -267,8 +251,8 @@ func after(t testing.TB, p *upgrade.Plan, disk *manifest.Manifest) *manifest.Man
 // TestLikeRsync upgrades generated trees with the real rsync, in both passes,
 // and compares what it itemizes, and the tree it leaves, with the plan.
 func TestLikeRsync(t *testing.T) {
-	needRsync(t)
-	seed := newSeed()
+	needs.Program(t, "rsync")
+	seed := needs.Seed(t)
 	var lock sync.Mutex
 	var compared, operations, conflicts int
 	t.Cleanup(func() {

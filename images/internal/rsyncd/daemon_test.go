@@ -18,6 +18,7 @@ import (
 
 	"edeploy/images/internal/rsyncd"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -80,24 +81,12 @@ func makeTree(t *testing.T, dir string, files int) {
 	}
 }
 
-func needRsync(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("rsync")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("rsync is not installed")
-		}
-		t.Skip("rsync is not installed")
-	}
-	return path
-}
-
 // client runs the stock client.
 func client(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, needRsync(t), args...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, needs.Program(t, "rsync"), args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -122,7 +111,7 @@ func same(t *testing.T, want, got string) {
 
 func TestWholeTree(t *testing.T) {
 	addr, install := start(t, rsyncd.Config{})
-	version, _ := exec.Command(needRsync(t), "--version").Output()
+	version, _ := exec.Command(needs.Program(t, "rsync"), "--version").Output()
 	t.Logf("%.40s", version)
 	tree := filepath.Join(install, "V1", "base")
 	makeTree(t, tree, 300)

@@ -3,7 +3,6 @@ package archive_test
 import (
 	"bytes"
 	"io/fs"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"edeploy/initrd/internal/archive"
+	"edeploy/integration/needs"
 )
 
 func example(t *testing.T, order []string) []byte {
@@ -58,13 +58,7 @@ func TestSameContentSameBytes(t *testing.T) {
 
 // GNU cpio reads what we write, parents before children.
 func TestCpioReadsIt(t *testing.T) {
-	cpio, err := exec.LookPath("cpio")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("cpio is not installed")
-	}
+	cpio := needs.Program(t, "cpio")
 	cmd := exec.Command(cpio, "-tv", "--quiet", "--numeric-uid-gid")
 	cmd.Stdin = bytes.NewReader(example(t, []string{"usr/bin/sh", "init"}))
 	cmd.Env = []string{"TZ=UTC", "LC_ALL=C"}

@@ -9,21 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-)
 
-// need finds a program. Without it a test is skipped, and fails in CI.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-		return path
-	case os.Getenv("CI") != "":
-		t.Fatalf("%s is not installed", program)
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
-}
+	"edeploy/integration/needs"
+)
 
 // peers are Debian's TFTP clients: how each gets a file from a port into a
 // file of its working directory.
@@ -52,7 +40,7 @@ func TestPeers(t *testing.T) {
 	s := serve(t, 0, files)
 	for _, peer := range peers {
 		t.Run(peer.debian, func(t *testing.T) {
-			program := need(t, peer.name)
+			program := needs.Program(t, peer.name)
 			for name, want := range files {
 				dir := t.TempDir()
 				cmd := exec.Command(program, peer.args(s.addr.Port(), name, "got")...)
@@ -71,7 +59,7 @@ func TestPeers(t *testing.T) {
 		})
 	}
 	t.Run("missing file", func(t *testing.T) {
-		cmd := exec.Command(need(t, "busybox"), "tftp", "-g", "-r", "missing", "-l", "got", "127.0.0.1", fmt.Sprint(s.addr.Port()))
+		cmd := exec.Command(needs.Program(t, "busybox"), "tftp", "-g", "-r", "missing", "-l", "got", "127.0.0.1", fmt.Sprint(s.addr.Port()))
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "no such file") {
@@ -82,7 +70,7 @@ func TestPeers(t *testing.T) {
 
 // TestPeersAtOnce: many real clients at the same time.
 func TestPeersAtOnce(t *testing.T) {
-	program := need(t, "busybox")
+	program := needs.Program(t, "busybox")
 	want := random(74_000)
 	s := serve(t, 0, map[string][]byte{"undionly.kpxe": want})
 	var all sync.WaitGroup

@@ -7,11 +7,11 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"edeploy/integration/needs"
 	"edeploy/server/internal/literal"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,18 +30,6 @@ for text in json.load(sys.stdin):
 json.dump(out, sys.stdout)
 `
 
-func python3(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("python3 is missing: apt-get install python3")
-		}
-		t.Skip("python3 is missing")
-	}
-	return path
-}
-
 // pythonPrints asks Python to read and pretty-print texts.
 func pythonPrints(t *testing.T, texts []string) []string {
 	t.Helper()
@@ -49,7 +37,7 @@ func pythonPrints(t *testing.T, texts []string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(python3(t), "-c", printer)
+	cmd := exec.Command(needs.Program(t, "python3"), "-c", printer)
 	cmd.Stdin = bytes.NewReader(in)
 	cmd.Stderr = t.Output()
 	answer, err := cmd.Output()
@@ -64,9 +52,7 @@ func pythonPrints(t *testing.T, texts []string) []string {
 }
 
 func TestFormatEqualsPprint(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	g := generator{rand.New(rand.NewPCG(seed, 1))}
+	g := generator{rand.New(rand.NewPCG(needs.Seed(t), 1))}
 	var values []literal.Value
 	var texts []string
 	for range 1500 {
