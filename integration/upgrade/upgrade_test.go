@@ -99,6 +99,18 @@ func (s *story) appliance(vm *lab.VM, want wire.ImageRef) {
 	}
 }
 
+// interrupted checks that the appliance has heard of the power cut.
+func (s *story) interrupted(vm *lab.VM) {
+	s.t.Helper()
+	m, err := s.Find(s.t.Context(), vm.MAC(0))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if want := fmt.Sprintf("upgrade: interrupted; this machine is %s as before", first); m.LastError != want {
+		s.t.Errorf("the appliance says of the machine %q, want %q", m.LastError, want)
+	}
+}
+
 // upgrade upgrades by ssh; the exit status is 100 when a reboot is needed.
 func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 	s.t.Helper()
@@ -243,6 +255,9 @@ func (s *story) cut(i int, c instant) (inside bool) {
 	switch version {
 	case first.Version:
 		s.is(vm, first)
+		if c.line != stage.line { // there, power may be cut before the appliance hears that an upgrade begins
+			s.interrupted(vm)
+		}
 	case newer.Version:
 		s.is(vm, newer)
 	default:

@@ -8,6 +8,7 @@
 //	edeploy upgrade VERSION [--dry-run] [--no-reboot] [--no-guard] [--json]
 //	edeploy rollback
 //	edeploy recover [--early]
+//	edeploy report
 //	edeploy status [--json]
 //	edeploy completion SHELL
 //
@@ -23,6 +24,7 @@
 //
 //	/var/lib/edeploy/VERSION/                 the metadata of the upgrade to it
 //	/var/log/edeploy/upgrade-FROM-TO.log      what was said, and the scripts' output
+//	/var/lib/edeploy/unheard                  what its server has not heard of it
 //	/.edeploy                                 the transaction, and what a rollback needs
 //	/boot/edeploy, /boot/grub/custom.cfg      the boot guard, while the tree is changed
 //

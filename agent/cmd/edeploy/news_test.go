@@ -72,4 +72,86 @@ func TestServerTakesNoReports(t *testing.T) {
 	if _, version, _ := s.call(t, "version"); version != after+"\n" {
 		t.Errorf("version %q", version)
 	}
+	if _, err := os.Lstat(filepath.Join(s.root, unheardPath)); !os.IsNotExist(err) {
+		t.Errorf("the report is kept: %v", err)
+	}
+}
+
+// What the server does not hear when it happens, it hears later; once.
+func TestServerIsToldLater(t *testing.T) {
+	s := newSite(t)
+	heard := s.hear(t)
+	listening := s.handler
+	s.handler = func(w http.ResponseWriter, r *http.Request, files http.HandlerFunc) {
+		if r.URL.Path == wire.ReportPath {
+			http.Error(w, "on its way down", http.StatusServiceUnavailable)
+			return
+		}
+		files(w, r)
+	}
+	tell := func(wantStatus int, wantOut string) {
+		t.Helper()
+		status, out, stderr := s.call(t, "report")
+		if status != wantStatus || steady(out) != wantOut {
+			t.Errorf("edeploy report: exit status %d, said %q, %s", status, out, stderr)
+		}
+	}
+	tell(0, "")
+	if status, _, stderr := s.call(t, "upgrade", after); status != 0 {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	tell(exitFailed, "")
+	s.handler = listening
+	status, out, _ := s.call(t, "report")
+	if status != 0 || !strings.Contains(out, "upgrade done, Upgraded to mysql "+after) {
+		t.Errorf("edeploy report: exit status %d, said %q", status, out)
+	}
+	tell(0, "")
+	want := []string{"upgrade done " + after + " Upgraded to mysql " + after + " in N s"}
+	if diff := cmp.Diff(want, *heard); diff != "" {
+		t.Errorf("the server was told (-want +got):\n%s", diff)
+	}
+}
+
+// A power cut leaves the report that the upgrade began.
+func TestServerIsToldOfPowerCut(t *testing.T) {
+	s := newSite(t)
+	heard := s.hear(t)
+	for _, to := range []string{after, before} {
+		var text strings.Builder
+		must(t, wire.EncodeReport(&text, wire.Report{Machine: *s.identity, Step: wire.StepUpgrade, Status: wire.StatusStarted,
+			Image: wire.ImageRef{Role: "mysql", Version: to}}))
+		write(t, text.String(), s.root, unheardPath)
+		if status, _, stderr := s.call(t, "recover"); status != 0 {
+			t.Errorf("edeploy recover: exit status %d: %s", status, stderr)
+		}
+	}
+	want := []string{
+		"upgrade failed " + after + " interrupted; this machine is mysql " + before + " as before",
+		"upgrade done " + before + " complete when it was interrupted",
+	}
+	if diff := cmp.Diff(want, *heard); diff != "" {
+		t.Errorf("the server was told (-want +got):\n%s", diff)
+	}
+}
+
+// A report that comes while an upgrade runs leaves the upgrade its say.
+func TestReportWhileUpgrading(t *testing.T) {
+	s := newSite(t)
+	heard := s.hear(t)
+	listening := s.handler
+	s.handler = func(w http.ResponseWriter, r *http.Request, files http.HandlerFunc) {
+		if r.URL.Path == wire.ReportPath {
+			if status, out, stderr := s.call(t, "report"); status != 0 || out != "" {
+				t.Errorf("edeploy report: exit status %d, said %q, %s", status, out, stderr)
+			}
+		}
+		listening(w, r, files)
+	}
+	if status, _, stderr := s.call(t, "upgrade", after); status != 0 {
+		t.Fatalf("exit status %d: %s", status, stderr)
+	}
+	if len(*heard) != 2 {
+		t.Errorf("the server was told %q", *heard)
+	}
 }

@@ -117,6 +117,7 @@ Shells complete commands and versions after: source <(edeploy completion bash)`,
 		p.upgradeCommand(&machine),
 		p.rollbackCommand(&machine),
 		p.recoverCommand(&machine),
+		p.reportCommand(&machine),
 		p.statusCommand(&machine),
 	)
 	return root

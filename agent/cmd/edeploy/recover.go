@@ -50,6 +50,9 @@ func (p program) recover(ctx context.Context, machine installed.Machine) error {
 	if _, err := p.recovered(ctx, work); err != nil {
 		return err
 	}
+	if err := p.reportLater(ctx, machine); err != nil {
+		fmt.Fprintf(p.stderr, "edeploy: the server is not told: %v\n", err)
+	}
 	return p.now(ctx, machine)
 }
 

@@ -47,6 +47,7 @@ func (p program) rollback(ctx context.Context, machine installed.Machine, noGuar
 	var news *news
 	if status, err := work.Status(); err == nil && status.Rollback != nil {
 		news = p.tells(ctx, machine, conf, wire.StepRollback, *status.Rollback)
+		defer news.over()
 	}
 	result, err := work.Rollback(ctx)
 	steps.end(err == nil)

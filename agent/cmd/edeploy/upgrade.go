@@ -41,7 +41,8 @@ The scripts run in /var/lib/edeploy/VERSION, with ROLE, FROM and TO set. What
 they print goes to the console and to ` + wire.LogDir + `/upgrade-FROM-TO.log.
 A post that exits with 100 has done well and asks for a reboot, which follows.
 
-The server is told what becomes of it: "edeployctl machines" shows that.
+The server is told what becomes of it: "edeployctl machines" shows that. When it
+does not answer, "edeploy report" tells it later.
 
 Nothing is restarted but by post: at the end it is said which services and other
 processes still run what was replaced, as "edeploy status" does later.
@@ -135,6 +136,7 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 		return err
 	}
 	news := p.tells(ctx, machine, conf, wire.StepUpgrade, r.to)
+	defer news.over()
 	result, err := work.Upgrade(ctx, u)
 	steps.end(err == nil)
 	if errors.Is(err, transaction.ErrUndone) {

@@ -53,9 +53,9 @@ func (r *Refused) Error() string {
 	return r.Message
 }
 
-// temporary says that asking again later may help: the server, or a proxy
+// Temporary says that asking again later may help: the server, or a proxy
 // before it, is starting, stopping or overloaded.
-func (r *Refused) temporary() bool {
+func (r *Refused) Temporary() bool {
 	switch r.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true

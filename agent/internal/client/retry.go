@@ -38,7 +38,7 @@ func (c *Client) retry(ctx context.Context, what string, try func(context.Contex
 func again(err error) bool {
 	var refused *Refused
 	if errors.As(err, &refused) {
-		return refused.temporary()
+		return refused.Temporary()
 	}
 	var bad *url.Error
 	if errors.As(err, &bad) && bad.Op == "parse" {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"edeploy/agent/internal/installed"
+
+	"github.com/spf13/cobra"
+)
+
+const reportHelp = `Tell the server (SERV) how the last upgrade or rollback ended, if it has not
+heard: it did not answer then, or this machine lost power. Nothing is said when
+there is nothing to tell. Every role does it after such an upgrade and after the
+start of the machine, until the server has heard: edeploy-report.service.
+
+Exit status: 0 told, or nothing to tell; 1 the server does not answer, or the
+upgrade was interrupted and has to be ended first.`
+
+func (p program) reportCommand(machine *installed.Machine) *cobra.Command {
+	return &cobra.Command{
+		Use:   "report",
+		Short: "Tell the server what it has not heard of an upgrade",
+		Long:  reportHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return p.reportLater(c.Context(), *machine) },
+	}
+}
+
+// reportLater tells what unheard keeps.
+func (p program) reportLater(ctx context.Context, machine installed.Machine) error {
+	conf, err := machine.Conf()
+	if err != nil {
+		return err
+	}
+	news, err := p.unheard(ctx, machine, conf)
+	if err != nil || news == nil {
+		return err
+	}
+	defer news.over()
+	status, err := p.transaction(machine, false).Status()
+	switch {
+	case err != nil:
+		return err
+	case between(status.Phase):
+		return fmt.Errorf("%s to %s: %w with edeploy recover", status.From, status.To.Version, errInterrupted)
+	}
+	news.report = ended(news.report, conf.Image)
+	if err := news.send(); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "%s was told: %s %s, %s\n", conf.Serv, news.report.Step, news.report.Status, news.report.Message)
+	return nil
+}
