@@ -120,7 +120,7 @@ fuzz: ## every fuzz target, FUZZTIME each
 .PHONY: bench
 bench: rack scenario ## measured figures, a line each
 	@EDEPLOY_BENCH=1 EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m -run '^TestFigure' -v ./... 2>&1 | \
-		awk '/figure /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
+		awk '/figure [a-z0-9-]+ [0-9.]+ /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
 
 .PHONY: golden
 golden: ## write the golden files in testdata again
