@@ -126,8 +126,9 @@ func (n *news) say(status wire.Status, message string) {
 	}
 	err := n.keep()
 	if !n.silent {
-		err = errors.Join(err, n.send())
-		n.silent = err != nil
+		unsent := n.send()
+		n.silent = unsent != nil
+		err = errors.Join(err, unsent)
 	}
 	if err != nil {
 		fmt.Fprintf(n.stderr, "%sedeploy: the server is not told: %v\n", clearLine(n.terminal), err)

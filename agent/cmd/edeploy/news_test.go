@@ -155,3 +155,16 @@ func TestReportWhileUpgrading(t *testing.T) {
 		t.Errorf("the server was told %q", *heard)
 	}
 }
+
+// A report that cannot be kept, as on a full disk, is sent all the same.
+func TestServerIsToldWithoutKeeping(t *testing.T) {
+	s := newSite(t)
+	heard := s.hear(t)
+	must(t, os.MkdirAll(filepath.Join(s.root, unheardPath, "in the way"), 0o755))
+	if status, _, stderr := s.call(t, "upgrade", after); status != 0 || !strings.Contains(stderr, "the server is not told: ") {
+		t.Errorf("exit status %d, said:\n%s", status, stderr)
+	}
+	if len(*heard) != 2 {
+		t.Errorf("the server was told %q", *heard)
+	}
+}
