@@ -28,6 +28,7 @@ TOOLS   = out/tools/$(VERSION)/pxe-$(VERSION)
 BASE    = out/install/D12-F.1.0.0/base-D12-F.1.0.0
 MYSQL   = $(foreach v,0 1 2,out/install/D12-F.1.0.$(v)/mysql-D12-F.1.0.$(v).edeploy)
 RELEASE = $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+STAMP   = -X edeploy/server/wire.release=$(RELEASE)
 
 ##@ Start here
 
@@ -61,7 +62,7 @@ deps: ## install the Debian packages that building and testing need
 .PHONY: build
 build: ## the programs, into out/bin
 	@mkdir -p out/bin
-	go build -trimpath -ldflags='-X edeploy/appliance.Version=$(RELEASE)' -o out/bin/ \
+	go build -trimpath -ldflags='$(STAMP)' -o out/bin/ \
 		./appliance/cmd/... ./server/cmd/... ./images/cmd/... ./agent/cmd/edeploy
 
 .PHONY: image

@@ -27,10 +27,8 @@ import (
 	"edeploy/images"
 	"edeploy/pxe"
 	"edeploy/server"
+	"edeploy/server/wire"
 )
-
-// Version is stamped in by the build.
-var Version = "unknown"
 
 // Appliance is the assembled services.
 type Appliance struct {
@@ -166,12 +164,12 @@ func (a *Appliance) announce(ctx context.Context, services []service) error {
 	}
 	close(a.ready)
 	host := a.config.Interface.Address.Addr()
-	a.console.Printf("edeploy %s ready: http://%s rsync://%s", Version,
+	a.console.Printf("edeploy %s ready: http://%s rsync://%s", wire.Release(),
 		netip.AddrPortFrom(host, uint16(a.config.HTTPPort)), netip.AddrPortFrom(host, uint16(a.config.RsyncPort)))
 	if a.boot != nil {
 		a.console.Printf("DHCP %s-%s on %s (%s)", a.config.DHCP.First, a.config.DHCP.Last, a.config.Interface.Name, a.config.Interface.Address)
 	}
-	a.log.Info("ready", "version", Version, "address", host.String())
+	a.log.Info("ready", "version", wire.Release(), "address", host.String())
 	return nil
 }
 

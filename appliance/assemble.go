@@ -9,6 +9,7 @@ import (
 	"edeploy/images"
 	"edeploy/pxe"
 	"edeploy/server"
+	"edeploy/server/wire"
 )
 
 func (a *Appliance) makeServer(context.Context) error {
@@ -32,7 +33,7 @@ func (a *Appliance) makeServer(context.Context) error {
 		Deployments: deployments,
 		StateDir:    a.config.StateDir,
 		BootSection: a.config.Boot.Args.Section,
-		Version:     Version,
+		Version:     wire.Release(),
 		Log:         a.log.With("room", "server"),
 		OnEvent:     show,
 	})

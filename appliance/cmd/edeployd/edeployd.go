@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"edeploy/appliance"
+	"edeploy/server/wire"
 )
 
 func main() {
@@ -41,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if *version {
-		fmt.Fprintln(stdout, "edeployd", appliance.Version)
+		fmt.Fprintln(stdout, "edeployd", wire.Release())
 		return nil
 	}
 	level := slog.LevelInfo
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(console, "edeployd %s starts\r\n", appliance.Version)
+	fmt.Fprintf(console, "edeployd %s starts\r\n", wire.Release())
 	if err := serve(ctx, *file, console, log); err != nil {
 		fmt.Fprintf(console, "edeployd: %v\r\n", err)
 		return err

@@ -151,7 +151,7 @@ func (s Spec) config() instance {
 		KernelExtraArgs: []string{"rootdelay=0", "rootwait"},
 		PackageConfig: map[string]packageConfig{daemon: {
 			CommandLineFlags: []string{"-config=/perm/edeploy/edeploy.conf", "-console=/dev/console"},
-			GoBuildFlags:     []string{"-trimpath", "-ldflags=-s -w -X edeploy/appliance.Version=" + s.Version},
+			GoBuildFlags:     []string{"-trimpath", "-ldflags=-s -w -X edeploy/server/wire.release=" + s.Version},
 			ExtraFilePaths:   map[string]string{"/usr/lib/edeploy/boot": s.BootDir},
 		}},
 	}

@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"runtime/debug"
 
 	"edeploy/server"
+	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -70,26 +70,13 @@ func newProblemsCommand(address *string) *cobra.Command {
 	}
 }
 
-// version is stamped in at build time with -ldflags "-X main.version=...".
-var version string
-
-func ownVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
-}
-
 func newVersionCommand(address *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program and, when one is given, of the server",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fmt.Fprintf(cmd.OutOrStdout(), "edeployctl %s\n", ownVersion())
+			fmt.Fprintf(cmd.OutOrStdout(), "edeployctl %s\n", wire.Release())
 			if *address == "" {
 				return nil
 			}

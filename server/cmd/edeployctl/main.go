@@ -21,6 +21,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"edeploy/server/wire"
+
 	"github.com/spf13/cobra"
 )
 
@@ -86,9 +88,11 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "edeployctl",
 		Short:         "See and steer the machines of an eDeploy server",
+		Version:       wire.Release(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("edeployctl {{.Version}}\n")
 	root.PersistentFlags().StringVar(&server, "server", os.Getenv("EDEPLOY_SERVER"), "address of the server: host, host:port or URL (default $EDEPLOY_SERVER)")
 	root.AddCommand(
 		newMachinesCommand(&server),
