@@ -5,11 +5,9 @@ package initrd
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -139,16 +137,11 @@ func (c Config) kernel(ctx context.Context, debian *tree.Tree) ([]byte, error) {
 	if c.Kernel == Debian {
 		return debianKernel(debian)
 	}
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", kernelModule)
-	cmd.Dir = c.Module
-	out, err := cmd.Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return nil, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, exit.Stderr)
-	}
+	dir, err := compile.ModuleDir(ctx, c.Module, kernelModule)
 	if err != nil {
-		return nil, fmt.Errorf("find gokrazy kernel: %w", err)
+		return nil, err
 	}
-	return os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "vmlinuz"))
+	return os.ReadFile(filepath.Join(dir, "vmlinuz"))
 }
 
 func debianKernel(t *tree.Tree) ([]byte, error) {

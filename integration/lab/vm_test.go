@@ -3,6 +3,7 @@ package lab_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -249,14 +250,19 @@ func awaitDHCP(t *testing.T, p *lab.Port) *dhcpv4.DHCPv4 {
 	}
 }
 
-// kernel is the appliance's kernel, from the module cache.
+// kernel is the appliance's kernel; its module is fetched when no build has
+// needed it yet.
 func kernel(t *testing.T) string {
 	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/gokrazy/kernel.amd64").Output()
+	out, err := exec.Command("go", "mod", "download", "-json", "github.com/gokrazy/kernel.amd64").Output()
 	if err != nil {
-		t.Fatalf("find the kernel's module: %v", err)
+		t.Fatalf("find the kernel's module: %v\n%s", err, out)
 	}
-	return filepath.Join(strings.TrimSpace(string(dir)), "vmlinuz")
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(module.Dir, "vmlinuz")
 }
 
 // TestLinux boots a kernel as far as it comes without a root file system.

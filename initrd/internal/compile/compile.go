@@ -4,6 +4,8 @@ package compile
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -34,6 +36,29 @@ func Program(ctx context.Context, dir, pkg string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
 	}
 	return os.ReadFile(binary)
+}
+
+// ModuleDir is the directory with the files of a module that the module in dir
+// requires. A module that no build has needed yet is fetched: `go list -m`
+// would answer nothing for it.
+func ModuleDir(ctx context.Context, dir, module string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	var answer struct{ Dir, Error string }
+	if json.Unmarshal(out, &answer) == nil && answer.Error != "" {
+		return "", fmt.Errorf("fetch module %s (it needs the network once): %s", module, answer.Error)
+	}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w\n%s", err, exit.Stderr)
+	}
+	if err == nil && answer.Dir == "" {
+		err = fmt.Errorf("no directory in its answer %q", out)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+	}
+	return answer.Dir, nil
 }
 
 // Imports are the packages that a Go file imports: the list of commands is kept
