@@ -5,7 +5,10 @@ SHELL         := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-export GOTOOLCHAIN = local
+# Steps depend on each other by more than their order of files, and each of
+# them uses all processors by itself.
+.NOTPARALLEL:
+
 # One module version has no record in the checksum database (go.sum has it).
 export GONOSUMDB = github.com/gokrazy/rsync
 
@@ -40,13 +43,27 @@ help: ## this list
 		'$(ROLE)' '$(VERSION)' '$(STORY)' '$(IMAGE_SIZE)' '$(FUZZTIME)'
 
 .PHONY: demo
-demo: deps rack ## boot the appliance and blank machines in QEMU, install them, log in
+demo: MB = 9000
+demo: check deps rack ## boot the appliance and blank machines in QEMU, install them, log in
 	go run ./integration/demo
 
 .PHONY: test
-test: deps lint unit stories ## everything that CI checks
+test: MB = 30000
+test: check deps lint unit stories ## everything that CI checks
 
 ##@ Build
+
+# Disk space that a target takes, Debian packages and Go's caches included.
+MB = 2500
+
+.PHONY: check
+check: # Go and the disk space are there, or a sentence says what to do
+	@.ci/check $(MB)
+
+.PHONY: modules
+modules: check # the Go modules, all at once: what is built later may read their files
+	@GOPROXY=off go mod download 2>/dev/null || { echo 'fetching the Go modules'; go mod download; } || \
+		{ echo 'edeploy: the Go modules were not fetched: is there a network? "go env GOPROXY" and HTTPS_PROXY name the way' >&2; exit 1; }
 
 .PHONY: deps
 deps: ## install the Debian packages that building and testing need
@@ -55,27 +72,30 @@ deps: ## install the Debian packages that building and testing need
 	if [ -n "$$missing" ]; then \
 		echo "installing" $$missing; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		$$sudo apt-get update -qq; \
-		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		[ -z "$$sudo" ] || command -v sudo >/dev/null || \
+			{ echo "edeploy: you are not root, and there is no sudo: run this as root once:" apt-get install $$missing >&2; exit 1; }; \
+		$$sudo apt-get update -qq || true; \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+			{ echo "edeploy: apt-get did not install these Debian packages (its reason is above; is there a network?):" $$missing >&2; exit 1; }; \
 	fi
 
 .PHONY: build
-build: ## the programs, into out/bin
+build: modules ## the programs, into out/bin
 	@mkdir -p out/bin
-	go build -trimpath -ldflags='$(STAMP)' -o out/bin/ \
+	go build -trimpath -buildvcs=false -ldflags='$(STAMP)' -o out/bin/ \
 		./appliance/cmd/... ./server/cmd/... ./images/cmd/... ./agent/cmd/edeploy
 
 .PHONY: image
-image: out/appliance.img ## the appliance: out/appliance.img and out/appliance.gaf
+image: modules out/appliance.img ## the appliance: out/appliance.img and out/appliance.gaf
 
 .PHONY: initrd
-initrd: out/initrd.pxe ## the agent's initrd and kernel: out/initrd.pxe, out/vmlinuz
+initrd: modules out/initrd.pxe ## the agent's initrd and kernel: out/initrd.pxe, out/vmlinuz
 
 .PHONY: role
-role: $(TREE).edeploy ## a role tree: make role ROLE=base VERSION=D12-F.1.0.0
+role: modules $(TREE).edeploy ## a role tree: make role ROLE=base VERSION=D12-F.1.0.0
 
 .PHONY: scenario
-scenario: $(MYSQL) | out/programs/mkrole ## mysql D12-F.1.0.0, .1 (newer MariaDB) and .2 (another kernel), with upgrade metadata
+scenario: modules $(MYSQL) | out/programs/mkrole ## mysql D12-F.1.0.0, .1 (newer MariaDB) and .2 (another kernel), with upgrade metadata
 	out/programs/mkrole metadata D12-F.1.0.0 D12-F.1.0.2 mysql
 
 .PHONY: rack
@@ -88,43 +108,43 @@ clean: ## remove out/
 ##@ Check
 
 .PHONY: lint
-lint: ## gofmt, vet, staticcheck
+lint: modules ## gofmt, vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "gofmt -w" $$files; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 
 .PHONY: unit
-unit: ## all tests that need no virtual machine, with the race detector
+unit: modules ## all tests that need no virtual machine, with the race detector
 	go test -race -timeout 15m ./...
 
 .PHONY: stories
-stories: rack scenario ## all stories that need virtual machines
+stories: modules rack scenario ## all stories that need virtual machines
 	EDEPLOY_VM=1 go test -count=1 -p 2 -timeout 50m ./integration/upgrade ./integration/install ./integration/... ./initrd/...
 
 .PHONY: story
-story: rack scenario ## one of them: make story STORY=install
+story: modules rack scenario ## one of them: make story STORY=install
 	EDEPLOY_VM=1 go test -count=1 -v -timeout 50m ./integration/$(STORY)/...
 
 .PHONY: test-long
-test-long: rack scenario ## long campaigns, and fuzzing for FUZZTIME each
+test-long: modules rack scenario ## long campaigns, and fuzzing for FUZZTIME each
 	EDEPLOY_VM=1 EDEPLOY_LONG=1 go test -count=1 -p 1 -timeout 5h ./integration/...
 	EDEPLOY_LONG=1 EDEPLOY_ORACLE_INPUTS=15000 FILTER_CASES=3000 UPGRADE_CASES=2000 \
 		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/upgrade
 	$(MAKE) fuzz
 
 .PHONY: fuzz
-fuzz: ## every fuzz target, FUZZTIME each
+fuzz: modules ## every fuzz target, FUZZTIME each
 	@grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
 		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$dir/*_test.go | cut -c6-); do \
 			echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$dir; done; done
 
 .PHONY: bench
-bench: rack scenario ## measured figures, a line each
+bench: modules rack scenario ## measured figures, a line each
 	@EDEPLOY_BENCH=1 EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m -run '^TestFigure' -v ./... 2>&1 | \
 		awk '/figure [a-z0-9-]+ [0-9.]+ /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
 
 .PHONY: golden
-golden: ## write the golden files in testdata again
+golden: modules ## write the golden files in testdata again
 	UPDATE_GOLDEN=1 go test ./...
 
 # Programs that other outputs contain or are made by. A program that comes out
