@@ -94,7 +94,7 @@ func (s *Server) decide(d *draft, q request) (outcome, error) {
 func (s *Server) admit(q request) (machine.Admission, error) {
 	known := s.machines.drafted
 	admitted, err := known.admit(q.identity)
-	if errors.Is(err, machine.ErrAmbiguous) {
+	if errors.Is(err, machine.ErrAmbiguous) || errors.Is(err, machine.ErrKept) {
 		s.problem(q.deployment.name, "A machine was refused: %v.", err)
 	}
 	switch {
@@ -108,7 +108,7 @@ func (s *Server) admit(q request) (machine.Admission, error) {
 
 // refuseIdentity makes a refusal of an error of the book.
 func refuseIdentity(what string, err error) error {
-	if errors.Is(err, machine.ErrNameless) {
+	if errors.Is(err, machine.ErrNameless) || errors.Is(err, machine.ErrTooMany) {
 		return refuse(errUnusable, "%s: %v", what, err)
 	}
 	return refuse(errConflict, "%s: %v", what, err)
@@ -165,10 +165,13 @@ func (b *bargain) note(decision *assign.Decision, err error) {
 	}
 }
 
-// heldBack: the operator wants this machine to do something else.
+// heldBack: the operator wants this machine to do something else, or it is
+// installed and nobody has said that it is to be installed again.
 func heldBack(r machine.Record) error {
-	switch r.Boot {
-	case machine.Hold, machine.Rescue, machine.Local:
+	switch {
+	case r.State == machine.Installed && r.Boot == machine.Auto:
+		return refuse(errConflict, "machine %s is installed, and is installed again only when the operator says so: edeployctl reinstall %s", r.ID, r.ID)
+	case r.Kept() && r.Boot != machine.Reinstall:
 		return refuse(errConflict, "the operator has set machine %s to %s, so it gets no configuration: edeployctl reinstall %s installs it", r.ID, r.Boot, r.ID)
 	}
 	return nil
@@ -295,10 +298,10 @@ func (b *bargain) grant(decision assign.Decision) {
 	a := machine.Allocation{Holding: decision.Holding, Section: b.view.name, Var: literal.Repr(decision.Var), Given: now, Asked: 1}
 	words := "profile " + decision.Profile
 	if old := b.record.Allocation; old != nil {
-		a.Given, a.Asked = old.Given, old.Asked+1
+		a.Given, a.Asked, a.Installed = old.Given, old.Asked+1, old.Installed
 		words += ", as before"
 	}
-	b.record.Allocation = &a
+	b.record.Allocation, b.record.Host = &a, hostname(a.Var)
 	b.record.State, b.record.Since, b.record.LastError = machine.Installing, now, ""
 	if b.record.Boot == machine.Reinstall {
 		b.record.Boot = machine.Auto

@@ -62,6 +62,7 @@ func (s *Server) apiRoutes() *http.ServeMux {
 	}{
 		{"POST", wire.ReportPath, s.takeReport},
 		{"GET", "/api/v1/machines", s.listMachines},
+		{"POST", "/api/v1/machines", s.addMachine},
 		{"GET", "/api/v1/machines/{id}", s.showMachine},
 		{"GET", "/api/v1/machines/{id}/explanation", s.showExplanation},
 		{"PUT", "/api/v1/machines/{id}/section", s.putSection},
@@ -101,9 +102,9 @@ func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
-	rec, ok := s.machines.get(r.PathValue("id"))
-	if !ok {
-		s.answerError(w, refuse(errUnknownMachine, "no machine is known as %s", r.PathValue("id")))
+	rec, err := s.machines.named(r.PathValue("id"))
+	if err != nil {
+		s.answerError(w, err)
 		return
 	}
 	m := s.show(rec)

@@ -42,7 +42,7 @@ func TestPaths(t *testing.T) {
 		{"GET", "/upload.pyc", "", "", 404, "application/json"},
 		{"GET", "/api/v1/machines/../../../etc/passwd", "", "", 404, "application/json"},
 		{"GET", "/api/v2/machines", "", "", 404, "application/json"},
-		{"POST", "/api/v1/machines", "", "", 405, "application/json"},
+		{"PUT", "/api/v1/machines", "", "", 405, "application/json"},
 		{"GET", wire.ReportPath, "", "", 405, "application/json"},
 		{"PUT", "/api/v1/machines/" + idOf(1) + "/boot", "application/json", "{", 400, "application/json"},
 		{"PUT", "/api/v1/machines/" + idOf(1) + "/boot", "application/json", `{"action":"` + strings.Repeat("x", 5000) + `"}`, 400, "application/json"},

@@ -9,28 +9,25 @@ import (
 	"edeploy/server/wire"
 )
 
-// BootAction says what a machine boots now. It is known by the MAC address
-// that asks; the UUID decides only when there is no MAC address, since UUIDs
-// repeat in the field. A machine that nobody knows is to be installed.
+// BootAction says what a machine boots now. It is found by the MAC address
+// that asks and by its UUID, as its upload would find it (see
+// machine.Book.Booting). A machine that nobody knows is to be installed.
 func (s *Server) BootAction(mac, uuid string) wire.BootAction {
-	if r, ok := s.bootClient(mac, uuid); ok {
+	r, ok, err := s.machines.booting(mac, uuid)
+	if err != nil {
+		s.problem(r.Section, "A machine asked what to boot, %v.", err)
+	}
+	if ok {
 		return r.BootAction()
 	}
 	return wire.BootInstall
-}
-
-func (s *Server) bootClient(mac, uuid string) (machine.Record, bool) {
-	if wire.NormalMAC(mac) != "" {
-		return s.machines.byMAC(mac)
-	}
-	return s.machines.byUUID(uuid)
 }
 
 // Note adds what a boot service has to say to a machine's history. Words about
 // a machine that is not known yet are kept in memory until it is.
 func (s *Server) Note(mac, uuid, message string) {
 	line := history.Line{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
-	if r, ok := s.bootClient(mac, uuid); ok {
+	if r, ok, _ := s.machines.booting(mac, uuid); ok {
 		s.record(r, line)
 		return
 	}

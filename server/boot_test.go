@@ -59,6 +59,8 @@ func TestBoot(t *testing.T) {
 }
 
 // TestBootTwins: two machines with one UUID are told apart by their addresses.
+// When the second comes, it may as well be the first one with a new adapter:
+// the operator says which.
 func TestBootTwins(t *testing.T) {
 	l := startLab(t, seedFiles())
 	const uuid = "4c4c4544-0051-3510-8052-b4c04f4d3232"
@@ -66,8 +68,15 @@ func TestBootTwins(t *testing.T) {
 	one[3].Value, two[3].Value = uuid, uuid
 	l.mustGet(one)
 	l.installed(one)
-	if got := l.server.BootAction(mac(2), uuid); got != wire.BootInstall {
+	if got := l.server.BootAction(mac(2), uuid); got != wire.BootLocal {
 		t.Errorf("the twin that nobody knows boots %s", got)
+	}
+	if a := l.upload(two); a.status != http.StatusConflict {
+		t.Errorf("the upload of a twin that nobody knows: %d %s", a.status, a.body)
+	}
+	l.add(mac(2), "", http.StatusCreated)
+	if got := l.server.BootAction(mac(2), uuid); got != wire.BootInstall {
+		t.Errorf("the twin that is a machine of its own boots %s", got)
 	}
 	if got := l.server.BootAction("", uuid); got != wire.BootLocal {
 		t.Errorf("without an address, while the UUID is unique: %s", got)

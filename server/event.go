@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"time"
 
 	"edeploy/server/internal/literal"
@@ -32,17 +33,14 @@ func (s *Server) tell(e Event) {
 }
 
 // displayName is what an operator calls the machine: the host name of its
-// CMDB entry, else what is written on it.
+// CMDB entry, or of the last one it held, else what is written on it.
 func displayName(r machine.Record) string {
 	if r.Allocation != nil {
 		if name := hostname(r.Allocation.Var); name != "" {
 			return name
 		}
 	}
-	if r.Name != "" {
-		return r.Name
-	}
-	return r.ID
+	return cmp.Or(r.Host, r.Name, r.ID)
 }
 
 // hostname is the variable of that name.

@@ -128,10 +128,9 @@ func factWords(f wire.Fact) []string {
 }
 
 func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("id")
-	rec, ok := s.machines.get(name)
-	if !ok {
-		s.answerError(w, refuse(errUnknownMachine, "no machine is known as %s", name))
+	rec, err := s.machines.named(r.PathValue("id"))
+	if err != nil {
+		s.answerError(w, err)
 		return
 	}
 	text, err := s.explanationOf(rec.ID)

@@ -160,6 +160,7 @@ func TestNoLongerFits(t *testing.T) {
 		t.Errorf("the CMDB entry was not given back: %s", l.read("vm.cmdb"))
 	}
 	l.installed(tiny(1))
+	l.boot(idOf(1), "reinstall", http.StatusOK)
 	a := l.upload(vm(1))
 	if a.status != http.StatusConflict || !strings.Contains(wire.ParseRefusal(a.body), "edeployctl forget "+idOf(1)) {
 		t.Errorf("once it is installed: %d %s", a.status, wire.ParseRefusal(a.body))

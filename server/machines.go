@@ -141,14 +141,45 @@ func (m *shelf) len() int {
 	return m.book.Len()
 }
 
-// get finds a machine by its id or by one of its MAC addresses.
-func (m *shelf) get(name string) (machine.Record, bool) {
+// get finds a machine by its id.
+func (m *shelf) get(id string) (machine.Record, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if r, ok := m.book.Get(name); ok {
-		return r, true
+	return m.book.Get(id)
+}
+
+// named finds the machine that an operator means: by its id, by one of its MAC
+// addresses, or by its name as lists show it.
+func (m *shelf) named(word string) (machine.Record, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	found := m.book.Named(word, displayName)
+	switch len(found) {
+	case 0:
+		return machine.Record{}, refuse(errUnknownMachine, "no machine is known as %s", clipText(word, 100))
+	case 1:
+		return found[0], nil
 	}
-	return m.book.ByMAC(name)
+	var ids []string
+	for _, r := range found[:min(len(found), maxNamed)] {
+		ids = append(ids, r.ID)
+	}
+	return machine.Record{}, refuse(errConflict, "%d machines are called %s: say which, %s", len(found), clipText(word, 100), strings.Join(ids, " "))
+}
+
+// maxNamed bounds the ids that a refusal lists.
+const maxNamed = 10
+
+func (m *shelf) own(mac string) machine.Admission {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Own(mac)
+}
+
+func (m *shelf) join(r machine.Record, mac string) (machine.Admission, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Join(r, mac)
 }
 
 func (m *shelf) byMAC(mac string) (machine.Record, bool) {
@@ -157,10 +188,10 @@ func (m *shelf) byMAC(mac string) (machine.Record, bool) {
 	return m.book.ByMAC(mac)
 }
 
-func (m *shelf) byUUID(uuid string) (machine.Record, bool) {
+func (m *shelf) booting(mac, uuid string) (machine.Record, bool, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.book.ByUUID(uuid)
+	return m.book.Booting(mac, uuid)
 }
 
 func (m *shelf) admit(is wire.Identity) (machine.Admission, error) {

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
@@ -13,7 +12,8 @@ import (
 // fail takes a failure report (reference section 2.6): the machine gives back
 // what it holds, once. It is never treated as a new request. A machine that
 // holds nothing has reported before: nothing happens. One that holds another
-// profile than it says is refused.
+// profile than it says is refused. One that was installed with the profile
+// before keeps what it holds: the reinstallation is to be repeated.
 func (s *Server) fail(ctx context.Context, q request) (outcome, error) {
 	var out outcome
 	err := s.together(ctx, func(d *draft) (err error) {
@@ -34,13 +34,16 @@ func (s *Server) decideFailure(d *draft, q request) (outcome, error) {
 	if r.Allocation.Profile != q.form.Failure {
 		return outcome{}, refuse(errConflict, "failure report: machine %s holds profile %s, not %s", r.ID, r.Allocation.Profile, q.form.Failure)
 	}
-	views, err := s.release(d, r)
-	if err != nil {
-		return outcome{}, err
-	}
+	var views []*view
 	now := s.config.Now()
-	profile := r.Allocation.Profile
-	r.Allocation = nil
+	words := "the reinstallation failed: profile " + r.Allocation.Profile + " and what belongs to it are kept"
+	if r.Allocation.Installed.IsZero() {
+		if views, err = s.release(d, r); err != nil {
+			return outcome{}, err
+		}
+		words = "the installation failed: profile " + r.Allocation.Profile + " was given back"
+		r.Allocation = nil
+	}
 	if r.State != machine.Failed {
 		r.State, r.Since = machine.Failed, now
 	}
@@ -48,7 +51,7 @@ func (s *Server) decideFailure(d *draft, q request) (outcome, error) {
 		r.LastError = "the installation failed; the machine's log says why"
 	}
 	d.accept([]machine.Record{r}, views...)
-	return outcome{record: r, lines: []history.Line{{Time: now, Step: "match", Status: "note", Message: fmt.Sprintf("the installation failed: profile %s was given back", profile)}}}, nil
+	return outcome{record: r, lines: []history.Line{{Time: now, Step: "match", Status: "note", Message: words}}}, nil
 }
 
 // release answers the configuration directory after a machine has given back
@@ -76,9 +79,9 @@ var errUnknownMachine = errors.New("no such machine")
 func (s *Server) forget(ctx context.Context, name string) error {
 	var id string
 	err := s.await(ctx, &errand{alone: true, sections: normal(s.allSections()), decide: func(d *draft) error {
-		r, ok := s.machines.drafted.get(name)
-		if !ok {
-			return refuse(errUnknownMachine, "no machine is known as %s", name)
+		r, err := s.machines.drafted.named(name)
+		if err != nil {
+			return err
 		}
 		id = r.ID
 		if r.Allocation != nil {
@@ -112,10 +115,11 @@ func (s *Server) allSections() []string {
 func (s *Server) setBoot(ctx context.Context, name string, boot machine.Boot) (machine.Record, error) {
 	var r machine.Record
 	err := s.inTurn(ctx, func() (change, error) {
-		var ok bool
-		if r, ok = s.machines.get(name); !ok {
-			return change{}, refuse(errUnknownMachine, "no machine is known as %s", name)
+		known, err := s.machines.named(name)
+		if err != nil {
+			return change{}, err
 		}
+		r = known
 		r.Boot = boot
 		return change{put: []machine.Record{r}}, nil
 	})

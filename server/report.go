@@ -104,6 +104,11 @@ func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, 
 	if next := nextState(r.State, rep); next != r.State || noticed.New {
 		r.State, r.Since = next, s.config.Now()
 	}
+	if a := r.Allocation; rep.Status == wire.StatusInstalled && a != nil && a.Installed.IsZero() {
+		good := *a
+		good.Installed = s.config.Now()
+		r.Allocation = &good
+	}
 	switch {
 	case rep.Status == wire.StatusInstalled, rep.Status == wire.StatusDone && rep.Step.Later():
 		r.LastError = ""
@@ -113,7 +118,7 @@ func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, 
 	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, clipText(rep.Message, 2000))
 	}
-	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.LastError != old.LastError || len(r.MACs) != len(old.MACs)
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
 	return r, changed, nil
 }
 
@@ -127,14 +132,15 @@ func clipText(s string, most int) string {
 // nextState is the state of a machine after a report. One that is installed
 // stays so whatever is reported: an agent that was booted to rescue it says
 // things too. Only a configuration that is handed out makes it "installing"
-// again. One that upgrades is installed, if the server has forgotten that.
+// again. One that upgrades is installed, also if the server has never heard
+// that or has forgotten it.
 func nextState(is machine.State, rep wire.Report) machine.State {
 	switch {
 	case rep.Status == wire.StatusInstalled:
 		return machine.Installed
 	case is == machine.Installed:
 		return machine.Installed
-	case rep.Step.Later() && is == machine.Unknown:
+	case rep.Step.Later() && (is == machine.Unknown || rep.Status == wire.StatusDone):
 		return machine.Installed
 	case rep.Step.Later():
 		return is

@@ -16,7 +16,7 @@ import (
 // belongs to: the one that the operator has set for it, else the default. The
 // machine is known as in BootAction.
 func (s *Server) BootSection(mac, uuid string) string {
-	r, _ := s.bootClient(mac, uuid)
+	r, _, _ := s.machines.booting(mac, uuid)
 	return s.sectionOf(r)
 }
 
@@ -118,12 +118,10 @@ func (s *Server) setSection(ctx context.Context, name, section string) (machine.
 // the turn.
 func (s *Server) knownOrNew(name string) (machine.Record, error) {
 	known := s.machines.drafted
-	if r, ok := known.get(name); ok {
-		return r, nil
-	}
+	r, err := known.named(name)
 	mac := wire.NormalMAC(name)
-	if mac == "" {
-		return machine.Record{}, refuse(errUnknownMachine, "no machine is known as %s", name)
+	if mac == "" || err == nil {
+		return r, err
 	}
 	if known.len() >= s.config.Limits.Machines {
 		return machine.Record{}, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())

@@ -23,13 +23,13 @@ var (
 // Book is all records, in memory. It is not safe for concurrent use.
 type Book struct {
 	records map[string]Record
-	byMAC   map[string][]string // present and former addresses -> ids
-	values  map[string]int      // genuine UUIDs and serial keys -> number of records
+	byMAC   map[string][]string        // present and former addresses -> ids
+	values  map[string]map[string]bool // genuine UUIDs and serial keys -> ids
 }
 
 // NewBook fills a book.
 func NewBook(records ...Record) *Book {
-	b := &Book{map[string]Record{}, map[string][]string{}, map[string]int{}}
+	b := &Book{map[string]Record{}, map[string][]string{}, map[string]map[string]bool{}}
 	for _, r := range records {
 		b.Put(r)
 	}
@@ -44,7 +44,10 @@ func (b *Book) Put(r Record) {
 		b.byMAC[mac] = append(b.byMAC[mac], r.ID)
 	}
 	for _, value := range values(r.Identity) {
-		b.values[value]++
+		if b.values[value] == nil {
+			b.values[value] = map[string]bool{}
+		}
+		b.values[value][r.ID] = true
 	}
 }
 
@@ -62,7 +65,7 @@ func (b *Book) Remove(id string) {
 		}
 	}
 	for _, value := range values(r.Identity) {
-		if b.values[value]--; b.values[value] == 0 {
+		if delete(b.values[value], id); len(b.values[value]) == 0 {
 			delete(b.values, value)
 		}
 	}
@@ -102,28 +105,38 @@ func (b *Book) ByMAC(mac string) (Record, bool) {
 		if slices.Contains(r.MACs, mac) {
 			return r, true
 		}
-		former, found = r, true
+		if !found || r.Kept() {
+			former, found = r, true
+		}
 	}
 	return former, found
 }
 
 // ByUUID answers the machine that has this genuine UUID, when only one has.
 func (b *Book) ByUUID(uuid string) (Record, bool) {
-	key := genuineUUID(uuid)
-	if key == "" || b.values[key] != 1 {
-		return Record{}, false
-	}
-	for _, r := range b.records {
-		if genuineUUID(r.UUID) == key {
-			return r, true
+	if ids := b.values[genuineUUID(uuid)]; len(ids) == 1 {
+		for id := range ids {
+			return b.records[id], true
 		}
 	}
 	return Record{}, false
 }
 
-// Find decides which record belongs to a machine; false: none, it is new.
+// Find decides which record belongs to a machine; false: none, it is new. When
+// it may be a machine that is kept, and nothing says which, it is ErrKept.
 func (b *Book) Find(is wire.Identity) (Record, bool, error) {
 	is.MACs = genuineMACs(is.MACs)
+	r, known, err := b.find(is)
+	if err == nil {
+		err = b.guard(r, is)
+	}
+	if err != nil {
+		return Record{}, false, err
+	}
+	return r, known, nil
+}
+
+func (b *Book) find(is wire.Identity) (Record, bool, error) {
 	if len(is.MACs) == 0 {
 		return b.findWithoutMAC(is)
 	}
@@ -164,7 +177,7 @@ func (b *Book) candidates(macs []string) []Record {
 
 // unique: no other record than r has the value. A value that r does not have
 // itself never gets here.
-func (b *Book) unique(r Record, value string) bool { return b.values[value] <= 1 }
+func (b *Book) unique(r Record, value string) bool { return len(b.values[value]) <= 1 }
 
 // findWithoutMAC knows a machine again that has no network adapter: by UUID
 // and serial, both as before, and only among machines of its kind.
@@ -250,7 +263,7 @@ func (b *Book) Notice(is wire.Identity) (Admission, error) {
 		return Admission{Record: Record{ID: b.newID(is), Identity: is, State: Unknown, Boot: Auto}, New: true}, nil
 	}
 	for _, mac := range macs {
-		if len(b.byMAC[mac]) == 0 {
+		if len(b.byMAC[mac]) == 0 && len(r.MACs) < MaxMACs {
 			r.MACs = append(slices.Clip(r.MACs), mac)
 		}
 	}

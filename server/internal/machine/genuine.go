@@ -105,12 +105,14 @@ func swapped(raw []byte) []byte {
 // no broadcast or multicast address, each once, in their order.
 func genuineMACs(macs []string) []string {
 	var good []string
+	seen := map[string]bool{}
 	for _, text := range macs {
 		text = wire.NormalMAC(text)
 		mac, err := net.ParseMAC(text)
-		if err != nil || mac[0]&1 != 0 || oneByte(mac) && mac[0] == 0 || slices.Contains(good, text) {
+		if err != nil || mac[0]&1 != 0 || oneByte(mac) && mac[0] == 0 || seen[text] {
 			continue
 		}
+		seen[text] = true
 		good = append(good, text)
 	}
 	return good

@@ -52,6 +52,7 @@ type Record struct {
 	wire.Identity
 	FormerMACs   []string      `json:"former_macs,omitempty"`  // adapters it had once
 	Name         string        `json:"name,omitempty"`         // sysname: product, serial, MAC
+	Host         string        `json:"host,omitempty"`         // host name of the last CMDB entry it held
 	Section      string        `json:"section,omitempty"`      // deployment of its last upload
 	BootSection  string        `json:"boot_section,omitempty"` // deployment that the operator has set for it
 	State        State         `json:"state"`
@@ -67,10 +68,11 @@ type Record struct {
 // entry.
 type Allocation struct {
 	assign.Holding
-	Section string    `json:"section"` // deployment it was taken from
-	Var     string    `json:"var"`     // the variables it was given, a dictionary in Python syntax
-	Given   time.Time `json:"given"`   // first time
-	Asked   int       `json:"asked"`   // times it was handed out
+	Section   string    `json:"section"`            // deployment it was taken from
+	Var       string    `json:"var"`                // the variables it was given, a dictionary in Python syntax
+	Given     time.Time `json:"given"`              // first time
+	Asked     int       `json:"asked"`              // times it was handed out
+	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
 }
 
 // BootAction is what the machine boots next.

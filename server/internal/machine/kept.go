@@ -1,0 +1,150 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"edeploy/server/wire"
+)
+
+// ErrKept: it is not certain which machine asks, and one that it may be has a
+// disk that must stay as it is.
+var ErrKept = errors.New("nothing is installed")
+
+// Kept tells whether the machine's disk is to stay as it is: it is installed,
+// or the operator has set it to something else than an installation.
+func (r Record) Kept() bool {
+	switch r.Boot {
+	case Hold, Rescue, Local:
+		return true
+	}
+	return r.State == Installed
+}
+
+// guard refuses a machine that would be taken for a new one, or for one that
+// is being installed, although it shows an address or the UUID of another one
+// that is kept: a replaced mainboard or adapter looks like that, and so does a
+// machine that has another's adapter or a copied UUID. Only the operator knows.
+func (b *Book) guard(r Record, is wire.Identity) error {
+	if r.ID != "" && (r.Kept() || r.Boot == Reinstall) {
+		return nil
+	}
+	for _, other := range b.candidates(is.MACs) {
+		if other.ID != r.ID && other.Kept() {
+			return doubt(other, is, "an address")
+		}
+	}
+	if other, ok := b.ByUUID(is.UUID); ok && other.ID != r.ID && other.Kept() {
+		return doubt(other, is, "the UUID")
+	}
+	return nil
+}
+
+// doubt is the error of guard, with what the operator can say.
+func doubt(other Record, is wire.Identity, shared string) error {
+	name := "MAC"
+	if own := slices.DeleteFunc(slices.Clone(is.MACs), func(mac string) bool { return slices.Contains(other.MACs, mac) }); len(own) > 0 {
+		name = own[0]
+	} else if len(is.MACs) > 0 {
+		name = is.MACs[0]
+	}
+	return fmt.Errorf("%w: the machine shows %s of %s, which %s. If it is %s with other hardware: edeployctl machines add %s --to %s; if it is another machine: edeployctl machines add %s",
+		ErrKept, shared, other.ID, because(other), other.ID, name, other.ID, name)
+}
+
+func because(r Record) string {
+	if r.State == Installed {
+		return "is installed"
+	}
+	return "the operator has set to " + string(r.Boot)
+}
+
+// Booting answers the machine that asks what to boot, by one MAC address and
+// perhaps a UUID. It is found as an upload would find it; when two machines
+// may be meant, it is the one that is kept. The error is what an operator
+// should know about it then.
+func (b *Book) Booting(mac, uuid string) (Record, bool, error) {
+	if mac = wire.NormalMAC(mac); mac == "" {
+		r, ok := b.ByUUID(uuid)
+		return r, ok, nil
+	}
+	r, known := b.ByMAC(mac)
+	if known && (r.Kept() || r.Boot != Auto) {
+		return r, true, nil
+	}
+	if other, ok := b.ByUUID(uuid); ok && other.ID != r.ID && other.Kept() {
+		var err error
+		if other.BootAction() == wire.BootLocal {
+			err = doubt(other, wire.Identity{MACs: []string{mac}}, "the UUID")
+		}
+		return other, true, err
+	}
+	return r, known, nil
+}
+
+// Own makes a machine of its own of a MAC address, to be installed: the
+// operator has said that it is no other. Whoever had the address loses it.
+func (b *Book) Own(mac string) Admission {
+	if r, ok := b.ByMAC(mac); ok && !r.Kept() && slices.Contains(r.MACs, mac) {
+		r.Boot = Reinstall
+		return Admission{Record: r}
+	}
+	is := wire.Identity{MACs: []string{mac}}
+	r := Record{ID: b.newID(is), Identity: is, State: Unknown, Boot: Reinstall}
+	return Admission{Record: r, New: true, Others: b.losers(r)}
+}
+
+// Join gives a machine one more MAC address: the operator has said that the
+// adapter is in it. Whoever had the address loses it.
+func (b *Book) Join(r Record, mac string) (Admission, error) {
+	if !slices.Contains(r.MACs, mac) {
+		if len(r.MACs) >= MaxMACs {
+			return Admission{}, fmt.Errorf("%w: machine %s has %d already", ErrTooMany, r.ID, len(r.MACs))
+		}
+		r.MACs = append(slices.Clip(r.MACs), mac)
+		r.FormerMACs = slices.DeleteFunc(slices.Clone(r.FormerMACs), func(old string) bool { return old == mac })
+	}
+	return Admission{Record: r, Others: b.losers(r)}, nil
+}
+
+// MaxMACs bounds the addresses of one machine. A host with 128 virtual
+// functions on two adapters has about that many.
+const MaxMACs = 256
+
+// ErrTooMany: a machine names more addresses than a machine has.
+var ErrTooMany = fmt.Errorf("at most %d MAC addresses of a machine are taken", MaxMACs)
+
+// Check refuses an identity that no machine has.
+func Check(is wire.Identity) error {
+	if len(is.MACs) > MaxMACs {
+		if n := len(genuineMACs(is.MACs)); n > MaxMACs {
+			return fmt.Errorf("%w: it names %d", ErrTooMany, n)
+		}
+	}
+	return nil
+}
+
+// Named finds the machines that an operator's word means: an id, a MAC address
+// or a name as lists show it. A name means who holds it rather than who held
+// it before its installation failed. More than one: the word is ambiguous.
+func (b *Book) Named(word string, name func(Record) string) []Record {
+	if r, ok := b.Get(strings.ToLower(word)); ok {
+		return []Record{r}
+	}
+	if r, ok := b.ByMAC(word); ok {
+		return []Record{r}
+	}
+	var all []Record
+	for _, r := range b.All() {
+		if strings.EqualFold(name(r), word) || strings.EqualFold(r.Name, word) {
+			all = append(all, r)
+		}
+	}
+	holds := func(r Record) bool { return r.Allocation != nil }
+	if slices.ContainsFunc(all, holds) {
+		all = slices.DeleteFunc(all, func(r Record) bool { return !holds(r) })
+	}
+	return all
+}
