@@ -78,7 +78,7 @@ func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unp
 		if got.text, err = os.ReadFile(t.file); err != nil {
 			return got, err
 		}
-		if err := j.checkSpace(got.tree, stream.URL(), log); err != nil {
+		if err := j.accept(got.tree, stream.URL(), log); err != nil {
 			return got, err
 		}
 		o.MaxBytes = max(want.TotalBytes(), 1)

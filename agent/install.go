@@ -216,7 +216,9 @@ func (j *journey) bootloader(ctx context.Context, t tree, files *laid, log *slog
 	if err != nil {
 		return err
 	}
-	files.Note(written...)
+	if err := files.Note(written...); err != nil {
+		return err
+	}
 	if j.args.OnSuccess != "kexec" {
 		return nil
 	}

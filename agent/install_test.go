@@ -81,6 +81,47 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// What a script writes through the tree's linked directories stays as it wrote
+// it, under the name that the manifest has, also where a link is absolute.
+func TestConfigThroughLinks(t *testing.T) {
+	a := newAppliance(t)
+	a.must(errors.Join(os.WriteFile(filepath.Join(a.tree, "usr/sbin/agent.key"), []byte("of the tree"), 0o644),
+		os.Mkdir(filepath.Join(a.tree, "run"), 0o755), os.Symlink("/run", filepath.Join(a.tree, "var/run"))))
+	a.publish()
+	a.script = seedScript + "config('/sbin/agent.key', fmod=0600).write('secret')\nconfig('/var/run/agent/state').write('x')\n"
+	m := newBlank(t, a, "")
+	if err := m.install(t); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(filepath.Join(m.root, "chroot/usr/sbin/agent.key"))
+	if err != nil || info.Mode() != 0o600 || m.read(t, "chroot/usr/sbin/agent.key") != "secret" {
+		t.Errorf("agent.key: %v, %v", info.Mode(), err)
+	}
+	local := m.read(t, "chroot"+wire.LocalPath)
+	for _, want := range []string{"/usr/sbin/agent.key", "/run/agent", "/run/agent/state"} {
+		if !strings.Contains("\n"+local, "\n"+want+"\n") {
+			t.Errorf("%s is not in\n%s", want, local)
+		}
+	}
+	checkDisk(t, m)
+}
+
+// A script that writes where the tree has something else is told before the tree
+// comes.
+func TestConfigInTheWay(t *testing.T) {
+	a := newAppliance(t)
+	a.script = seedScript + "config('/sbin/grub-install/x').write('x')\n"
+	m := newBlank(t, a, "")
+	err := m.install(t)
+	want := "transfer: lay directory /sbin/grub-install over the tree: the tree has a file there, /usr/sbin/grub-install: change the role, or write to another place"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := os.Lstat(filepath.Join(m.root, "chroot/usr")); err == nil {
+		t.Error("the tree was transferred nevertheless")
+	}
+}
+
 func TestServerIsAwayForAWhile(t *testing.T) {
 	a := newAppliance(t)
 	a.away = 5

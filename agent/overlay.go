@@ -34,13 +34,13 @@ func (j *journey) overlay(ctx context.Context, t tree, log *slog.Logger) (*laid,
 		func() error { return j.fstab(ctx, t, files, log) },
 		func() error { return files.Copy(t.file, wire.ManifestPath, 0o644) },
 		func() error { return files.Write(wire.ConfPath, []byte(j.installed().Encode()), 0o644) },
+		func() error { return files.Note(ownDirectories(t, j.chroot(), over)...) },
 	} {
 		if err := write(); err != nil {
 			over.Close()
 			return nil, err
 		}
 	}
-	files.Note(ownDirectories(t, j.chroot(), over)...)
 	return files, nil
 }
 
@@ -127,8 +127,12 @@ func (j *journey) leave(ctx context.Context, t tree, files *laid, log *slog.Logg
 	if err := j.keepLogs(files); err != nil {
 		return err
 	}
-	files.Note(wire.LocalPath)
-	files.Note(newParents(files.Local(), t.manifest)...)
+	if err := files.Note(wire.LocalPath); err != nil {
+		return err
+	}
+	if err := files.Note(newParents(files.Local(), t.manifest)...); err != nil {
+		return err
+	}
 	local := files.Local()
 	if err := files.Write(wire.LocalPath, []byte(strings.Join(local, "\n")+"\n"), 0o644); err != nil {
 		return err

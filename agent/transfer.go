@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/overlay"
 	"edeploy/agent/internal/transfer"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
@@ -47,15 +49,19 @@ func (j *journey) copy(ctx context.Context, t tree, log *slog.Logger) (tree, err
 		return t, err
 	}
 	url := j.args.RsyncURL(plan.Image.Tree())
-	if err := j.checkSpace(t, url, log); err != nil {
+	if err := j.accept(t, url, log); err != nil {
 		return t, err
 	}
 	mover.Progress = j.progress(wire.StepTransfer, t.manifest.TotalBytes())
 	return t, mover.Tree(ctx, url, j.chroot())
 }
 
-// checkSpace says what will come, and refuses what does not fit.
-func (j *journey) checkSpace(t tree, url string, log *slog.Logger) error {
+// accept says what will come, and refuses what does not fit on the disk or
+// under the files of the script.
+func (j *journey) accept(t tree, url string, log *slog.Logger) error {
+	if err := overlay.Check(j.path(configure.OverlayDir), t.manifest); err != nil {
+		return err
+	}
 	if err := disk.CheckSpace("role "+t.Image.String(), t.manifest, t.mounts, j.chroot(), disk.Statfs); err != nil {
 		return err
 	}

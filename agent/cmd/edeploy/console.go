@@ -11,13 +11,11 @@ import (
 	"time"
 
 	"edeploy/agent/internal/transaction"
-	"edeploy/server/wire"
 )
 
-// openLog opens the log of an upgrade, at its end: an upgrade may be tried
-// several times.
-func openLog(root, from, to string) (*os.File, error) {
-	dir := filepath.Join(root, wire.LogDir)
+// openLog opens the log of an upgrade in a directory, at its end: an upgrade may
+// be tried several times.
+func openLog(dir, from, to string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/images/manifest"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
@@ -355,26 +356,80 @@ func unmountIdle(t *testing.T, at string) {
 }
 
 // TestTwoFileSystems: the transaction's directory on /var is no part of the
-// tree either, and an early recovery mounts what it needs.
+// tree either, however the root is named.
 func TestTwoFileSystems(t *testing.T) {
-	root := t.TempDir()
-	mountDisk(t, filepath.Join(root, "var"), 16<<20)
-	s := newSiteAt(t, root)
-	must(t, os.Remove(filepath.Join(root, "var/lost+found")))
-	if status, _, errs := s.call(t, "upgrade", after); status != 0 {
-		t.Fatalf("upgrade = %d, stderr %q", status, errs)
+	for kind, named := range map[string]func(t *testing.T, root string) string{
+		"absolute": func(_ *testing.T, root string) string { return root },
+		"a link": func(t *testing.T, root string) string {
+			link := filepath.Join(t.TempDir(), "link")
+			must(t, os.Symlink(root, link))
+			return link
+		},
+		"relative": func(t *testing.T, root string) string {
+			t.Chdir(filepath.Dir(root))
+			return filepath.Base(root) + "/../" + filepath.Base(root) + "/"
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			root := t.TempDir()
+			mountDisk(t, filepath.Join(root, "var"), 16<<20)
+			s := newSiteAt(t, root)
+			must(t, os.Remove(filepath.Join(root, "var/lost+found")))
+			s.root = named(t, root)
+			play := func(args ...string) (out string) {
+				t.Helper()
+				status, out, errs := s.call(t, args...)
+				if status != 0 {
+					t.Fatalf("%q = %d\n%s%s", args, status, out, errs)
+				}
+				return out
+			}
+			play("upgrade", after)
+			if _, err := os.Lstat(filepath.Join(root, "var/.edeploy")); err != nil {
+				t.Error(err)
+			}
+			play("verify")
+			play("rollback")
+			play("verify")
+			if out := play("test-upgrade", after); strings.Contains(out, ".edeploy") || !strings.Contains(out, " 4 deleted; ") {
+				t.Errorf("a second upgrade would do\n%s", out)
+			}
+			play("upgrade", after)
+		})
 	}
-	if _, err := os.Lstat(filepath.Join(root, "var/.edeploy")); err != nil {
-		t.Error(err)
+}
+
+// TestLinkedDirectories: names that were written through links of the tree, also
+// absolute ones, count as the paths that they lead to.
+func TestLinkedDirectories(t *testing.T) {
+	s := newSite(t)
+	for _, dir := range []string{s.root, s.tree} {
+		write(t, "of "+dir, dir, "usr/sbin/agent.key")
+		must(t, os.Symlink("usr/sbin", filepath.Join(dir, "sbin")))
+		must(t, os.Mkdir(filepath.Join(dir, "data"), 0o755))
+		must(t, os.Rename(filepath.Join(dir, "var/log"), filepath.Join(dir, "data/log")))
+		must(t, os.Symlink("/data/log", filepath.Join(dir, "var/log")))
 	}
-	if status, out, _ := s.call(t, "verify"); status != 0 {
-		t.Errorf("verify = %d\n%s", status, out)
+	s.publish(t)
+	must(t, os.Chmod(filepath.Join(s.root, "usr/sbin/agent.key"), 0o600))
+	m, err := manifest.Walk(t.Context(), s.root, manifest.Options{Exclude: func(name string) bool {
+		return name == "home/me" || strings.HasPrefix(name, "var/lib/edeploy/")
+	}})
+	must(t, err)
+	writeManifest(t, m, filepath.Join(s.root, wire.ManifestPath))
+	write(t, "shell", s.root, "usr/sbin/agent.key")
+	write(t, "/etc/network/interfaces\n/boot/grub/\n/sbin/agent.key\n", s.root, wire.LocalPath)
+	for _, args := range [][]string{{"upgrade", after}, {"verify"}} {
+		if status, out, errs := s.call(t, args...); status != 0 {
+			t.Errorf("%q = %d\n%s%s", args, status, out, errs)
+		}
 	}
-	if status, _, errs := s.call(t, "rollback"); status != 0 {
-		t.Errorf("rollback = %d, stderr %q", status, errs)
+	info, err := os.Stat(filepath.Join(s.root, "usr/sbin/agent.key"))
+	if err != nil || info.Mode() != 0o600 || text(t, s.root, "usr/sbin/agent.key") != "shell" {
+		t.Errorf("agent.key after the upgrade: %v, %v", info.Mode(), err)
 	}
-	if status, out, _ := s.call(t, "verify"); status != 0 {
-		t.Errorf("verify after rollback = %d\n%s", status, out)
+	if log := text(t, s.root, "data/log/edeploy/upgrade-"+before+"-"+after+".log"); !strings.Contains(log, "Upgraded to ") {
+		t.Errorf("the log is %q", log)
 	}
 }
 

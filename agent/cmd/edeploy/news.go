@@ -76,7 +76,7 @@ func (p program) news(ctx context.Context, machine installed.Machine, conf wire.
 	args := wire.DefaultBootArgs()
 	args.Serv, args.HTTPPort = conf.Serv, conf.HTTPPort
 	return &news{program: p, ctx: context.WithoutCancel(ctx), client: client.Client{Args: args},
-		file: filepath.Join(machine.Root, unheardPath), report: report, began: time.Now()}
+		file: machine.Path(unheardPath), report: report, began: time.Now()}
 }
 
 // takeTurn keeps edeploy report from taking a step that is under way for one

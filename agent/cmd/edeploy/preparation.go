@@ -14,6 +14,7 @@ import (
 
 	"edeploy/agent/internal/content"
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/treepath"
 	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
@@ -115,7 +116,11 @@ func (r *preparation) fromTree(ctx context.Context, name string) error {
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	e, ok := r.target.Lookup(path.Join(path.Dir(wire.ConfPath), r.to.Version, name)[1:])
+	at, err := treepath.Of(r.target).Target(path.Join(path.Dir(wire.ConfPath), r.to.Version, name))
+	if err != nil {
+		return nil
+	}
+	e, ok := r.target.Lookup(at)
 	if !ok || e.Type != manifest.File || e.Size > maxScriptBytes {
 		return nil
 	}

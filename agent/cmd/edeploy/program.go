@@ -106,6 +106,10 @@ Shells complete commands and versions after: source <(edeploy completion bash)`,
 			return errors.New("say what to do")
 		},
 	}
+	root.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
+		machine, err = installed.Open(machine.Root)
+		return err
+	}
 	root.PersistentFlags().StringVar(&machine.Root, "root", "/", "directory where the installed system is mounted")
 	root.AddCommand(
 		fact(&machine, "version", "Print the version this machine runs (VERS)", func(c wire.Installed) string { return c.Image.Version }),

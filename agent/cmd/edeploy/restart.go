@@ -46,7 +46,7 @@ func (p program) foreignKernel(machine installed.Machine) (release string, forei
 		}
 		release = unix.ByteSliceToString(u.Release[:])
 	}
-	modules := filepath.Join(machine.Root, "lib/modules")
+	modules := machine.Path("lib/modules")
 	if _, err := os.Stat(modules); err != nil {
 		return release, false // a system without modules of its own, such as a container
 	}

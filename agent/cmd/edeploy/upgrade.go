@@ -102,7 +102,7 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 	if err := atRest(work); err != nil {
 		return err
 	}
-	state := filepath.Join(machine.Root, path.Dir(wire.ConfPath))
+	state := machine.Path(path.Dir(wire.ConfPath))
 	if err := sweep(filepath.Join(state, fetching+"*"), time.Now().Add(-time.Hour)); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 	if err := r.place(state); err != nil {
 		return err
 	}
-	log, err := openLog(machine.Root, conf.Image.Version, to)
+	log, err := openLog(machine.Path(wire.LogDir), conf.Image.Version, to)
 	if err != nil {
 		return err
 	}
@@ -232,10 +232,15 @@ func (p program) order(machine installed.Machine, r *preparation, out io.Writer)
 	if err != nil {
 		return transaction.Upgrade{}, err
 	}
-	scripts := scripts{root: machine.Root, from: r.conf.Image, to: r.to.Version, dir: path.Join(path.Dir(wire.ConfPath), r.to.Version), out: out}
+	dir := "/" + machine.Inside(path.Join(path.Dir(wire.ConfPath), r.to.Version))
+	scripts := scripts{root: machine.Root, from: r.conf.Image, to: r.to.Version, dir: dir, out: out}
+	preserve := make([]string, len(restarting))
+	for i, name := range restarting {
+		preserve[i] = machine.Inside(name)
+	}
 	return transaction.Upgrade{
 		From: r.conf.Image, To: r.to, Plan: r.plan, Disk: r.disk, Target: r.target, Source: r.server.Tree(r.to),
-		Own: own, Preserve: restarting, Pre: scripts.pre(), Post: scripts.post(),
+		Own: own, Preserve: preserve, Pre: scripts.pre(), Post: scripts.post(),
 	}, nil
 }
 
@@ -247,9 +252,9 @@ func (r *preparation) own(machine installed.Machine) (map[string][]byte, error) 
 	if _, err := r.target.WriteTo(&text); err != nil {
 		return nil, err
 	}
-	own := map[string][]byte{wire.ConfPath: []byte(next.Encode()), wire.ManifestPath: text.Bytes()}
+	own := map[string][]byte{machine.Inside(wire.ConfPath): []byte(next.Encode()), machine.Inside(wire.ManifestPath): text.Bytes()}
 	if motd, ok := r.motd(machine); ok {
-		own["/etc/motd"] = motd
+		own["etc/motd"] = motd
 	}
 	return own, nil
 }

@@ -132,7 +132,7 @@ func allowedDifferences(machine installed.Machine, conf wire.Installed, all bool
 	if err != nil {
 		return o, err
 	}
-	o.Rules = slices.Concat(installed.Volatile, local, reserved)
+	o.Rules = slices.Concat(machine.Followed(installed.Volatile), local, reserved)
 	o.Exclude, err = machine.Excluded(conf.Image)
 	return o, err
 }

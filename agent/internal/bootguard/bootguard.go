@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"edeploy/agent/internal/treepath"
 )
 
 // Dir is where the copies are, below the root.
@@ -34,8 +36,17 @@ const Dir = "boot/edeploy"
 // Parameter is what the recovery's kernel is started with.
 const Parameter = "edeploy.recover"
 
-// grubs are what distributions call GRUB's directory.
-var grubs = []string{"boot/grub", "boot/grub2"}
+// grubs are what distributions call GRUB's directory, as the root's links lead
+// there.
+func grubs(root *os.Root) []string {
+	var dirs []string
+	for _, name := range []string{"boot/grub", "boot/grub2"} {
+		if dir, err := treepath.OnDisk(root.Name()).Target(name); err == nil {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
 
 // Guard is a machine's boot guard. Its zero value guards the running system.
 type Guard struct {
@@ -129,7 +140,7 @@ func save(root *os.Root, menu string) error {
 // times from before: an upgrade compares them too.
 func keepTimes(root *os.Root, change func() error) error {
 	times := map[string]time.Time{}
-	for _, dir := range append([]string{path.Dir(Dir)}, grubs...) {
+	for _, dir := range append(grubs(root), path.Dir(Dir)) {
 		if info, err := root.Stat(dir); err == nil {
 			times[dir] = info.ModTime()
 		}
@@ -158,7 +169,7 @@ func (g Guard) Disarm(context.Context) error {
 }
 
 func disarm(root *os.Root) error {
-	for _, grub := range grubs {
+	for _, grub := range grubs(root) {
 		if err := restore(root, grub); err != nil {
 			return err
 		}
@@ -197,7 +208,7 @@ func restore(root *os.Root, grub string) error {
 
 // readConfig finds GRUB's directory and reads its configuration.
 func readConfig(root *os.Root) (grub, config string, err error) {
-	for _, grub := range grubs {
+	for _, grub := range grubs(root) {
 		text, err := root.ReadFile(path.Join(grub, "grub.cfg"))
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return grub, string(text), err

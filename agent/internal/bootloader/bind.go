@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
+
+	"edeploy/agent/internal/treepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +29,10 @@ func Bind(root string) (undo func() error, err error) {
 		return errors.Join(errs...)
 	}
 	for _, dir := range shown {
-		at := filepath.Join(root, dir)
+		at, err := treepath.Follow(root, dir)
+		if err != nil {
+			return nil, errors.Join(err, undo())
+		}
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return nil, errors.Join(err, undo())
 		}

@@ -2,10 +2,14 @@ package bootloader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"edeploy/agent/internal/treepath"
+	"edeploy/images/manifest"
 )
 
 // names are what distributions call GRUB 2: Debian's, and Red Hat's and
@@ -39,14 +43,18 @@ func (l Loader) installBIOS(ctx context.Context) ([]string, error) {
 		if err := l.inside(ctx, install, "--target=i386-pc", l.Disk); err != nil {
 			return nil, err
 		}
-		if err := os.MkdirAll(filepath.Join(l.Root, n.dir), 0o755); err != nil {
+		dir, err := treepath.Follow(l.Root, n.dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 		// Not update-grub: it is this program with this argument.
 		if err := l.inside(ctx, mkconfig, "-o", n.dir+"/grub.cfg"); err != nil {
 			return nil, err
 		}
-		return written, checkConfig(filepath.Join(l.Root, n.dir, "grub.cfg"))
+		return written, checkConfig(filepath.Join(dir, "grub.cfg"))
 	}
 	return nil, fmt.Errorf("the tree has no grub-install or grub2-install: the role must hold GRUB 2 for BIOS (Debian: grub-pc)")
 }
@@ -60,27 +68,29 @@ func (l Loader) writeArguments() (string, error) {
 		return "", nil
 	}
 	line := "GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT " + quote(arguments) + "\"\n"
-	root, err := os.OpenRoot(l.Root)
+	name, flags := "/etc/default/grub", os.O_APPEND
+	tree := treepath.OnDisk(l.Root)
+	if dir, err := tree.Target(name + ".d"); err == nil {
+		if kind, _, _ := tree(dir); kind == manifest.Dir {
+			// The last in the order of names: the tree's own files may set what
+			// this one adds to.
+			name, flags = name+".d/zz-edeploy.cfg", os.O_TRUNC
+		}
+	}
+	at, err := tree.Target(name)
 	if err != nil {
 		return "", err
 	}
-	defer root.Close()
-	if info, err := root.Stat("etc/default/grub.d"); err == nil && info.IsDir() {
-		// The last in the order of names: the tree's own files may set what
-		// this one adds to.
-		const name = "etc/default/grub.d/zz-edeploy.cfg"
-		return "/" + name, root.WriteFile(name, []byte("# kernel parameters of the installation\n"+line), 0o644)
-	}
-	if err := root.MkdirAll("etc/default", 0o755); err != nil {
+	file := filepath.Join(l.Root, at)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return "", err
 	}
-	f, err := root.OpenFile("etc/default/grub", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(file, flags|os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
 	_, err = f.WriteString("\n# kernel parameters of the installation\n" + line)
-	return "/etc/default/grub", err
+	return "/" + at, errors.Join(err, f.Close())
 }
 
 // quote escapes a text for a double-quoted shell string. A semicolon gets a

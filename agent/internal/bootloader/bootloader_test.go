@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/treepath"
 )
 
 // goodConfig is what grub-mkconfig of Debian 12 writes, shortened.
@@ -62,7 +63,8 @@ func (b *bench) loader(args string) bootloader.Loader {
 				return nil, &command.Failure{Command: c.Shown, Cause: errors.New("exit status 1"), Output: []byte("grub-install: error: embedding is not possible\n")}
 			}
 			if strings.Contains(c.Argv[0], "mkconfig") {
-				return nil, os.WriteFile(filepath.Join(b.root, c.Argv[2]), []byte(b.config), 0o644)
+				file, err := treepath.Follow(b.root, c.Argv[2])
+				return nil, errors.Join(err, os.WriteFile(file, []byte(b.config), 0o644))
 			}
 			return nil, nil
 		},
@@ -88,6 +90,34 @@ func TestInstall(t *testing.T) {
 	out, err := exec.Command("/bin/sh", "-c", `. "$1/etc/default/grub"; . "$1/etc/default/grub.d/zz-edeploy.cfg"; printf '%s' "$GRUB_CMDLINE_LINUX_DEFAULT"`, "sh", b.root).CombinedOutput()
 	if want := `quiet console=ttyS0,115200 ds=nocloud-net\;s=http://10.0.0.1/ a="$x"`; err != nil || string(out) != want {
 		t.Errorf("GRUB_CMDLINE_LINUX_DEFAULT is %s, %v, want %s", out, err, want)
+	}
+}
+
+// TestAbsoluteLinks: links of the tree lead to the tree, not to the ramdisk.
+func TestAbsoluteLinks(t *testing.T) {
+	b := newBench(t, map[string]string{"usr/sbin/grub-install": "", "usr/sbin/grub-mkconfig": "", "usr/etc/grub": "GRUB_TIMEOUT=1\n", "boot/vmlinuz-6.1.0-18-cloud-amd64": ""})
+	for name, target := range map[string]string{"boot/grub": "/no/such/grub", "etc": "/usr/share/etc", "usr/share/etc/default": "/usr/etc"} {
+		p := filepath.Join(b.root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.Symlink(target, p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written, err := b.loader("quiet").Install(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/boot/grub/", "/usr/etc/grub"}, written); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{"no/such/grub/grub.cfg": goodConfig, "usr/etc/grub": "GRUB_TIMEOUT=1\n\n# kernel parameters of the installation\n" +
+		"GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT quiet\"\n"} {
+		if text, err := os.ReadFile(filepath.Join(b.root, name)); err != nil || string(text) != want {
+			t.Errorf("%s: %v %q", name, err, text)
+		}
+	}
+	kernel, err := bootloader.ChooseKernel(b.root, "", "")
+	if want := filepath.Join(b.root, "boot/vmlinuz-6.1.0-18-cloud-amd64"); err != nil || kernel.Image != want {
+		t.Errorf("kernel %v, %v, want %s", kernel, err, want)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/agent/internal/treepath"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +30,11 @@ func (k Kernel) String() string { return k.Image + " " + k.Arguments }
 // those of the running kernel are added (reference section 1.5).
 func ChooseKernel(root, match, cmdline string) (Kernel, error) {
 	for _, n := range names {
-		text, err := os.ReadFile(filepath.Join(root, n.dir, "grub.cfg"))
+		config, err := treepath.Follow(root, n.dir+"/grub.cfg")
+		if err != nil {
+			return Kernel{}, err
+		}
+		text, err := os.ReadFile(config)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -88,7 +94,10 @@ func pick(entries []Kernel, match string) (Kernel, error) {
 // system of its own.
 func bootFile(root, name string) string {
 	for _, dir := range []string{"", "/boot"} {
-		p := filepath.Join(root, dir, filepath.Join("/", name))
+		p, err := treepath.Follow(root, dir+"/"+name)
+		if err != nil {
+			continue
+		}
 		if _, err := os.Stat(p); err == nil {
 			return p
 		}

@@ -16,7 +16,7 @@ import (
 // `exclude` names was not brought by the upgrade to it and may be anything
 // (reference section 10.5). A version without them excludes nothing.
 func (m Machine) Excluded(image wire.ImageRef) (filter.List, error) {
-	dir := filepath.Join(filepath.Dir(m.path(wire.ConfPath)), image.Version)
+	dir := filepath.Join(m.Path(path.Dir(wire.ConfPath)), image.Version)
 	if _, err := os.Lstat(filepath.Join(dir, excludeName)); err != nil {
 		return filter.List{}, nil
 	}
@@ -70,7 +70,7 @@ func (c comparing) excluded(name string) bool {
 	if e, ok := c.want.Lookup(name); ok {
 		return c.o.Exclude.Excludes(name, e.Type == manifest.Dir)
 	}
-	info, err := os.Lstat(c.machine.path(name))
+	info, err := os.Lstat(c.machine.at(name))
 	return err == nil && c.o.Exclude.Excludes(name, info.IsDir())
 }
 
@@ -97,7 +97,7 @@ func (c comparing) holdsExcluded(dir string) bool {
 			return true
 		}
 	}
-	there, _ := os.ReadDir(c.machine.path(dir))
+	there, _ := os.ReadDir(c.machine.at(dir))
 	for _, e := range there {
 		if c.excluded(path.Join(dir, e.Name())) {
 			return true
@@ -110,7 +110,7 @@ func (c comparing) holdsExcluded(dir string) bool {
 // there for what is excluded in it, and holds nothing else.
 func (c comparing) onlyExcluded(dir string) bool {
 	holds, only := false, true
-	err := filepath.WalkDir(c.machine.path(dir), func(full string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(c.machine.at(dir), func(full string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,29 @@ func TestProtected(t *testing.T) {
 	}
 }
 
+// TestThroughLinks: names of people and of the program count as their links lead.
+func TestThroughLinks(t *testing.T) {
+	machine := installed.Machine{Root: t.TempDir()}
+	for name, target := range map[string]string{"sbin": "usr/sbin", "var/log": "/data/log", "boot/grub": "/boot/real", "srv/a": "b", "srv/b": "a"} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(machine.Root, name)), 0o755))
+		must(t, os.Symlink(target, filepath.Join(machine.Root, name)))
+	}
+	write(t, machine.Root, wire.LocalPath, "/sbin/agent.key\n/sbin\n/srv/a/x\n")
+	rules, err := machine.Protected()
+	must(t, err)
+	for name, want := range map[string]bool{"usr/sbin/agent.key": true, "usr/sbin/other": false, "sbin": true, "data/log/edeploy": true, "data/log": false,
+		"boot/real/custom.cfg": true, "srv/a/x": true} {
+		if got := rules.Excludes(name, false); got != want {
+			t.Errorf("%s: protected %v, want %v", name, got, want)
+		}
+	}
+	got := machine.Followed(installed.Rules{"var/log", "var/log/x*", "var/cache", `sbin/\*`, "s*"})
+	want := installed.Rules{"var/log", "var/log/x*", "var/cache", `sbin/\*`, "s*", "data/log", "data/log/x*", `usr/sbin/\*`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("followed (-want +got):\n%s", diff)
+	}
+}
+
 // TestCompareExcluded: what an upgrade left alone may differ, and only that.
 func TestCompareExcluded(t *testing.T) {
 	machine, _ := system(t)

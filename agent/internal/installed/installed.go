@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
+	"edeploy/agent/internal/treepath"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
@@ -20,12 +22,36 @@ type Machine struct {
 	Root string // where its root directory is; "/" for the running system
 }
 
-func (m Machine) path(name string) string { return filepath.Join(m.Root, name) }
+// Open looks for the installed system in a directory, whose name may be relative
+// or lead through links: mounts and processes know only the whole one.
+func Open(root string) (Machine, error) {
+	root, err := filepath.Abs(root)
+	if err == nil {
+		root, err = filepath.EvalSymlinks(root)
+	}
+	return Machine{root}, err
+}
+
+// Inside is the path, as a manifest has it, that the name of a file of this
+// machine leads to. Links are followed inside of Root.
+func (m Machine) Inside(name string) string {
+	at, err := treepath.OnDisk(m.Root).Target(name)
+	if err != nil { // a circle: what is to be done with it says so
+		return strings.Trim(path.Clean("/"+name), "/")
+	}
+	return at
+}
+
+// Path is where the file lies, seen from outside of Root.
+func (m Machine) Path(name string) string { return filepath.Join(m.Root, m.Inside(name)) }
+
+// at is where a path of a manifest lies.
+func (m Machine) at(name string) string { return filepath.Join(m.Root, name) }
 
 // Conf reads what the machine was installed with.
 func (m Machine) Conf() (wire.Installed, error) {
-	path := m.path(wire.ConfPath)
-	text, err := os.ReadFile(path)
+	file := m.Path(wire.ConfPath)
+	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return wire.Installed{}, fmt.Errorf("%w: this system was not installed by edeploy", err)
 	}
@@ -34,14 +60,14 @@ func (m Machine) Conf() (wire.Installed, error) {
 	}
 	conf, err := wire.ParseInstalled(string(text))
 	if err != nil {
-		return conf, fmt.Errorf("read %s: %w", path, err)
+		return conf, fmt.Errorf("read %s: %w", file, err)
 	}
 	return conf, nil
 }
 
 // Manifest reads the manifest that the installation left on the machine.
 func (m Machine) Manifest() (*manifest.Manifest, error) {
-	found, err := ReadManifest(m.path(wire.ManifestPath))
+	found, err := ReadManifest(m.Path(wire.ManifestPath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: use --fetch to compare with the server's", err)
 	}
@@ -74,8 +100,10 @@ func (m Machine) LocalRules() (Rules, error) {
 	return rules, err
 }
 
+// localNames are the paths of the list as the manifest has them: people, and
+// installations before this one, wrote them through linked directories.
 func (m Machine) localNames() ([]string, error) {
-	text, err := os.ReadFile(m.path(wire.LocalPath))
+	text, err := os.ReadFile(m.Path(wire.LocalPath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -85,9 +113,14 @@ func (m Machine) localNames() ([]string, error) {
 	var names []string
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\r\n")
-		if name := strings.Trim(line, "/"); name != "" && !strings.HasPrefix(line, "#") {
-			names = append(names, name)
+		name := strings.Trim(line, "/")
+		if name == "" || strings.HasPrefix(line, "#") {
+			continue
 		}
+		if at, err := treepath.OnDisk(m.Root).Place(name); err == nil {
+			name = at
+		}
+		names = append(names, name)
 	}
 	return names, nil
 }

@@ -25,7 +25,7 @@ type FileSystem struct {
 // Boot is the /boot that the machine's fstab names; ok tells whether it is a
 // file system of its own.
 func (m Machine) Boot() (boot FileSystem, ok bool, err error) {
-	text, err := os.ReadFile(m.path("etc/fstab"))
+	text, err := os.ReadFile(m.Path("etc/fstab"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return boot, false, nil
 	}
@@ -57,7 +57,7 @@ func (m Machine) Mount(ctx context.Context, wanted []FileSystem) (unmount func()
 		return errors.Join(errs...)
 	}
 	for _, f := range wanted {
-		at := m.path(f.Path)
+		at := m.at(f.Path)
 		if isMounted(at) {
 			continue
 		}

@@ -15,13 +15,13 @@ import (
 // so no part of any tree: what the machine is, the logs of upgrades, the boot
 // guard, and the directory of the transaction on every file system.
 func (m Machine) state() ([]string, error) {
-	mounts, err := disk.Below("/proc/self/mountinfo", path.Clean(m.Root))
+	mounts, err := disk.Below("/proc/self/mountinfo", m.Root)
 	if err != nil {
 		return nil, err
 	}
-	names := []string{path.Dir(wire.ConfPath)[1:], wire.LogDir[1:], bootguard.Dir, transaction.Dir}
+	names := []string{m.Inside(path.Dir(wire.ConfPath)), m.Inside(wire.LogDir), m.Inside(bootguard.Dir), transaction.Dir}
 	for _, mount := range mounts {
-		if at := mount.Relative(path.Clean(m.Root)); at != "/" {
+		if at := mount.Relative(m.Root); at != "/" {
 			names = append(names, path.Join(at[1:], transaction.Dir))
 		}
 	}
@@ -50,7 +50,7 @@ func (m Machine) Protected() (filter.List, error) {
 	if err != nil {
 		return filter.List{}, err
 	}
-	names = append(append(names, "boot/grub/custom.cfg", "boot/grub2/custom.cfg"), local...)
+	names = append(append(names, m.Inside("boot/grub")+"/custom.cfg", m.Inside("boot/grub2")+"/custom.cfg"), local...)
 	var text strings.Builder
 	for _, name := range names {
 		text.WriteString("- /" + anchored(name) + "\n")

@@ -2,6 +2,7 @@ package installed
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"edeploy/images/manifest"
@@ -37,6 +38,23 @@ func literal(name string) string {
 		b.WriteByte(name[i])
 	}
 	return b.String()
+}
+
+// Followed are the rules and what they name through links of the machine: where
+// var/log leads to data/log, that is a log, too.
+func (m Machine) Followed(rules Rules) Rules {
+	all := slices.Clone(rules)
+	for _, rule := range rules {
+		dir, base := path.Split(rule)
+		at := path.Join(m.Inside(dir), base)
+		if !strings.ContainsAny(rule, `*?[\`) {
+			at = m.Inside(rule)
+		}
+		if at != rule && at != "." {
+			all = append(all, at)
+		}
+	}
+	return all
 }
 
 // Match tells whether a rule names the path itself.

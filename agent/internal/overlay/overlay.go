@@ -3,8 +3,9 @@
 // It keeps the list of everything it wrote (wire.LocalPath), so that a later
 // comparison of the disk with the manifest can tell what is meant to differ.
 //
-// All writing goes through an os.Root: symbolic links of the tree cannot lead
-// it out of the tree.
+// Names may lead through symbolic links of the tree; they are followed inside of
+// the tree, and the list has the paths as the manifest has them. All writing goes
+// through an os.Root besides: nothing can lead it out of the tree.
 package overlay
 
 import (
@@ -20,11 +21,15 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"edeploy/agent/internal/treepath"
+	"edeploy/images/manifest"
 )
 
 // Tree is a role tree on the disk of this machine.
 type Tree struct {
 	root  *os.Root
+	names treepath.Tree
 	local map[string]bool
 }
 
@@ -34,7 +39,7 @@ func Open(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tree{root: root, local: map[string]bool{}}, nil
+	return &Tree{root: root, names: treepath.OnDisk(dir), local: map[string]bool{}}, nil
 }
 
 // Close releases the tree.
@@ -45,27 +50,30 @@ func (t *Tree) Close() error { return t.root.Close() }
 func (t *Tree) Local() []string { return slices.Sorted(maps.Keys(t.local)) }
 
 // Note adds paths that somebody else writes.
-func (t *Tree) Note(names ...string) {
+func (t *Tree) Note(names ...string) error {
 	for _, name := range names {
-		t.local[name] = true
+		find, end := t.names.Place, ""
+		if strings.HasSuffix(name, "/") {
+			find, end = t.names.Target, "/"
+		}
+		at, err := find(name)
+		if err != nil {
+			return fmt.Errorf("note %s: %w", name, err)
+		}
+		t.local["/"+at+end] = true
 	}
+	return nil
 }
 
 // Exists says whether the tree has the path.
 func (t *Tree) Exists(name string) bool {
-	_, err := t.root.Lstat(rel(name))
-	return err == nil
-}
-
-// rel is the path below the root of an absolute path of the installed system.
-func rel(name string) string {
-	if name = strings.Trim(path.Clean("/"+name), "/"); name != "" {
-		return name
+	at, err := t.names.Place(name)
+	if err != nil {
+		return false
 	}
-	return "."
+	_, _, ok := t.names(at)
+	return ok
 }
-
-func absolute(name string) string { return "/" + rel(name) }
 
 // Write writes a file, as root, and the directories it needs. What was there
 // is replaced, not written to: it may be a link to something else.
@@ -75,7 +83,11 @@ func (t *Tree) Write(name string, content []byte, mode fs.FileMode) error {
 
 // Append adds to a file, or makes it. A last line without its line feed gets it.
 func (t *Tree) Append(name string, content []byte, mode fs.FileMode) error {
-	before, err := t.root.ReadFile(rel(name))
+	at, err := t.names.Target(name)
+	if err != nil {
+		return err
+	}
+	before, err := t.root.ReadFile(at)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return t.Write(name, content, mode)
@@ -85,7 +97,7 @@ func (t *Tree) Append(name string, content []byte, mode fs.FileMode) error {
 	if n := len(before); n > 0 && before[n-1] != '\n' {
 		before = append(before, '\n')
 	}
-	info, err := t.root.Stat(rel(name))
+	info, err := t.root.Stat(at)
 	if err != nil {
 		return err
 	}
@@ -108,7 +120,20 @@ func (t *Tree) Copy(file, name string, mode fs.FileMode) error {
 // their mode, owner and time replace what is there; directories that the tree
 // has keep their own (a script that queues /root/.profile does not mean to
 // open /root to everybody).
-func (t *Tree) Lay(dir string) error {
+func (t *Tree) Lay(dir string) error { return walk(dir, t.lay) }
+
+// Check tells, before there is a tree, whether Lay can lay dir over the one that
+// the manifest describes.
+func Check(dir string, m *manifest.Manifest) error {
+	names := treepath.Of(m)
+	return walk(dir, func(_, name string, d fs.DirEntry) error {
+		_, err := place(names, name, d.IsDir())
+		return err
+	})
+}
+
+// walk calls do for everything in a directory, if there is one.
+func walk(dir string, do func(p, name string, d fs.DirEntry) error) error {
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -117,12 +142,32 @@ func (t *Tree) Lay(dir string) error {
 		if err != nil || name == "." {
 			return err
 		}
-		return t.lay(p, name, d)
+		return do(p, name, d)
 	})
 	if errors.Is(err, fs.ErrNotExist) && !exists(dir) {
 		return nil
 	}
 	return err
+}
+
+// place is where something of this name goes in the tree. A directory goes where
+// a link of the tree leads, anything else takes the link's place.
+func place(names treepath.Tree, name string, dir bool) (string, error) {
+	what, is, find := "file", "directory", names.Place
+	if dir {
+		what, is, find = "directory", "file", names.Target
+	}
+	at, err := find(name)
+	if err == nil {
+		if kind, _, ok := names(at); !ok || (kind == manifest.Dir) == dir {
+			return at, nil
+		}
+		err = fmt.Errorf("the tree has a %s there", is)
+		if clean := strings.Trim(path.Clean(name), "/"); at != clean {
+			err = fmt.Errorf("the tree has a %s there, /%s", is, at)
+		}
+	}
+	return "", fmt.Errorf("lay %s %s over the tree: %w: change the role, or write to another place", what, path.Clean("/"+name), err)
 }
 
 func exists(name string) bool {
@@ -171,69 +216,66 @@ func attributesOf(info fs.FileInfo) attributes {
 }
 
 func (t *Tree) mkdir(name string, a attributes) error {
-	info, err := t.root.Stat(rel(name))
-	if err == nil && info.IsDir() {
-		return nil
-	}
-	if err == nil {
-		return fmt.Errorf("lay directory %s over the tree: the tree has a file there", absolute(name))
-	}
-	if err := t.root.MkdirAll(rel(name), 0o755); err != nil {
+	at, err := place(t.names, name, true)
+	if err != nil || t.Exists(at) {
 		return err
 	}
-	t.local[absolute(name)] = true
-	return t.adorn(name, a)
+	if err := t.makeDirs(at); err != nil {
+		return err
+	}
+	return t.adorn(at, a)
 }
 
 func (t *Tree) symlink(name, target string, a attributes) error {
-	if err := t.makeRoom(name); err != nil {
+	at, err := t.makeRoom(name)
+	if err != nil {
 		return err
 	}
-	if err := t.root.Symlink(target, rel(name)); err != nil {
+	if err := t.root.Symlink(target, at); err != nil {
 		return err
 	}
-	t.local[absolute(name)] = true
-	return t.root.Lchown(rel(name), a.uid, a.gid)
+	t.local["/"+at] = true
+	return t.root.Lchown(at, a.uid, a.gid)
 }
 
 func (t *Tree) create(name string, content io.Reader, a attributes) error {
-	if err := t.makeRoom(name); err != nil {
+	at, err := t.makeRoom(name)
+	if err != nil {
 		return err
 	}
-	f, err := t.root.OpenFile(rel(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := t.root.OpenFile(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(f, content)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", absolute(name), err)
+		return fmt.Errorf("write /%s: %w", at, err)
 	}
-	t.local[absolute(name)] = true
-	return t.adorn(name, a)
+	t.local["/"+at] = true
+	return t.adorn(at, a)
 }
 
-// makeRoom makes the directories of a file and removes what is in its place.
-func (t *Tree) makeRoom(name string) error {
-	if err := t.makeDirs(path.Dir(rel(name))); err != nil {
-		return err
+// makeRoom finds a file's place, makes the directories that it needs, and
+// removes what is there.
+func (t *Tree) makeRoom(name string) (at string, err error) {
+	if at, err = place(t.names, name, false); err != nil {
+		return "", err
 	}
-	info, err := t.root.Lstat(rel(name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.IsDir():
-		return fmt.Errorf("lay file %s over the tree: the tree has a directory there", absolute(name))
+	if err := t.makeDirs(path.Dir(at)); err != nil {
+		return "", err
 	}
-	return t.root.Remove(rel(name))
+	if err := t.root.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return at, nil
 }
 
-// makeDirs makes a directory and notes what was missing.
+// makeDirs makes a directory, whose path leads through no link, and notes what
+// was missing.
 func (t *Tree) makeDirs(dir string) error {
 	for at := dir; at != "."; at = path.Dir(at) {
 		if !t.Exists(at) {
-			t.local[absolute(at)] = true
+			t.local["/"+at] = true
 		}
 	}
 	return t.root.MkdirAll(dir, 0o755)
@@ -241,11 +283,11 @@ func (t *Tree) makeDirs(dir string) error {
 
 // adorn sets owner, mode and time. The owner first: changing it clears the
 // setuid and setgid bits.
-func (t *Tree) adorn(name string, a attributes) error {
-	err := t.root.Chown(rel(name), a.uid, a.gid)
-	err = errors.Join(err, t.root.Chmod(rel(name), a.mode))
+func (t *Tree) adorn(at string, a attributes) error {
+	err := t.root.Chown(at, a.uid, a.gid)
+	err = errors.Join(err, t.root.Chmod(at, a.mode))
 	if !a.modified.IsZero() {
-		err = errors.Join(err, t.root.Chtimes(rel(name), a.modified, a.modified))
+		err = errors.Join(err, t.root.Chtimes(at, a.modified, a.modified))
 	}
 	return err
 }

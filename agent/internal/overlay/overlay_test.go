@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edeploy/agent/internal/overlay"
+	"edeploy/images/manifest"
 )
 
 // put makes files (and "x/" directories, "a -> b" links) below dir.
@@ -76,7 +78,7 @@ func TestLay(t *testing.T) {
 	if err := tree.Lay(src); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"/.top", "/etc/hostname", "/etc/hosts", "/etc/link", "/etc/new", "/etc/new/conf", "/etc/resolv.conf", "/lib/modules.conf", "/root/.profile"}
+	want := []string{"/.top", "/etc/hostname", "/etc/hosts", "/etc/link", "/etc/new", "/etc/new/conf", "/etc/resolv.conf", "/root/.profile", "/usr/lib/modules.conf"}
 	if diff := cmp.Diff(want, tree.Local()); diff != "" {
 		t.Errorf("local (-want +got):\n%s", diff)
 	}
@@ -105,31 +107,85 @@ func TestLayNothing(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+// TestThroughLinks: what a script writes through a linked directory lands where
+// chroot would write it, and is listed as the manifest walks it.
+func TestThroughLinks(t *testing.T) {
 	outside := t.TempDir()
-	tests := []struct {
+	src, dst := t.TempDir(), t.TempDir()
+	put(t, dst, map[string]string{
+		"usr/sbin/agent.key": "of the tree", "sbin": "-> usr/sbin", "usr/lib/systemd/system/": "", "lib": "-> usr/lib", "run/": "", "var/run": "-> /run",
+		"etc/ssl/certs/": "", "usr/lib/ssl/certs": "-> /etc/ssl/certs", "srv/www": "-> /data/www", "up": "-> ../../..", "out": "-> " + outside,
+		"etc/modules": "-> /etc/modules-load.d/modules.conf", "etc/modules-load.d/modules.conf": "loop\n", "boot/real/": "", "boot/grub": "-> /boot/real",
+	})
+	put(t, src, map[string]string{
+		"sbin/agent.key": "secret", "lib/systemd/system/x.service": "unit", "var/run/x": "r", "usr/lib/ssl/certs/ca.pem": "pem", "srv/www/deep/index": "i",
+		"up/top": "t", "out/y": "y", "etc/dir/": "",
+	})
+	if err := os.Chmod(filepath.Join(src, "sbin/agent.key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := open(t, dst)
+	err = errors.Join(overlay.Check(src, m), tree.Lay(src), tree.Append("/etc/modules", []byte("bonding\n"), 0o644), tree.Note("/boot/grub/", "/sbin/other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := strings.TrimPrefix(outside, "/")
+	want := []string{"/boot/real/", "/data", "/data/www", "/data/www/deep", "/data/www/deep/index", "/etc/dir", "/etc/modules", "/etc/ssl/certs/ca.pem", "/run/x"}
+	for at := elsewhere; at != "."; at = filepath.Dir(at) {
+		want = append(want, "/"+at)
+	}
+	want = append(want, "/"+elsewhere+"/y", "/top", "/usr/lib/systemd/system/x.service", "/usr/sbin/agent.key", "/usr/sbin/other")
+	slices.Sort(want)
+	if diff := cmp.Diff(want, tree.Local()); diff != "" {
+		t.Errorf("local (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{"usr/sbin/agent.key": "secret", "run/x": "r", "etc/ssl/certs/ca.pem": "pem", "data/www/deep/index": "i", "top": "t",
+		elsewhere + "/y": "y", "etc/modules": "loop\nbonding\n", "etc/modules-load.d/modules.conf": "loop\n"} {
+		if got := read(t, filepath.Join(dst, name)); got != want {
+			t.Errorf("%s holds %q, want %q", name, got, want)
+		}
+	}
+	if info, err := os.Lstat(filepath.Join(dst, "usr/sbin/agent.key")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("agent.key: %v %v, want 0600", info.Mode(), err)
+	}
+	if left, _ := os.ReadDir(outside); len(left) != 0 {
+		t.Errorf("written outside of the tree: %v", left)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, tt := range []struct {
 		name      string
 		tree, add map[string]string
 		want      string
 	}{
-		{"link out of the tree", map[string]string{"var": "-> " + outside}, map[string]string{"var/x": "evil"}, "escapes"},
-		{"link out of the tree, upwards", map[string]string{"var": "-> ../.."}, map[string]string{"var/x": "evil"}, "escapes"},
-		{"directory over a file", map[string]string{"etc/a": "file"}, map[string]string{"etc/a/b": "x"}, "lay directory /etc/a over the tree: the tree has a file there"},
-		{"file over a directory", map[string]string{"etc/a/": ""}, map[string]string{"etc/a": "x"}, "lay file /etc/a over the tree: the tree has a directory there"},
-	}
-	for _, tt := range tests {
+		{"directory over a file", map[string]string{"etc/a": "file"}, map[string]string{"etc/a/b": "x"},
+			"lay directory /etc/a over the tree: the tree has a file there: change the role, or write to another place"},
+		{"directory over a linked file", map[string]string{"usr/a": "file", "etc": "-> /usr"}, map[string]string{"etc/a/b": "x"},
+			"lay directory /etc/a over the tree: the tree has a file there, /usr/a: change the role, or write to another place"},
+		{"file over a directory", map[string]string{"etc/a/": ""}, map[string]string{"etc/a": "x"},
+			"lay file /etc/a over the tree: the tree has a directory there: change the role, or write to another place"},
+		{"circle", map[string]string{"srv/www": "-> /srv/www"}, map[string]string{"srv/www/x": "x"},
+			"lay directory /srv/www over the tree: the symbolic link /srv/www -> /srv/www leads in a circle: change the role, or write to another place"},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			src, dst := t.TempDir(), t.TempDir()
 			put(t, dst, tt.tree)
 			put(t, src, tt.add)
-			err := open(t, dst).Lay(src)
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %s", err, tt.want)
+			m, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, err := range []error{overlay.Check(src, m), open(t, dst).Lay(src)} {
+				if err == nil || err.Error() != tt.want {
+					t.Errorf("got %v, want %s", err, tt.want)
+				}
 			}
 		})
-	}
-	if left, _ := os.ReadDir(outside); len(left) != 0 {
-		t.Errorf("written outside of the tree: %v", left)
 	}
 }
 
@@ -160,7 +216,9 @@ func TestWriteAppendCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree.Note("/boot/grub/")
+	if err := tree.Note("/boot/grub/"); err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{"etc/modules": "loop\nbonding\n", "etc/new": "x\n", "var/lib/edeploy/conf": "ROLE=b\n", "var/log/edeploy/install.log": "lines\n"} {
 		if got := read(t, filepath.Join(dir, name)); got != want {
 			t.Errorf("%s holds %q, want %q", name, got, want)
