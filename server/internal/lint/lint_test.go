@@ -115,16 +115,37 @@ func TestFindings(t *testing.T) {
 		{"try on one line", script("try: x = 1\nfinally: y = 2"), []string{"vm.configure:1:1: error: try", "vm.configure:2:1: error: finally"}},
 		{"print statement", script("if 1:\n    print 'a', 'b'\nprint\nprint('x')\nprint ('x') % 1"), []string{"vm.configure:2:5: error: print is a statement", "vm.configure:3:1: error: print", "vm.configure:5:1: error: print"}},
 		{"words in texts", script("# import os\nclass_ = 1\nx = 'import os'\ny = '''\nimport os\n'''\nrun('a',\nclass_ if 0 else 'x') if 0 else None"), nil},
+		{"module that the original had, with no import", script("info = ipmi.bmc()\nrun('x')"), []string{"vm.configure:1:8: error: undefined: ipmi (ipmi is a module of the original eDeploy that the initrd has not: call"}},
+		{"needs Python, and more than that", script("import re\nhpacucli.Cli()\nopen('/x', 0644)\nre.sub(nosuch, xrange(2))"), []string{"vm.configure:1:1: error: import", "vm.configure:2:1: error: hpacucli is a module of the original",
+			"vm.configure:3:12: error: 0644 is a number of Python 2 only: write 0o644", "vm.configure:4:8: error: undefined: nosuch", "vm.configure:4:16: error: xrange is a name of Python 2 only: write range"}},
 		{"module that the original had", script("time.sleep(5)\ntime.sleep(6)"), []string{"vm.configure:1:1: error: undefined: time (a module of Python"}},
 		{"unknown name", script("for i in xrange(3):\n    run('x')"), []string{"vm.configure:1:10: error: undefined: xrange (write range)"}},
-		{"syntax", script("x = 1 +\n"), []string{"vm.configure:1:8: error: "}},
-		{"adjacent texts", script("x = ('a' 'b')"), []string{"vm.configure:1:13: error: got string literal"}},
+		{"syntax", script("x = 1 +\n"), []string{"vm.configure:1:8: error: want a value, got the end of the line"}},
+		{"unexpected indent", script("x = 1\n    y = 2"), []string{"vm.configure:2:5: error: unexpected indent"}},
+		{"no indent", script("if 1:\nx = 1"), []string{"vm.configure:2:2: error: expected an indented block"}},
+		{"indent that fits nothing", script("if 1:\n        x = 1\n    y = 2"), []string{"vm.configure:3:5: error: unindent does not match any outer indentation level"}},
+		{"no colon", script("if 1\n    x = 1"), []string{"vm.configure:1:5: error: want ':', got the end of the line"}},
+		{"set_role in a comment", with("vm.configure", "# set_role('a', '1', 'b')\nx = 'set_role'"), []string{"vm.configure: error: the script never calls set_role"}},
+		{"adjacent texts", script("x = ('a' 'b')"), []string{"vm.configure:1:13: error: texts side by side: put + between them"}},
 		{"width", script("x = 'a%02d %s %% %(ip)5s' % 1"), []string{"vm.configure:1:7: error: % knows no %02d", "vm.configure:1:18: error: % knows no %(ip)5"}},
 		{"method", script("x = {}\nif x.has_key('a'):\n    run('x')\nopen('/x').write('y')"), []string{"vm.configure:2:6: error: no value of the dialect has a method has_key: write KEY in DICT"}},
 
 		{"shell", with("vm.configure", "#!/bin/sh\nset_role a 1 $nosuch\n"), nil},
 		{"python", with("vm.configure", "#!/usr/bin/env python3\nimport os\nset_role('a', var['nic'], var[ \"disk\" ]) # var['no']\n"),
 			[]string{"vm.configure:1:1: warning: the initrd must carry python3", "vm.configure:3:15: error: var has no 'nic'"}},
+		{"python finds what the original imported", with("vm.configure", "#!/usr/bin/python3\nos.mkdir('/x'); time.sleep(1)\nsys.exit(re.sub('a', 'b', c)) if (c := 1) else 0\nset_role('a', '1', [d for d in (1, 2)][0])\n"),
+			[]string{"vm.configure:1:1: warning"}},
+		{"python, names", with("vm.configure", "#!/usr/bin/python3\nimport subprocess as s, urllib2, mymodule, hpacucli\nfrom json import dumps as d\ndef f(a, *b, c=nosuch, **k):\n    global g\n    return [a, b, c, k, g, x.y]\n"+
+			"for i, (j, k) in f(1, c=2):\n    t: int = i + j\nwith open(p, mode='w') as o, s.x() as (q, r):\n    o.write(f'{q} {absent:>3} {{no}}' % r)\ntry:\n    l = lambda v, w=1: v + w\nexcept (OSError, ValueError) as e:\n    print(e, dump())\n"+
+			"m[n] = l.z = u'' + 'set_role(1,2,3)' # nothing\nipmi.bmc()\nset_role(__name__, '1', None)\n"),
+			[]string{"vm.configure:1:1: warning", "vm.configure:2:25: error: urllib2 is a module of Python 2 only: use urllib.request", "vm.configure:2:34: warning: mymodule is no module of Python's own",
+				"vm.configure:2:44: error: hpacucli is a module of the original", "vm.configure:4:16: error: undefined: nosuch", "vm.configure:6:28: error: undefined: x", "vm.configure:9:11: error: undefined: p",
+				"vm.configure:10:14: error: undefined: absent", "vm.configure:14:14: error: undefined: dump", "vm.configure:15:1: error: undefined: m", "vm.configure:15:3: error: undefined: n", "vm.configure:16:1: error: ipmi is a module of the original"}},
+		{"python, written for 2", with("vm.configure", "#!/usr/bin/python3\nprint 'x'\ntry:\n    raise OSError, 'x'\nexcept OSError, e:\n    config('/x', fmod=0600)\nfor i in xrange(2): file(i)\nset_role('a', '1', 'b')\n"),
+			[]string{"vm.configure:1:1: warning", "vm.configure:2:1: error: print is a statement of Python 2", "vm.configure:4:5: error: raise is written as Python 2", "vm.configure:5:1: error: except is written as Python 2",
+				"vm.configure:6:23: error: 0600 is a number of Python 2 only: write 0o600", "vm.configure:7:10: error: xrange is a name of Python 2 only: write range", "vm.configure:7:21: error: file is a name of Python 2 only: write open"}},
+		{"python 2", with("vm.configure", "#!/usr/bin/python2.7\nimport urllib2\nprint xrange(0600)\nset_role('a', '1', nosuch)\n"), []string{"vm.configure:1:1: warning", "vm.configure:4:20: error: undefined: nosuch"}},
+		{"python that knows what may be absent", with("vm.configure", "#!/usr/bin/python3\ntry:\n    import StringIO\n    unicode\nexcept (ImportError, NameError):\n    pass\nset_role('a', '1', 'b')\n"), []string{"vm.configure:1:1: warning"}},
 		{"no program", with("vm.configure", "#!\nset_role a 1 b\n"), []string{`vm.configure:1:1: error: "#!" names no program`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,6 +206,7 @@ func FuzzScript(f *testing.F) {
 	f.Add("    a = (1,\n    0644)\n  b")
 	f.Add("x = '%(' % var\nclass A: pass; import b")
 	f.Add("print(\x00'")
+	f.Add("=\nexcept")
 	dir := f.TempDir()
 	for name, text := range clean {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {

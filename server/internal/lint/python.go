@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"regexp"
 	"strings"
 
 	"go.starlark.net/syntax"
@@ -39,17 +40,39 @@ func newScript(file, original string) *script {
 // column is the column of a place in the original.
 func (s *script) column(pos syntax.Position) int { return int(pos.Col) + s.margin }
 
-// advice says what to do about a syntax error.
-func (s *script) advice(e syntax.Error) string {
-	switch {
-	case strings.Contains(e.Msg, "got string literal"):
-		return " (texts side by side: put + between them)"
-	case strings.Contains(e.Msg, "comparison"):
-		return " (write a < x and x < b)"
-	case strings.Contains(e.Msg, "got is"):
-		return " (write ==)"
+// place is where a syntax error is. The parser sees the end of a line at the
+// start of the next one.
+func (s *script) place(e syntax.Error) (line, column int) {
+	line, column = int(e.Pos.Line), s.column(e.Pos)
+	if lines := strings.Split(s.text, "\n"); strings.HasPrefix(e.Msg, "got newline") && e.Pos.Col == 1 && line > 1 && line-2 < len(lines) {
+		return line - 1, len(strings.TrimRight(lines[line-2], " \t\r")) + 1 + s.margin
 	}
-	return ""
+	return line, column
+}
+
+// wantForm is how the parser tells most mistakes.
+var wantForm = regexp.MustCompile(`^got (.+), want (.+)$`)
+
+// syntaxText says a syntax error as Python's users know it.
+func syntaxText(msg string) string {
+	switch {
+	case strings.Contains(msg, "got string literal"):
+		return "texts side by side: put + between them"
+	case strings.Contains(msg, "comparison"):
+		return "comparisons in a row: write a < x and x < b"
+	case strings.Contains(msg, "got is"):
+		return "is does not compare here: write =="
+	case strings.Contains(msg, "got indent"):
+		return "unexpected indent"
+	case strings.Contains(msg, "want indent"):
+		return "expected an indented block"
+	}
+	m := wantForm.FindStringSubmatch(msg)
+	if m == nil {
+		return msg
+	}
+	plain := strings.NewReplacer("primary expression", "a value", "newline", "the end of the line", "outdent", "the end of the block")
+	return "want " + plain.Replace(m[2]) + ", got " + plain.Replace(m[1])
 }
 
 // onlyPython are the statements that the dialect has not, and what stands for

@@ -12,11 +12,12 @@ import (
 	"go.starlark.net/syntax"
 
 	"edeploy/agent/dialect"
-	"edeploy/server/wire"
 )
 
 // pythonVerdict starts the verdict on scripts that the dialect cannot run.
 const pythonVerdict = "\x00"
+
+const printText = "print is a statement of Python 2 only: write print(...)"
 
 const startPython = `let the script start with "#!/usr/bin/python3", and put Python into the initrd`
 
@@ -33,36 +34,47 @@ func (l *linter) configure(p *profile) {
 	if slices.Contains(l.unreadable, file) {
 		return
 	}
-	if !strings.Contains(text, "set_role") {
+	if !namesSetRole(text) {
 		l.find(file, 0, 0, Error, "the script never calls set_role(role, version, disk): the installation fails at its end")
 	}
-	if program := (wire.Configuration{Script: text}).Interpreter(); program != "" || strings.HasPrefix(text, "#!") {
-		l.interpreted(p, program, text)
+	if strings.HasPrefix(text, "#!") {
+		l.interpreted(p, text)
 		return
 	}
 	s := newScript(file, text)
 	l.parse(p, s, l.python(file, s))
 }
 
-// interpreted checks a script that starts with "#!".
-func (l *linter) interpreted(p *profile, line, text string) {
-	file := p.name + ".configure"
-	words := strings.Fields(line)
-	if len(words) > 1 && path.Base(words[0]) == "env" {
-		words = words[1:]
+// namesSetRole tells whether a script speaks of set_role, comments and texts
+// aside.
+func namesSetRole(text string) bool {
+	if strings.HasSuffix(program(text), "sh") {
+		return strings.Contains(text, "set_role")
 	}
-	if len(words) == 0 {
+	return slices.Contains(codeTokens(text), "set_role")
+}
+
+// interpreted checks a script that starts with "#!".
+func (l *linter) interpreted(p *profile, text string) {
+	file := p.name + ".configure"
+	runs := program(text)
+	if runs == "" {
 		l.find(file, 1, 1, Error, `"#!" names no program`)
 		return
 	}
-	program := path.Base(words[0])
-	l.verdicts[file] = "runs unchanged, with " + words[0]
-	if program == "sh" {
+	l.verdicts[file] = "runs unchanged, with " + runs
+	if path.Base(runs) == "sh" {
 		return
 	}
-	l.find(file, 1, 1, Warning, "the initrd must carry %s", words[0])
-	if strings.HasPrefix(program, "python") {
+	l.find(file, 1, 1, Warning, "the initrd must carry %s", runs)
+	if name := path.Base(runs); strings.HasPrefix(name, "python") {
 		l.uses(p, textUses(text))
+		two := strings.HasPrefix(name, "python2")
+		if !two {
+			l.python2Statements(file, text)
+			l.python2Numbers(file, text)
+		}
+		l.pythonNames(file, text, two, map[string]bool{})
 	}
 }
 
@@ -77,14 +89,14 @@ func (l *linter) python(file string, s *script) (needed bool) {
 		text := st.word + " needs real Python"
 		switch {
 		case st.word == "print":
-			text = "print is a statement of Python 2 only: write print(...)"
+			text = printText
 		case st.word == "except" && strings.Contains(st.body, ","):
 			text += ", and is written as Python 2: write except ERROR as NAME"
 		case k == i:
 			text += ": " + startPython
 		}
 		if name := ownModule(st); name != "" {
-			text += "; " + name + " is a module of the original eDeploy that the initrd has not: call its program with run(...)"
+			text += "; " + name + ownModuleText
 		}
 		l.find(file, st.line, st.column, Error, "%s", text)
 	}
@@ -100,9 +112,11 @@ func (l *linter) parse(p *profile, s *script, needsPython bool) {
 	switch {
 	case err != nil && needsPython:
 		l.uses(p, textUses(s.original))
+		l.needs(file, s)
 		return
 	case errors.As(err, &bad):
-		l.find(file, int(bad.Pos.Line), s.column(bad.Pos), Error, "%s%s", bad.Msg, s.advice(bad))
+		line, column := s.place(bad)
+		l.find(file, line, column, Error, "%s", syntaxText(bad.Msg))
 		l.uses(p, textUses(s.original))
 		return
 	case err != nil:
@@ -112,6 +126,7 @@ func (l *linter) parse(p *profile, s *script, needsPython bool) {
 	found := treeUses(tree, s)
 	l.uses(p, found)
 	if needsPython {
+		l.needs(file, s)
 		return
 	}
 	l.formats(file, s, found)
@@ -135,7 +150,7 @@ func (l *linter) parse(p *profile, s *script, needsPython bool) {
 func ownModule(st statement) string {
 	if st.word == "import" || st.word == "from" {
 		for _, name := range words(st.body) {
-			if slices.Contains([]string{"ipmi", "hpacucli", "megacli", "areca"}, name) {
+			if slices.Contains(ownModules, name) {
 				return name
 			}
 		}
@@ -143,13 +158,30 @@ func ownModule(st statement) string {
 	return ""
 }
 
+// needs tells what else a script needs that only runs in a real Python, so
+// that the advice to start one is all that is left to follow.
+func (l *linter) needs(file string, s *script) {
+	told := map[string]bool{}
+	for _, st := range s.removed {
+		if ownModule(st) != "" {
+			for _, name := range words(st.body) {
+				told[name] = true
+			}
+		}
+	}
+	l.python2Numbers(file, s.original)
+	l.pythonNames(file, s.original, false, told)
+}
+
 // modules are what the original imported for its scripts.
-var modules = []string{"os", "sys", "time", "commands", "subprocess", "re", "ipmi", "hpacucli", "megacli", "areca"}
+var modules = []string{"os", "sys", "time", "commands", "subprocess", "re"}
 
 func nameAdvice(msg string) string {
 	_, name, _ := strings.Cut(msg, "undefined: ")
 	name, _, _ = strings.Cut(name, " ")
 	switch {
+	case slices.Contains(ownModules, name):
+		return " (" + name + ownModuleText + ")"
 	case slices.Contains(modules, name):
 		return " (a module of Python: use run(...), or " + startPython + ")"
 	case name == "xrange":
@@ -183,7 +215,7 @@ func (l *linter) methods(file string, s *script, found usage) {
 		case "sort":
 			advice = ": write sorted(LIST)"
 		}
-		if !s.imported[m.of] && !slices.Contains(modules, m.of) {
+		if !s.imported[m.of] && !slices.Contains(modules, m.of) && !slices.Contains(ownModules, m.of) {
 			l.find(file, m.line, m.column, Error, "no value of the dialect has a method %s%s", m.key, advice)
 		}
 	}
