@@ -212,7 +212,8 @@ func TestBadScripts(t *testing.T) {
 		{"import", "{}", "\nimport os\n", `vm.configure:2: got import, want primary expression (import needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"try", "{}", "try:\n    run('x')\nexcept:\n    pass\n", `(try needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"print statement", "{}", "print 'x'", `(write print(...), or let the script start with "#!/usr/bin/python3")`},
-		{"module of the original", "{}", "\n\nipmi.setup_user(1, 'a', 'b')", `vm.configure:3: undefined: ipmi (ipmi needs real Python: let the script start with "#!/usr/bin/python3")`},
+		{"module of the original", "{}", "\n\nipmi.setup_user(1, 'a', 'b')", "vm.configure:3: undefined: ipmi (a module of the original eDeploy that is not here: call its program with run)"},
+		{"module of Python", "{}", "re.match('a', 'b')", `vm.configure:1: undefined: re (re needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"undefined name", "{}", "run(disk1)", "vm.configure:1: undefined: disk1"},
 		{"missing file", "{}", "open('/no/such')", "vm.configure:1: open "},
 		{"bad mode", "{}", "open('/a', 'q')", `mode "q": want 'r', 'w' or 'a'`},
@@ -286,6 +287,21 @@ with config('/etc/q', fmod=0o600) as f:
 grub_options('quiet')
 set_role('db', 'D12-1', var['disk'])
 `, "", "disk is vda\n"},
+		{"python, modules that the original imports", "python3", `#!/usr/bin/env python3
+if not os.path.exists('/dev/null') or re.match('vd.', var['disk']) is None: sys.exit('what?')
+time.sleep(0)
+print(commands.getoutput('echo disk'))
+import commands, ipmi
+config('/etc/q').write(var['quote'] + '\n')
+grub_options('quiet')
+set_role('db', 'D12-1', var['disk'])
+`, "", "disk\n"},
+		{"python, module of the original", "python3", "#!/usr/bin/env python3\nipmi.setup_user(1, 'a', 'b')\n",
+			"NameError: there is no module ipmi here: call the program with run('ipmitool ...')", ""},
+		{"python, imported module of the original", "python3", "#!/usr/bin/env python3\nfrom hpacucli import Cli\n",
+			"NameError: there is no module hpacucli here: call the program with run('ssacli ...')", ""},
+		{"python, object of a module of the original", "python3", "#!/usr/bin/env python3\nimport megacli\nmegacli.adp_count()\n",
+			"NameError: there is no module megacli here", ""},
 		{"shell, failing command", "sh", "#!/usr/bin/env sh\nrun 'echo no such disk; exit 4'\nset_role a 1 sda\n", "vm.configure: sh: exit status 4: ", ""},
 		{"python, failing command", "python3", "#!/usr/bin/env python3\n\nrun('exit 4')\nset_role('a', '1', 'sda')\n", "line 3: exit 4: exit status 4", ""},
 		{"python, exception", "python3", "#!/usr/bin/env python3\nprint(var['none'])\n", "KeyError: 'none'", ""},

@@ -1,33 +1,59 @@
 # Helpers of configuration scripts, for Python 2 and 3. The line above sets var.
-import os as _os, subprocess as _subprocess, sys as _sys
+# Scripts of the original eDeploy use these modules without importing them.
+import os, re, sys, time
+import subprocess as _subprocess
 
-_root = _os.environ['EDEPLOY_ROOT']
+_root = os.environ['EDEPLOY_ROOT']
+
+try:
+    import commands
+except ImportError:  # Python 3 has its functions elsewhere
+    commands = sys.modules['commands'] = _subprocess
+
+
+class _Absent(object):
+    """A module of the original eDeploy that is not here: its first use says so."""
+
+    def __init__(self, name, program):
+        self._text = 'there is no module %s here: call the program with run(%r)' % (name, program + ' ...')
+
+    def __getattr__(self, name):
+        if name.startswith('__'):  # asked for by the statement import
+            raise AttributeError(name)
+        raise NameError(self._text)
+
+
+for _name, _program in (('ipmi', 'ipmitool'), ('hpacucli', 'ssacli'), ('megacli', 'megacli')):
+    try:
+        globals()[_name] = __import__(_name)
+    except ImportError:
+        globals()[_name] = sys.modules[_name] = _Absent(_name, _program)
 
 
 def run(cmd):
-    _sys.stdout.flush()
-    _sys.stderr.write('+ %s\n' % cmd)
-    _sys.stderr.flush()
-    with open(_os.devnull) as null:
+    sys.stdout.flush()
+    sys.stderr.write('+ %s\n' % cmd)
+    sys.stderr.flush()
+    with open(os.devnull) as null:
         status = _subprocess.call(['/bin/sh', '-c', cmd], stdin=null)
     if status != 0:
-        _sys.stderr.write('line %d: %s: exit status %d\n' % (_sys._getframe(1).f_lineno, cmd, status))
-        _sys.exit(status if 0 < status < 256 else 1)
+        sys.stderr.write('line %d: %s: exit status %d\n' % (sys._getframe(1).f_lineno, cmd, status))
+        sys.exit(status if 0 < status < 256 else 1)
 
 
 def set_role(role, version, disk):
     with open(_root + '/vars', 'a') as f:
-        f.write('ROLE=%s\nVERS=%s\nDISK=%s\nPROFILE=%s\n' % (role, version, disk, _os.environ['EDEPLOY_PROFILE']))
+        f.write('ROLE=%s\nVERS=%s\nDISK=%s\nPROFILE=%s\n' % (role, version, disk, os.environ['EDEPLOY_PROFILE']))
 
 
 def config(name, mode='w', basedir='/post_rsync', fmod=420, uid=0, gid=0):
     path = _root + basedir + name
-    if not _os.path.isdir(_os.path.dirname(path)):
-        _os.makedirs(_os.path.dirname(path))
+    if not os.path.isdir(os.path.dirname(path)):
+        os.makedirs(os.path.dirname(path))
     f = open(path, mode)
-    if _os.getuid() == 0:
-        _os.chown(path, uid, gid)
-    _os.chmod(path, fmod)
+    if os.getuid() == 0:
+        os.chown(path, uid, gid)
+    os.chmod(path, fmod)
     return f
 
 
@@ -43,6 +69,6 @@ def inject_facts(vars, basedir='/post_rsync', prefix='hw_'):
             f.write('%s%s: "%s"\n' % (prefix, key, str(vars[key]).replace('\\', '\\\\').replace('"', '\\"')))
 
 
-with open(_os.environ['EDEPLOY_SCRIPT']) as _f:
-    _code = compile(_f.read(), _os.environ['EDEPLOY_NAME'], 'exec')
+with open(os.environ['EDEPLOY_SCRIPT']) as _f:
+    _code = compile(_f.read(), os.environ['EDEPLOY_NAME'], 'exec')
 exec(_code, globals())
