@@ -138,6 +138,8 @@ func (a *appliance) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == wire.ReportPath:
 		a.report(w, r)
+	case strings.HasPrefix(r.URL.Path, "/install/"):
+		a.list(w, r)
 	case a.away > 0:
 		a.away--
 		http.Error(w, wire.Refusal("starting"), http.StatusServiceUnavailable)
@@ -156,6 +158,18 @@ func (a *appliance) report(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.reports = append(a.reports, rep)
+}
+
+// list answers the names in a directory of the rsync module.
+func (a *appliance) list(w http.ResponseWriter, r *http.Request) {
+	entries, err := os.ReadDir(filepath.Join(a.install, strings.TrimPrefix(r.URL.Path, "/install/")))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	for _, e := range entries {
+		io.WriteString(w, e.Name()+map[bool]string{true: "/"}[e.IsDir()]+"\n")
+	}
 }
 
 func (a *appliance) upload(w http.ResponseWriter, r *http.Request) {

@@ -63,7 +63,7 @@ type unpacked struct {
 func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unpacked, error) {
 	got := unpacked{tree: t}
 	mover := j.mover(t.layout, log)
-	stream, err := j.openArchive(ctx, mover, t)
+	stream, err := openArchive(ctx, mover, j.args, t.Image)
 	if err != nil {
 		return got, err
 	}
@@ -105,14 +105,14 @@ func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unp
 
 // openArchive finds the archive beside its version's other roles, or directly
 // in HPATH.
-func (j *journey) openArchive(ctx context.Context, mover transfer.Transfer, t tree) (*transfer.Stream, error) {
-	archive := t.Image.Archive()
-	s, err := mover.Open(ctx, j.args.ArchiveURL(archive), j.args.ArchiveURL(path.Base(archive)))
-	if errors.Is(err, transfer.ErrMissing) {
-		err = fmt.Errorf("role %s version %s does not exist on HSERV %s: %s", t.Image.Role, t.Image.Version, j.args.HServ,
-			strings.ReplaceAll(err.Error(), "\n", ", "))
-	}
-	return s, err
+func openArchive(ctx context.Context, mover transfer.Transfer, args wire.BootArgs, image wire.ImageRef) (*transfer.Stream, error) {
+	s, err := mover.Open(ctx, archiveURLs(args, image)...)
+	return s, unknown(ctx, args, image, err)
+}
+
+func archiveURLs(args wire.BootArgs, image wire.ImageRef) []string {
+	archive := image.Archive()
+	return []string{args.ArchiveURL(archive), args.ArchiveURL(path.Base(archive))}
 }
 
 // published brings the manifest beside the archive; nil when there is none.

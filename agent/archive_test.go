@@ -55,12 +55,12 @@ func (a *appliance) grow(name string, size int) {
 	a.must(os.WriteFile(filepath.Join(a.tree, name), content, 0o644))
 }
 
-// web serves the directory install as /install; before sees each request.
+// web serves the directory install as /install; before sees each request for content.
 func (a *appliance) web(before func(w http.ResponseWriter, r *http.Request) http.ResponseWriter) (cmdline string) {
 	a.t.Helper()
 	files := http.StripPrefix("/install", http.FileServer(http.Dir(a.install)))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if before != nil {
+		if before != nil && r.Method == http.MethodGet {
 			w = before(w, r)
 		}
 		files.ServeHTTP(w, r)
@@ -225,7 +225,7 @@ func TestArchiveFailures(t *testing.T) {
 		arrange func(a *appliance)
 		want    string
 	}{
-		{"role does not exist", func(*appliance) {}, "transfer: role mysql version D7-F.1.0.0 does not exist on HSERV 127.0.0.1: http://127.0.0.1:"},
+		{"role does not exist", func(*appliance) {}, "configure: vm.configure: role mysql version D7-F.1.0.0 does not exist on HSERV 127.0.0.1: http://127.0.0.1:"},
 		{"truncated archive", func(a *appliance) {
 			a.pack(image.Archive(), zstandard)
 			a.must(os.Truncate(filepath.Join(a.install, image.Archive()), 1_000_000))
@@ -274,7 +274,11 @@ func TestArchiveFailures(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
-			if last := a.last(); last.Status != wire.StatusFailed || last.Step != wire.StepTransfer {
+			step := wire.StepTransfer
+			if strings.HasPrefix(tt.want, "configure: ") {
+				step = wire.StepConfigure
+			}
+			if last := a.last(); last.Status != wire.StatusFailed || last.Step != step {
 				t.Errorf("last report %+v", last)
 			}
 			if diff := cmp.Diff([]string{"vm"}, a.failures); diff != "" {

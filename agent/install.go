@@ -177,6 +177,9 @@ type layout struct {
 
 func (j *journey) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
 	host := configure.Host{Root: j.env.Root, Run: j.env.Run(j.console), Log: j.console, Args: j.args}
+	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
+		return j.offered(ctx, args, image, log)
+	}
 	res, err := configure.Run(ctx, host, conf)
 	if err != nil {
 		return layout{}, err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,7 +183,11 @@ func TestFailures(t *testing.T) {
 		{"nothing mounted", "", func(_ *appliance, m *blank) { os.WriteFile(m.env.MountInfo, nil, 0o600) },
 			"vm.configure: nothing is mounted on ", wire.StepConfigure, 1, "power off"},
 		{"role does not exist", "OS=none", nil,
-			"transfer: role none version D7-F.1.0.0 does not exist on 127.0.0.1", wire.StepTransfer, 1, "power off"},
+			"configure: vm.configure: role none version D7-F.1.0.0 does not exist on 127.0.0.1, which has of D7-F.1.0.0: mysql: ", wire.StepConfigure, 1, "power off"},
+		{"version does not exist", "OS_VER=D9", func(a *appliance, _ *blank) { a.must(os.Mkdir(filepath.Join(a.install, "D8"), 0o755)) },
+			"role mysql version D9 does not exist on 127.0.0.1, which has the versions D7-F.1.0.0, D8: ", wire.StepConfigure, 1, "power off"},
+		{"made-up role does not exist", "", func(a *appliance, _ *blank) { a.script = strings.Replace(seedScript, "'mysql'", "'my' + 'sequel'", 1) },
+			"transfer: role mysequel version D7-F.1.0.0 does not exist on 127.0.0.1, which has of D7-F.1.0.0: mysql: ", wire.StepTransfer, 1, "power off"},
 		{"disk too small", "", func(a *appliance, _ *blank) {
 			a.republish(func(text string) string {
 				return strings.Replace(text, "size=200000", "size=1125899906842624", 1)
@@ -220,14 +225,21 @@ func TestFailures(t *testing.T) {
 			if !strings.Contains(m.console.String(), "FAILED: ") || !strings.Contains(m.console.String(), tt.want) {
 				t.Errorf("the console does not say it")
 			}
-			if last := a.last(); tt.at != "" && (last.Status != wire.StatusFailed || last.Step != tt.at || !strings.Contains(last.Message, strings.SplitN(tt.want, ": ", 2)[0])) {
+			last := a.last()
+			if said := strings.TrimPrefix(tt.want, string(tt.at)+": "); tt.at != "" && (last.Status != wire.StatusFailed || last.Step != tt.at || !strings.Contains(last.Message, said)) {
 				t.Errorf("last report %+v", last)
+			}
+			if tt.at != "" && strings.HasPrefix(last.Message, string(tt.at)+": ") {
+				t.Errorf("the report of step %s says it again: %q", tt.at, last.Message)
 			}
 			if len(a.failures) != tt.given {
 				t.Errorf("failure uploads %v, want %d", a.failures, tt.given)
 			}
 			if tt.at != "" && len(a.logs) != 1 {
 				t.Errorf("%d logs uploaded, want 1", len(a.logs))
+			}
+			if touched := slices.ContainsFunc(m.events, func(e string) bool { return strings.HasPrefix(e, "parted") }); touched && tt.at == wire.StepConfigure && strings.Contains(tt.want, "does not exist") {
+				t.Errorf("disks were touched: %q", m.events)
 			}
 			if got := m.events[len(m.events)-1:]; got[0] != tt.action {
 				t.Errorf("the machine ended with %q, want %q", got[0], tt.action)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"edeploy/agent/internal/client"
@@ -146,7 +147,8 @@ func (j *journey) giveUp(ctx context.Context, failure error) error {
 	if step == "" {
 		step = wire.StepDevices
 	}
-	j.report(wire.Report{Step: step, Status: wire.StatusFailed, Message: failure.Error()})
+	// The step is said once, beside the message.
+	j.report(wire.Report{Step: step, Status: wire.StatusFailed, Message: strings.TrimPrefix(failure.Error(), string(step)+": ")})
 	if j.online {
 		j.giveBack(cleanup)
 		j.reports.Finish(cleanup)

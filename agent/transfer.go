@@ -36,24 +36,26 @@ func (j *journey) transfer(ctx context.Context, plan layout, log *slog.Logger) (
 
 // copy brings the manifest, checks that the tree fits, and brings the tree.
 func (j *journey) copy(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
-	plan := t.layout
-	mover := j.mover(plan, log)
-	if err := mover.File(ctx, j.args.RsyncURL(plan.Image.Manifest()), t.file, maxManifest); err != nil {
-		if errors.Is(err, transfer.ErrMissing) {
-			err = fmt.Errorf("role %s version %s does not exist on %s: %w", plan.Image.Role, plan.Image.Version, j.args.RsyncHost(), err)
-		}
+	mover := j.mover(t.layout, log)
+	if err := j.fetchManifest(ctx, mover, j.args, t.Image, t.file); err != nil {
 		return t, err
 	}
 	var err error
 	if t.manifest, err = readManifest(t.file); err != nil {
 		return t, err
 	}
-	url := j.args.RsyncURL(plan.Image.Tree())
+	url := j.args.RsyncURL(t.Image.Tree())
 	if err := j.accept(t, url, log); err != nil {
 		return t, err
 	}
 	mover.Progress = j.progress(wire.StepTransfer, t.manifest.TotalBytes())
 	return t, mover.Tree(ctx, url, j.chroot())
+}
+
+// fetchManifest brings the manifest of a role by rsync.
+func (j *journey) fetchManifest(ctx context.Context, mover transfer.Transfer, args wire.BootArgs, image wire.ImageRef, file string) error {
+	err := mover.File(ctx, args.RsyncURL(image.Manifest()), file, maxManifest)
+	return unknown(ctx, args, image, err)
 }
 
 // accept says what will come, and refuses what does not fit on the disk or

@@ -33,6 +33,11 @@ type Host struct {
 	Run  command.Runner // runs the script's commands
 	Log  io.Writer      // takes what the script prints; nil is silence
 	Args wire.BootArgs  // OS and OS_VER replace the role and version of set_role
+
+	// Offered says why an image cannot be had from where the arguments say. It
+	// is asked before the script's first command about the images that the
+	// script names, and before a command that follows set_role. Nil: all can be had.
+	Offered func(context.Context, wire.BootArgs, wire.ImageRef) error
 }
 
 // Result is what a script decided.
@@ -75,6 +80,9 @@ func (h Host) log() io.Writer {
 func Run(ctx context.Context, h Host, conf wire.Configuration) (Result, error) {
 	if err := h.prepare(conf); err != nil {
 		return Result{}, fmt.Errorf("prepare %s: %w", scriptName(conf), err)
+	}
+	if err := h.checkNamed(ctx, conf.Script); err != nil {
+		return Result{}, fmt.Errorf("%s: %w", scriptName(conf), err)
 	}
 	run := runStarlark
 	if conf.Interpreter() != "" {
@@ -173,17 +181,17 @@ func (h Host) role(role, version, disk string) (wire.ImageRef, string, error) {
 }
 
 // setRole is the helper set_role: it appends to /vars, so the last call wins.
-func (h Host) setRole(profile, role, version, disk string) error {
+func (h Host) setRole(profile, role, version, disk string) (wire.ImageRef, error) {
 	ref, disk, err := h.role(role, version, disk)
 	if err != nil {
-		return err
+		return ref, err
 	}
 	f, err := os.OpenFile(h.path(varsPath), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
-		return err
+		return ref, err
 	}
 	_, err = fmt.Fprintf(f, "ROLE=%s\nVERS=%s\nDISK=%s\nPROFILE=%s\n", ref.Role, ref.Version, disk, profile)
-	return errors.Join(err, f.Close())
+	return ref, errors.Join(err, f.Close())
 }
 
 // run is the helper run: a failing command is an error that names it.

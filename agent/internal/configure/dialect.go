@@ -30,7 +30,7 @@ func runStarlark(ctx context.Context, h Host, conf wire.Configuration) error {
 	stop := context.AfterFunc(ctx, func() { thread.Cancel(context.Cause(ctx).Error()) })
 	defer stop()
 	files := &openFiles{}
-	_, err = starlark.ExecFileOptions(dialect.Options, thread, name, dialect.Starlark(conf.Script), helpers(ctx, h, conf.Profile, vars, files))
+	_, err = starlark.ExecFileOptions(dialect.Options, thread, name, dialect.Starlark(conf.Script), helpers(ctx, h, conf, vars, files))
 	// What the script left open is complete only now.
 	return errors.Join(located(name, conf.Script, vars.explain(err)), files.closeAll())
 }

@@ -9,11 +9,13 @@ import (
 	"strings"
 
 	"go.starlark.net/starlark"
+
+	"edeploy/server/wire"
 )
 
 // helpers are the names that a script finds (reference section 8.2).
-func helpers(ctx context.Context, h Host, profile string, vars *variables, files *openFiles) starlark.StringDict {
-	env := &helperEnv{ctx, h, profile, files}
+func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variables, files *openFiles) starlark.StringDict {
+	env := &helperEnv{ctx: ctx, host: h, profile: conf.Profile, files: files, script: conf.Script}
 	names := starlark.StringDict{"var": vars}
 	for name, f := range map[string]func(*helperEnv, starlark.Tuple, []starlark.Tuple) (starlark.Value, error){
 		"run":          (*helperEnv).run,
@@ -35,12 +37,17 @@ type helperEnv struct {
 	host    Host
 	profile string
 	files   *openFiles
+	script  string
+	unasked *wire.ImageRef // named by set_role; whether it can be had is asked before the next command
 }
 
 // run(cmd) runs a shell command.
 func (e *helperEnv) run(args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var cmd string
 	if err := starlark.UnpackArgs("run", args, kwargs, "cmd", &cmd); err != nil {
+		return nil, err
+	}
+	if err := e.ask(); err != nil {
 		return nil, err
 	}
 	return starlark.None, e.host.run(e.ctx, cmd)
@@ -52,7 +59,21 @@ func (e *helperEnv) setRole(args starlark.Tuple, kwargs []starlark.Tuple) (starl
 	if err := starlark.UnpackArgs("set_role", args, kwargs, "role", &role, "version", &version, "disk", &disk); err != nil {
 		return nil, err
 	}
-	return starlark.None, e.host.setRole(e.profile, role, version, disk)
+	image, err := e.host.setRole(e.profile, role, version, disk)
+	e.unasked = &image
+	return starlark.None, err
+}
+
+// ask asks whether the role of the last set_role can be had, so that a command
+// does not prepare a disk for nothing.
+func (e *helperEnv) ask() error {
+	args, settled := e.host.source(e.script)
+	if e.unasked == nil || e.host.Offered == nil || !settled {
+		return nil
+	}
+	image := *e.unasked
+	e.unasked = nil
+	return e.host.Offered(e.ctx, args, image)
 }
 
 // open(name, mode='r') opens a file of the ramdisk.

@@ -29,11 +29,12 @@ type Stream struct {
 	ctx  context.Context
 	wait *patience.Wait
 
-	url  string
-	host string
-	file version // nothing before the first answer
-	at   int64   // bytes answered so far
-	err  error   // the end of it
+	method string
+	url    string
+	host   string
+	file   version // nothing before the first answer
+	at     int64   // bytes answered so far
+	err    error   // the end of it
 
 	stall time.Duration
 	timer *time.Timer // ends a connection that is silent
@@ -44,9 +45,22 @@ type Stream struct {
 // Open asks for the first of the URLs that the server has. When there is none,
 // the error is ErrMissing and names all.
 func (t Transfer) Open(ctx context.Context, urls ...string) (*Stream, error) {
+	return t.open(ctx, http.MethodGet, urls)
+}
+
+// Exists is Open without the content: nil when the server has one of the URLs.
+func (t Transfer) Exists(ctx context.Context, urls ...string) error {
+	s, err := t.open(ctx, http.MethodHead, urls)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+func (t Transfer) open(ctx context.Context, method string, urls []string) (*Stream, error) {
 	var missing []error
 	for _, u := range urls {
-		s := &Stream{t: t, ctx: ctx, url: u, wait: t.patience().Start(), stall: cmp.Or(t.Stall, time.Minute)}
+		s := &Stream{t: t, ctx: ctx, method: method, url: u, wait: t.patience().Start(), stall: cmp.Or(t.Stall, time.Minute)}
 		err := s.ready()
 		if err == nil {
 			return s, nil
@@ -193,7 +207,7 @@ func (s *Stream) connect() error {
 	s.close = cancel
 	silent := fmt.Errorf("%w for %s", errSilent, s.stall)
 	s.timer = time.AfterFunc(s.stall, func() { cancel(silent) })
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+	req, err := http.NewRequestWithContext(ctx, s.method, s.url, nil)
 	if err != nil {
 		return err
 	}
@@ -300,6 +314,8 @@ func (v *version) judge(url string, at int64, resp *http.Response) (skip int64, 
 		return 0, fmt.Errorf("%s %w", url, ErrChanged)
 	case code == http.StatusTooManyRequests || code >= 502 && code <= 504:
 		return 0, lost{fmt.Errorf("HTTP status %s", resp.Status)}
+	case resp.Request.Method == http.MethodHead && (code == http.StatusMethodNotAllowed || code == http.StatusNotImplemented):
+		return 0, nil // only asked to learn early what the transfer will say
 	case code >= 300 && code < 400:
 		return 0, fmt.Errorf("%s: HTTP status %s to %.200q, which is not followed", url, resp.Status, resp.Header.Get("Location"))
 	}

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"edeploy/agent/internal/transfer"
+	"edeploy/server/wire"
+)
+
+// offered says whether a role can be had from where args say; the error is
+// why not. Nothing of the machine's disks is touched.
+func (j *journey) offered(ctx context.Context, args wire.BootArgs, image wire.ImageRef, log *slog.Logger) error {
+	mover := j.mover(layout{}, log)
+	if args.HServ != "" {
+		return unknown(ctx, args, image, mover.Exists(ctx, archiveURLs(args, image)...))
+	}
+	file := j.path("/offered.mtree")
+	defer os.Remove(file)
+	return j.fetchManifest(ctx, mover, args, image, file)
+}
+
+// unknown completes the error about a role that the server does not have with
+// what it has.
+func unknown(ctx context.Context, args wire.BootArgs, image wire.ImageRef, cause error) error {
+	if !errors.Is(cause, transfer.ErrMissing) {
+		return cause
+	}
+	host := args.RsyncHost()
+	if args.HServ != "" {
+		host = "HSERV " + args.HServ
+	}
+	what := fmt.Sprintf("role %s version %s does not exist on %s", image.Role, image.Version, host)
+	if there := offers(ctx, args, image.Version); there != "" {
+		what += ", which has " + there
+	}
+	return fmt.Errorf("%s: %w", what, oneLine{cause})
+}
+
+// oneLine shows an error of several lines as one.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", ", ") }
+func (e oneLine) Unwrap() error { return e.error }
+
+// offers describes what the server has: roles of the version, else versions.
+// It is "" when the server does not say: the rsync server is asked by HTTP, as
+// an appliance can be.
+func offers(ctx context.Context, args wire.BootArgs, version string) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	url, extension := args.ArchiveURL, ".edeploy"
+	if args.HServ == "" {
+		url, extension = webOfRsync(args), ".mtree"
+	}
+	var roles, versions []string
+	for _, name := range list(ctx, url(version)) {
+		role, ok := strings.CutSuffix(name, "-"+version+extension)
+		if _, err := wire.NewImageRef(role, version); ok && err == nil {
+			roles = append(roles, role)
+		}
+	}
+	if len(roles) > 0 {
+		return "of " + version + ": " + someOf(roles)
+	}
+	for _, name := range list(ctx, url("")) {
+		name, dir := strings.CutSuffix(name, "/")
+		if _, err := wire.NewImageRef("x", name); dir && err == nil {
+			versions = append(versions, name)
+		}
+	}
+	if len(versions) == 0 {
+		return ""
+	}
+	return "the versions " + someOf(versions)
+}
+
+// someOf joins the first of many names, in order.
+func someOf(names []string) string {
+	const most = 10
+	slices.Sort(names)
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// maxListing bounds the answer of a web server about a directory.
+const maxListing = 256 << 10
+
+// webOfRsync makes the URLs of a web server beside the rsync server, with the
+// same directories.
+func webOfRsync(args wire.BootArgs) func(string) string {
+	args.HServ, args.HServPort, args.HPath = args.RsyncHost(), args.HTTPPort, args.RPath
+	return args.ArchiveURL
+}
+
+// list lists a directory of a web server that answers names, one a line, those
+// of directories with "/" at their end, as the appliance does. What cannot be
+// listed is empty.
+func list(ctx context.Context, url string) []string {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/", nil)
+	if err != nil {
+		return nil
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxListing))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(text))
+}
