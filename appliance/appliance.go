@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -23,7 +22,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"edeploy/appliance/internal/console"
-	"edeploy/appliance/internal/nic"
 	"edeploy/images"
 	"edeploy/pxe"
 	"edeploy/server"
@@ -35,28 +33,27 @@ type Appliance struct {
 	config  Config
 	log     *slog.Logger
 	console *console.Console
-	web     net.Listener
-	rsync   net.Listener
+	sockets Sockets
 	server  *server.Server
 	images  *images.Server
 	boot    *pxe.Server // nil when [DHCP] ENABLED = no
+	handler http.Handler
 	ready   chan struct{}
 }
 
-// New configures the network device if it is told to, opens the TCP sockets
-// and makes the services. Directories that do not exist are made.
-func New(ctx context.Context, c Config, log *slog.Logger) (*Appliance, error) {
+// New makes the services around sockets that Listen has opened. Directories
+// that do not exist are made. The sockets are closed when Run ends.
+func New(ctx context.Context, c Config, sockets Sockets, log *slog.Logger) (*Appliance, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &Appliance{config: c, log: log, console: console.New(time.Now), ready: make(chan struct{})}
-	for _, step := range []func(context.Context) error{
-		a.makeDirectories, a.configureNetwork, a.listen, a.makeServer, a.makeImages, a.makeBoot,
-	} {
+	a := &Appliance{config: c, log: log, console: console.New(time.Now), sockets: sockets, ready: make(chan struct{})}
+	for _, step := range []func(context.Context) error{a.makeDirectories, a.makeServer, a.makeImages, a.makeBoot} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, a.closeSockets())
+			return nil, errors.Join(err, sockets.Close())
 		}
 	}
+	a.handler = newFront(c.Interface.Address.Addr(), c.HTTPNames, a.rooms(), a.warn)
 	return a, nil
 }
 
@@ -74,35 +71,11 @@ func (a *Appliance) makeDirectories(context.Context) error {
 	return nil
 }
 
-func (a *Appliance) configureNetwork(ctx context.Context) error {
-	n := a.config.Interface
-	if !n.Configure {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	return nic.Configure(ctx, n.Name, n.Address)
-}
-
-// listen opens the TCP sockets, on the provisioning device only.
-func (a *Appliance) listen(ctx context.Context) error {
-	host := a.config.Interface.Address.Addr()
-	var err error
-	if a.web, err = nic.Listen(ctx, a.config.Interface.Name, netip.AddrPortFrom(host, uint16(a.config.HTTPPort))); err != nil {
-		return err
-	}
-	a.rsync, err = nic.Listen(ctx, a.config.Interface.Name, netip.AddrPortFrom(host, uint16(a.config.RsyncPort)))
-	return err
-}
-
-func (a *Appliance) closeSockets() error {
-	var errs []error
-	for _, l := range []net.Listener{a.web, a.rsync} {
-		if l != nil {
-			errs = append(errs, l.Close())
-		}
-	}
-	return errors.Join(errs...)
+// warn tells the operator that a bound is reached.
+func (a *Appliance) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	a.console.Printf("%s", text)
+	a.log.Warn("bound reached", "text", text)
 }
 
 // Ready is closed when every service answers.
@@ -145,7 +118,8 @@ func (a *Appliance) services() []service {
 	all := []service{
 		{"server", a.server.Run, a.server.Ready()},
 		{"images", a.images.Run, a.images.Ready()},
-		{"http", func(ctx context.Context) error { return a.serveHTTP(ctx, a.web) }, up},
+		{"http", a.serveHTTP, up},
+		{"network device", a.watchDevice, up},
 	}
 	if a.boot != nil {
 		all = append(all, service{"boot", a.boot.Run, a.boot.Ready()})
@@ -174,37 +148,54 @@ func (a *Appliance) announce(ctx context.Context, services []service) error {
 }
 
 // Handler is every room's HTTP behind one port.
-func (a *Appliance) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.room(r.URL.Path).ServeHTTP(w, r)
-	})
-}
+func (a *Appliance) Handler() http.Handler { return a.handler }
 
-// room picks by prefix. It is no ServeMux: the original's agents ask for
-// "//cgi-bin//upload.py" and follow no redirects.
-func (a *Appliance) room(path string) http.Handler {
-	for _, prefix := range []string{"/install/", "/metadata/", "/api/v1/images"} {
-		if strings.HasPrefix(path, prefix) {
-			return a.images.Handler()
+// rooms picks a room's handler by the prefix of a clean path. The handlers are
+// made once.
+func (a *Appliance) rooms() func(path string) http.Handler {
+	images, server := a.images.Handler(), a.server.Handler()
+	boot := server
+	if a.boot != nil {
+		boot = a.boot.Handler()
+	}
+	return func(path string) http.Handler {
+		switch {
+		case below(path, "/install"), below(path, "/metadata"), below(path, "/api/v1/images"):
+			return images
+		case below(path, "/boot"):
+			return boot
 		}
+		return server
 	}
-	if a.boot != nil && strings.HasPrefix(path, "/boot/") {
-		return a.boot.Handler()
-	}
-	return a.server.Handler()
 }
 
-func (a *Appliance) serveHTTP(ctx context.Context, l net.Listener) error {
+// below says whether a path is top, or in it.
+func below(path, top string) bool {
+	rest, ok := strings.CutPrefix(path, top)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// headers and idle are how long a connection may take for a request's header,
+// and how long it may wait for the next request.
+const (
+	headers = 10 * time.Second
+	idle    = time.Minute
+)
+
+func (a *Appliance) serveHTTP(ctx context.Context) error {
 	s := &http.Server{
-		Handler:           a.Handler(),
-		ReadHeaderTimeout: 20 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		Handler:           a.handler,
+		ReadHeaderTimeout: headers,
+		// For the answers that the server gives by itself; the front sets further
+		// limits for its own.
+		WriteTimeout:   headers,
+		IdleTimeout:    idle,
+		MaxHeaderBytes: 32 << 10,
+		ErrorLog:       slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
-	if err := s.Serve(l); ctx.Err() == nil {
+	if err := s.Serve(a.httpListener()); ctx.Err() == nil {
 		return err
 	}
 	return nil

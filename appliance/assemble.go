@@ -47,7 +47,7 @@ func (a *Appliance) makeImages(context.Context) error {
 	var err error
 	a.images, err = images.New(images.Config{
 		Dir:           a.config.ImagesTop,
-		RsyncListener: a.rsync,
+		RsyncListener: a.rsyncListener(),
 		Logger:        a.log.With("room", "images"),
 	})
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"edeploy/appliance"
 	"edeploy/integration/needs"
@@ -138,37 +137,18 @@ func serve(t *testing.T) {
 	for _, name := range []string{"vmlinuz", "initrd.pxe", "undionly.kpxe", "snponly.efi"} {
 		files["boot/"+name] = name
 	}
-	for name, text := range files {
-		name = filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeFiles(t, dir, files)
 	config, err := appliance.ReadConfig(filepath.Join(dir, "edeploy.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := appliance.New(t.Context(), config, nil)
+	sockets, err := appliance.Listen(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	ctx, stop := context.WithCancel(t.Context())
-	go func() { ended <- a.Run(ctx, t.Output()) }()
-	select {
-	case <-a.Ready():
-	case err := <-ended:
+	a, err := appliance.New(t.Context(), config, sockets, nil)
+	if err != nil {
 		t.Fatal(err)
-	case <-time.After(20 * time.Second):
-		t.Fatal("the daemon is not ready within 20 s")
 	}
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	run(t, a)
 }

@@ -24,6 +24,7 @@ type Config struct {
 	DHCP      dhcpConfig
 	TFTPPort  int
 	HTTPPort  int
+	HTTPNames []string // that browsers may call the appliance by, besides its address
 	RsyncPort int
 	ImagesTop string // holds install/ and metadata/
 	Boot      bootConfig
@@ -71,7 +72,7 @@ var keys = map[string][]string{
 	"NETWORK": {"INTERFACE", "ADDRESS", "CONFIGURE"},
 	"DHCP":    {"ENABLED", "RANGE", "LEASE", "ROUTER", "DNS"},
 	"TFTP":    {"PORT"},
-	"HTTP":    {"PORT"},
+	"HTTP":    {"PORT", "NAMES"},
 	"RSYNC":   {"PORT"},
 	"IMAGES":  {"TOP"},
 	"STATE":   {"DIR"},
@@ -220,6 +221,7 @@ func (r raw) typed(dir string) (Config, error) {
 		StateDir:  abs(of("STATE").text("DIR", "/var/lib/edeploy/server")),
 		TFTPPort:  of("TFTP").port("PORT", 69),
 		HTTPPort:  of("HTTP").port("PORT", 80),
+		HTTPNames: strings.Fields(strings.ReplaceAll(of("HTTP").text("NAMES", ""), ",", " ")),
 		RsyncPort: of("RSYNC").port("PORT", 873),
 		ImagesTop: abs(of("IMAGES").text("TOP", "/var/lib/debootstrap")),
 		Interface: netDevice{

@@ -33,7 +33,7 @@ func TestReferenceFileShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("edeploy.conf.example differs from the defaults (-default +example):\n%s", diff)
 	}
 }
@@ -65,7 +65,7 @@ func TestPortsReachTheBootParameters(t *testing.T) {
 
 func TestBadFiles(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"unknown key", "[HTTP]\nPROT=80\n", "[HTTP] has an unknown key PROT; known are PORT"},
+		{"unknown key", "[HTTP]\nPROT=80\n", "[HTTP] has an unknown key PROT; known are PORT, NAMES"},
 		{"unknown key of a deployment", "[SERVER]\nCONFDIR=/x\n", "[SERVER] has an unknown key CONFDIR"},
 		{"port", "[HTTP]\nPORT=web\n", "[HTTP] PORT = web: want a port from 1 to 65535"},
 		{"address", "[NETWORK]\nADDRESS=10.0.3.1\n", "[NETWORK] ADDRESS = 10.0.3.1: want an IPv4 address with its prefix length"},

@@ -32,7 +32,6 @@ func TestPaths(t *testing.T) {
 		{"POST", "/upload.py", kind, upload, 200, "text/x-python"},
 		{"POST", "/a/../b//upload.py", kind, upload, 200, "text/x-python"},
 		{"GET", "/api/v1/machines", "", "", 200, "application/json"},
-		{"GET", "//api//v1/machines/", "", "", 200, "application/json"},
 		{"GET", "/api/v1/machines/" + idOf(1), "", "", 200, "application/json"},
 		{"GET", "/api/v1/machines/" + strings.ToUpper(mac(1)), "", "", 200, "application/json"},
 		{"GET", "/api/v1/machines/nobody", "", "", 404, "application/json"},
@@ -40,7 +39,6 @@ func TestPaths(t *testing.T) {
 		{"GET", "/api/v1/problems", "", "", 200, "application/json"},
 		{"GET", "/", "", "", 404, "application/json"},
 		{"GET", "/upload.pyc", "", "", 404, "application/json"},
-		{"GET", "/api/v1/machines/../../../etc/passwd", "", "", 404, "application/json"},
 		{"GET", "/api/v2/machines", "", "", 404, "application/json"},
 		{"PUT", "/api/v1/machines", "", "", 405, "application/json"},
 		{"GET", wire.ReportPath, "", "", 405, "application/json"},
@@ -61,22 +59,6 @@ func TestPaths(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{"version": "test", "protocol": float64(wire.Protocol)}, v); diff != "" {
 		t.Errorf("version (-want +got):\n%s", diff)
 	}
-}
-
-// TestOtherSites: a web page from elsewhere cannot steer the operator's browser.
-func TestOtherSites(t *testing.T) {
-	l := startLab(t, seedFiles())
-	l.mustGet(vm(1))
-	for _, header := range []http.Header{{"Sec-Fetch-Site": {"cross-site"}}, {"Origin": {"http://evil.example"}}} {
-		r := httptest.NewRequest("DELETE", "/api/v1/machines/"+idOf(1), nil)
-		r.Header = header
-		w := httptest.NewRecorder()
-		l.server.Handler().ServeHTTP(w, r)
-		if w.Code != http.StatusForbidden {
-			t.Errorf("%v: status %d", header, w.Code)
-		}
-	}
-	l.machine(idOf(1))
 }
 
 // TestPanic: a defect in answering one request is an answer, not an end.

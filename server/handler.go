@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -18,14 +17,12 @@ import (
 // contentType of an answer to an upload (reference section 4.3).
 const contentType = "text/x-python"
 
-// Handler serves every path that ends in /upload.py, and /api/v1/. Doubled
-// slashes in a path count as one, without a redirect: the original agent asks
-// for //cgi-bin//upload.py and follows none.
+// Handler serves every path that ends in /upload.py, and /api/v1/. It takes
+// clean paths: whoever serves several rooms on one port cleans them for all.
 func (s *Server) Handler() http.Handler {
 	mux := s.apiRoutes()
-	routes := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		clean := path.Clean("/" + r.URL.Path)
-		if strings.HasSuffix(clean, "/upload.py") {
+	return s.recovered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/upload.py") {
 			s.takeUpload(w, r)
 			return
 		}
@@ -33,21 +30,8 @@ func (s *Server) Handler() http.Handler {
 			s.answerError(w, err)
 			return
 		}
-		direct := r.Clone(r.Context())
-		direct.URL.Path, direct.URL.RawPath = clean, ""
-		mux.ServeHTTP(w, direct)
-	})
-	return s.recovered(sameOrigin(routes))
-}
-
-// sameOrigin refuses what a web page from elsewhere makes the operator's
-// browser send. Agents and commands are no browsers and not concerned.
-func sameOrigin(next http.Handler) http.Handler {
-	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, http.StatusForbidden, errorBody{Error: "a web page of another site may not do this"})
+		mux.ServeHTTP(w, r)
 	}))
-	return protection.Handler(next)
 }
 
 // apiTime is the longest time that the body of an API request may take.

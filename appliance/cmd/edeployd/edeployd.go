@@ -67,7 +67,11 @@ func serve(ctx context.Context, file string, console io.Writer, log *slog.Logger
 	if err != nil {
 		return err
 	}
-	a, err := appliance.New(ctx, config, log)
+	sockets, err := appliance.Listen(ctx, config)
+	if err != nil {
+		return err
+	}
+	a, err := appliance.New(ctx, config, sockets, log)
 	if err != nil {
 		return err
 	}

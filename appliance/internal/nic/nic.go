@@ -67,11 +67,24 @@ func names() []string {
 	return all
 }
 
+// Index is the number that the kernel has given to a device; 0 when there is
+// none of this name.
+func Index(device string) int {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return 0
+	}
+	return i.Index
+}
+
 // Listen opens a TCP listener on address. When device is not empty the
 // socket is bound to it: a packet for the address that comes in by another
 // device, which Linux would accept, is not answered.
-func Listen(ctx context.Context, device string, address netip.AddrPort) (net.Listener, error) {
-	c := net.ListenConfig{Control: bindTo(device)}
+func Listen(ctx context.Context, device string, address netip.AddrPort) (*net.TCPListener, error) {
+	var c net.ListenConfig
+	if device != "" {
+		c.Control = func(_, _ string, raw syscall.RawConn) error { return bind(raw, device) }
+	}
 	l, err := c.Listen(ctx, "tcp4", address.String())
 	if errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return nil, fmt.Errorf("listen on %s: no network device of this machine has the address %s: give it to one, or set [NETWORK] ADDRESS (CONFIGURE = yes lets edeployd do it): %w",
@@ -80,20 +93,26 @@ func Listen(ctx context.Context, device string, address netip.AddrPort) (net.Lis
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	return l, nil
+	return l.(*net.TCPListener), nil
 }
 
-func bindTo(device string) func(network, address string, c syscall.RawConn) error {
-	if device == "" {
-		return nil
+// Bind binds an open listener to the device that has the name now. The kernel
+// binds to a number, not to a name, so a device that was removed and made anew
+// needs it again.
+func Bind(l *net.TCPListener, device string) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		if err := c.Control(func(fd uintptr) {
-			failed = os.NewSyscallError("bind to device "+device, unix.BindToDevice(int(fd), device))
-		}); err != nil {
-			return err
-		}
-		return failed
+	return bind(raw, device)
+}
+
+func bind(c syscall.RawConn, device string) error {
+	var failed error
+	if err := c.Control(func(fd uintptr) {
+		failed = os.NewSyscallError("bind to device "+device, unix.BindToDevice(int(fd), device))
+	}); err != nil {
+		return err
 	}
+	return failed
 }

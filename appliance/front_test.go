@@ -1,0 +1,225 @@
+package appliance_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"edeploy/appliance"
+)
+
+// onLoopback is an appliance without boot services on ports of the loopback
+// device.
+func onLoopback(t *testing.T) (*appliance.Appliance, string) {
+	t.Helper()
+	dir := t.TempDir()
+	files := map[string]string{
+		"edeploy.conf": "[SERVER]\nCONFIGDIR=config\n[NETWORK]\nADDRESS=127.0.0.1/8\n[DHCP]\nENABLED=no\n" +
+			"[HTTP]\nNAMES = rack.example, 192.0.2.9\n[IMAGES]\nTOP=images\n[STATE]\nDIR=server\n",
+		"config/state":                      "[]\n",
+		"images/install/V1/base-V1.edeploy": "archive",
+	}
+	writeFiles(t, dir, files)
+	config, err := appliance.ReadConfig(filepath.Join(dir, "edeploy.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets := appliance.Sockets{HTTP: anyPort(t), Rsync: anyPort(t)}
+	a, err := appliance.New(t.Context(), config, sockets, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, a)
+	return a, sockets.HTTP.Addr().String()
+}
+
+func anyPort(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.(*net.TCPListener)
+}
+
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// run runs an appliance until the test ends.
+func run(t *testing.T, a *appliance.Appliance) {
+	t.Helper()
+	ended := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { ended <- a.Run(ctx, t.Output()) }()
+	select {
+	case <-a.Ready():
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("the appliance is not ready within 20 s")
+	}
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Paths with doubled slashes and dots reach every room, without a redirect.
+func TestPathsAreCleaned(t *testing.T) {
+	_, addr := onLoopback(t)
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for path, want := range map[string]int{
+		"/install/V1/base-V1.edeploy":         200,
+		"//install//V1/base-V1.edeploy":       200,
+		"/install/./V1/../V1/base-V1.edeploy": 200,
+		"//install//":                         200,
+		"/api/v1/images":                      200,
+		"//api/v1/images":                     200,
+		"//api//v1//images/":                  200,
+		"//api//v1/version":                   200,
+		"/api/v1/version/":                    200,
+		"//metadata/":                         200,
+		"//cgi-bin//upload.py":                405, // wants POST
+		"/installed":                          404,
+		"/install/../../etc/passwd":           404,
+	} {
+		res, err := client.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("GET %s: %s, want %d", path, res.Status, want)
+		}
+	}
+}
+
+// A web page from elsewhere cannot use the operator's browser against any room.
+func TestBrowsers(t *testing.T) {
+	a, _ := onLoopback(t)
+	const chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
+	for _, test := range []struct {
+		name, host string
+		header     http.Header
+		refused    bool
+	}{
+		{"a command", "127.0.0.1:80", nil, false},
+		{"a command, any name", "edeploy.lab", http.Header{"User-Agent": {"curl/8"}}, false},
+		{"own page", "127.0.0.1", http.Header{"User-Agent": {chrome}, "Origin": {"http://127.0.0.1"}}, false},
+		{"own page through a tunnel", "localhost:8080", http.Header{"User-Agent": {chrome}, "Origin": {"http://localhost:8080"}, "Sec-Fetch-Site": {"same-origin"}}, false},
+		{"configured name", "RACK.example", http.Header{"User-Agent": {chrome}, "Origin": {"http://RACK.example"}}, false},
+		{"configured address", "192.0.2.9:80", http.Header{"Origin": {"http://192.0.2.9:80"}}, false},
+		{"another site", "127.0.0.1", http.Header{"Origin": {"http://evil.example"}}, true},
+		{"another site, fetch metadata", "127.0.0.1", http.Header{"Sec-Fetch-Site": {"cross-site"}}, true},
+		{"another page of this host", "127.0.0.1", http.Header{"Sec-Fetch-Site": {"same-site"}}, true},
+		{"sandboxed page", "127.0.0.1", http.Header{"Origin": {"null"}}, true},
+		{"rebound name", "evil.example", http.Header{"Origin": {"http://evil.example"}}, true},
+		{"rebound name with a port", "evil.example:80", http.Header{"Origin": {"http://evil.example:80"}, "Sec-Fetch-Site": {"same-origin"}}, true},
+		{"rebound name, fetch metadata only", "evil.example", http.Header{"Sec-Fetch-Mode": {"cors"}}, true},
+		{"rebound name, nothing but a browser", "evil.example", http.Header{"User-Agent": {chrome}}, true},
+	} {
+		for method, path := range map[string]string{
+			"PUT": "/api/v1/config/SERVER/vm.specs", "DELETE": "/api/v1/images/V1/base", "PATCH": "/api/v1/images/V2/base/archive", "POST": "/cgi-bin/upload.py",
+		} {
+			r := httptest.NewRequest(method, path, strings.NewReader("[]"))
+			r.Host = test.host
+			if test.header != nil {
+				r.Header = test.header
+			}
+			w := httptest.NewRecorder()
+			a.Handler().ServeHTTP(w, r)
+			if refused := w.Code == http.StatusForbidden; refused != test.refused {
+				t.Errorf("%s: %s %s: status %d (%s), want refused = %v", test.name, method, path, w.Code, w.Body, test.refused)
+			}
+		}
+	}
+	r := httptest.NewRequest("GET", "/api/v1/machines", nil)
+	r.Host = "evil.example"
+	r.Header.Set("User-Agent", chrome)
+	w := httptest.NewRecorder()
+	a.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "[HTTP] NAMES") {
+		t.Errorf("a rebound page reads the machines: status %d %s", w.Code, w.Body)
+	}
+}
+
+// Routing costs little: the handlers are made once.
+func TestAllocations(t *testing.T) {
+	a, _ := onLoopback(t)
+	r := httptest.NewRequest("GET", "/api/v1/version", nil)
+	n := testing.AllocsPerRun(100, func() {
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, r)
+		if w.Code != 200 {
+			t.Fatal(w.Code)
+		}
+	})
+	t.Logf("%.0f allocations", n)
+	if n > 60 {
+		t.Errorf("%.0f allocations, want 60 at most", n)
+	}
+}
+
+// A peer that uses up its places of every class leaves those of others alone.
+func TestPlacesOfAPeer(t *testing.T) {
+	_, addr := onLoopback(t)
+	for _, test := range []struct {
+		method, path string
+		headers      string
+		connections  int
+	}{
+		{"POST", "//cgi-bin//upload.py", "Content-Type: multipart/form-data; boundary=x\r\n", 40},
+		{"PATCH", "/api/v1/images/V1/base/archive", "Upload-Offset: 0\r\nUpload-Length: 100000\r\nUpload-Sha256: " + strings.Repeat("0", 64) + "\r\n", 10},
+		{"PUT", "/api/v1/config/SERVER/vm.specs", "", 10},
+		{"POST", "/api/v1/report", "", 40},
+	} {
+		t.Run(test.path, func(t *testing.T) {
+			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: 100000\r\n\r\n--", test.method, test.path, test.headers)
+			for range test.connections {
+				c := dialFrom(t, addr, "127.0.0.2")
+				io.WriteString(c, request)
+			}
+			time.Sleep(200 * time.Millisecond) // they are there
+			honest := dialFrom(t, addr, "127.0.0.3")
+			began := time.Now()
+			io.WriteString(honest, request+"\r\n"+strings.Repeat("-", 100000-4))
+			buf := make([]byte, 4096)
+			n, err := honest.Read(buf)
+			if took := time.Since(began); err != nil || took > 2*time.Second || strings.HasPrefix(string(buf[:n]), "HTTP/1.1 503") {
+				t.Errorf("%s %s: another peer gets %.200q, %v after %v", test.method, test.path, buf[:n], err, took)
+			}
+		})
+	}
+}
+
+func dialFrom(t *testing.T, addr, from string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+	c, err := d.Dial("tcp4", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
