@@ -23,7 +23,7 @@ const (
 // once; a script that cannot run is read, too.
 func Roles(script string) (images []wire.ImageRef, all bool) {
 	read := callRoles
-	if strings.HasSuffix(program(script), "sh") {
+	if strings.HasSuffix(Program(script), "sh") {
 		read = shellRoles
 	}
 	named, all := read(script)
@@ -41,9 +41,9 @@ func Roles(script string) (images []wire.ImageRef, all bool) {
 	return images, all
 }
 
-// program is what runs a script that starts with "#!", through env when the
+// Program is what runs a script that starts with "#!", through env when the
 // line says so; "" without one.
-func program(script string) string {
+func Program(script string) string {
 	words := strings.Fields((wire.Configuration{Script: script}).Interpreter())
 	if len(words) > 1 && path.Base(words[0]) == "env" {
 		words = words[1:]
@@ -72,7 +72,7 @@ func shellRoles(script string) (images []wire.ImageRef, all bool) {
 
 // callRoles reads calls in the dialect or in Python.
 func callRoles(script string) (images []wire.ImageRef, all bool) {
-	tokens := codeTokens(script)
+	tokens := CodeTokens(script)
 	names := namedTexts(tokens)
 	all = true
 	for i, token := range tokens {
@@ -95,9 +95,9 @@ func callRoles(script string) (images []wire.ImageRef, all bool) {
 	return images, all
 }
 
-// codeTokens are the tokens of a script that mean something; ends of lines do
+// CodeTokens are the tokens of a script that mean something; ends of lines do
 // outside of brackets, and prefixes of strings are not needed here.
-func codeTokens(script string) []string {
+func CodeTokens(script string) []string {
 	var all []string
 	depth := 0
 	for _, token := range Tokens(script) {

@@ -48,16 +48,16 @@ func (l *linter) configure(p *profile) {
 // namesSetRole tells whether a script speaks of set_role, comments and texts
 // aside.
 func namesSetRole(text string) bool {
-	if strings.HasSuffix(program(text), "sh") {
+	if strings.HasSuffix(dialect.Program(text), "sh") {
 		return strings.Contains(text, "set_role")
 	}
-	return slices.Contains(codeTokens(text), "set_role")
+	return slices.Contains(dialect.CodeTokens(text), "set_role")
 }
 
 // interpreted checks a script that starts with "#!".
 func (l *linter) interpreted(p *profile, text string) {
 	file := p.name + ".configure"
-	runs := program(text)
+	runs := dialect.Program(text)
 	if runs == "" {
 		l.find(file, 1, 1, Error, `"#!" names no program`)
 		return
