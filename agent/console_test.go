@@ -62,7 +62,7 @@ func TestLogName(t *testing.T) {
 		{nil, "--.log.gz"},
 	}
 	for _, tt := range tests {
-		if got := agent.LogName(tt.hw); got != tt.want {
+		if got := wire.LogName(tt.hw); got != tt.want {
 			t.Errorf("got %s, want %s", got, tt.want)
 		}
 	}

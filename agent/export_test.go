@@ -13,9 +13,6 @@ import (
 	"edeploy/server/wire"
 )
 
-// LogName shows logName to the tests.
-func LogName(hw wire.Hardware) string { return logName(hw) }
-
 // NewConsoleLogger is the console and a step's logger on it.
 func NewConsoleLogger(w io.Writer, now func() time.Time, step string) *slog.Logger {
 	j := &journey{console: &console{out: w, now: now, start: now()}}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +26,7 @@ func (j *journey) uploadLog(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, logTime)
 	defer cancel()
-	if err := j.client.UploadLog(ctx, logName(j.hardware), j.zipLog()); err != nil {
+	if err := j.client.UploadLog(ctx, wire.LogName(j.hardware), j.zipLog()); err != nil {
 		j.console.say("the log was not uploaded: %v", err)
 	}
 }
@@ -53,31 +52,6 @@ func (j *journey) zipLog() []byte {
 	part("dmesg", text, err)
 	_ = z.Close()
 	return b.Bytes()
-}
-
-// logName is VENDOR-PRODUCT-SERIAL.log.gz (reference section 2.1 step 3).
-func logName(hw wire.Hardware) string {
-	value := func(field string) string {
-		v, _ := hw.Find("system", "product", field)
-		return plain(v)
-	}
-	serial := value("serial")
-	if serial == "" || serial == "0123456789" || serial == "0000000000" {
-		serial = value("uuid")
-	}
-	if id := hw.Identity(); serial == "" && len(id.MACs) > 0 {
-		serial = strings.ReplaceAll(id.MACs[0], ":", "_") // nothing else tells machines apart
-	}
-	return value("vendor") + "-" + value("name") + "-" + serial + ".log.gz"
-}
-
-// plain replaces runs of characters outside [A-Za-z0-9.] by one "_", and
-// removes it at both ends.
-func plain(s string) string {
-	words := strings.FieldsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.')
-	})
-	return strings.Join(words, "_")
 }
 
 // kernelMessages reads the kernel's ring buffer, syslog(2).

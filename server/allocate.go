@@ -254,8 +254,11 @@ func (b *bargain) giveBack(reason error) error {
 // others answers whether another machine holds a CMDB entry of this
 // configuration directory.
 func (b *bargain) others() assign.Others {
-	s, dir := b.server, b.view.ConfigDir
-	return s.machines.drafted.heldByOthers(b.record.ID, func(section string) bool {
+	return b.server.heldByOthers(b.record.ID, b.view.ConfigDir)
+}
+
+func (s *Server) heldByOthers(id, dir string) assign.Others {
+	return s.machines.drafted.heldByOthers(id, func(section string) bool {
 		d := s.deployments[section]
 		return d != nil && d.ConfigDir == dir
 	})

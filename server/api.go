@@ -36,13 +36,16 @@ type Machine struct {
 
 // Allocation is what a machine holds.
 type Allocation struct {
-	Profile string    `json:"profile"`
-	Section string    `json:"section"`
-	Counted bool      `json:"counted"`
-	Var     string    `json:"var"`            // a dictionary in Python syntax
-	CMDB    string    `json:"cmdb,omitempty"` // its entry, in Python syntax
-	Given   time.Time `json:"given"`
-	Asked   int       `json:"asked"`
+	Profile   string    `json:"profile"`
+	Section   string    `json:"section"`
+	Counted   bool      `json:"counted"`
+	Var       string    `json:"var"`             // a dictionary in Python syntax
+	Variables any       `json:"variables"`       // the same as a JSON object
+	CMDB      string    `json:"cmdb,omitempty"`  // its entry, in Python syntax
+	Entry     any       `json:"entry,omitempty"` // the same as a JSON object
+	Given     time.Time `json:"given"`
+	Asked     int       `json:"asked"`
+	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
 }
 
 // HistoryLine is one line of a machine's history.
@@ -67,6 +70,11 @@ func (s *Server) apiRoutes() *http.ServeMux {
 		{"GET", "/api/v1/machines/{id}/explanation", s.showExplanation},
 		{"PUT", "/api/v1/machines/{id}/section", s.putSection},
 		{"DELETE", "/api/v1/machines/{id}", s.deleteMachine},
+		{"POST", "/api/v1/machines/{id}/restore", s.restoreMachine},
+		{"GET", "/api/v1/forgotten", s.listForgotten},
+		{"GET", "/api/v1/machines/{id}/hardware", s.showHardware},
+		{"GET", "/api/v1/machines/{id}/logs", s.listLogs},
+		{"GET", "/api/v1/machines/{id}/logs/{name}", s.showLog},
 		{"PUT", "/api/v1/machines/{id}/boot", s.putBoot},
 		{"GET", "/api/v1/config", s.listConfig},
 		{"PUT", "/api/v1/config/{section}", s.putConfigFiles},
@@ -125,20 +133,13 @@ func (s *Server) show(r machine.Record) Machine {
 		m.Image = &r.Image
 	}
 	if a := r.Allocation; a != nil {
-		m.Allocation = &Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, CMDB: a.After, Given: a.Given, Asked: a.Asked}
+		m.Allocation = &Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, Variables: plainValues(a.Var),
+			CMDB: a.After, Entry: plainValues(a.After), Given: a.Given, Asked: a.Asked, Installed: a.Installed}
 	}
 	if p, ok := s.progress.get(r.ID); ok {
 		m.Progress = &p
 	}
 	return m
-}
-
-func (s *Server) deleteMachine(w http.ResponseWriter, r *http.Request) {
-	if err := s.forget(r.Context(), r.PathValue("id")); err != nil {
-		s.answerError(w, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/store"
 )
@@ -14,8 +16,9 @@ type draft struct {
 	order   []string         // directories
 	records map[string]machine.Record
 	changed []string       // ids
-	remove  string         // id of a record, or ""
+	removed []string       // ids
 	files   []store.Change // further ones
+	lost    []string       // ids whose histories go
 }
 
 func newDraft(s *Server) *draft {
@@ -34,6 +37,7 @@ func (d *draft) accept(records []machine.Record, views ...*view) {
 		d.views[v.ConfigDir] = v
 	}
 	for _, r := range records {
+		d.removed = slices.DeleteFunc(d.removed, func(id string) bool { return id == r.ID })
 		if _, ok := d.records[r.ID]; !ok {
 			d.changed = append(d.changed, r.ID)
 		}
@@ -42,16 +46,30 @@ func (d *draft) accept(records []machine.Record, views ...*view) {
 	}
 }
 
+// remove takes records out.
+func (d *draft) remove(ids ...string) {
+	for _, id := range ids {
+		d.server.machines.drafted.remove(id)
+		if _, ok := d.records[id]; ok {
+			delete(d.records, id)
+			d.changed = slices.DeleteFunc(d.changed, func(changed string) bool { return changed == id })
+		}
+		if _, ok := d.server.machines.get(id); ok && !slices.Contains(d.removed, id) {
+			d.removed = append(d.removed, id)
+		}
+	}
+}
+
 // add takes on a whole change.
 func (d *draft) add(c change) {
 	d.accept(c.put)
-	d.remove = c.remove
+	d.remove(c.remove...)
 	d.files = append(d.files, c.files...)
 }
 
 // change is all that the decisions have made.
 func (d *draft) change() (change, error) {
-	c := change{remove: d.remove, files: d.files}
+	c := change{remove: d.removed, files: d.files}
 	for _, id := range d.changed {
 		c.put = append(c.put, d.records[id])
 	}
@@ -72,6 +90,16 @@ func (d *draft) kept() {
 		v.keep()
 		for _, text := range v.edits() {
 			d.server.problem(v.name, "%s", text)
+		}
+	}
+	for _, id := range d.lost {
+		if _, known := d.server.machines.get(id); known {
+			continue
+		}
+		d.server.progress.remove(id)
+		d.server.explanations.finish(id)
+		if err := d.server.history.Remove(id); err != nil {
+			d.server.problem("", "%v", err)
 		}
 	}
 }

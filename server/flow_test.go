@@ -1,11 +1,12 @@
 package server_test
 
 import (
+	"encoding/json"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"edeploy/server"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -117,15 +118,26 @@ func (l *lab) stateIs(want string) {
 	}
 }
 
-// TestForget gives everything back.
+// TestForget gives everything back. Of an installed machine it has to be said
+// twice.
 func TestForget(t *testing.T) {
 	files := seedFiles()
 	files["state"] = "[('vm', 2)]\n"
 	l := startLab(t, files)
 	l.mustGet(vm(1))
 	l.installed(vm(1))
-	if a := l.do("DELETE", "/api/v1/machines/"+mac(1), "", nil); a.status != http.StatusNoContent {
+	a := l.do("DELETE", "/api/v1/machines/"+mac(1), "", nil)
+	if a.status != http.StatusConflict || !strings.Contains(a.body, "profile vm, one count and the CMDB entry {'gateway'") {
 		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	l.stateIs("[('vm', 1)]\n")
+	a = l.do("DELETE", "/api/v1/machines/"+mac(1)+"?force=1", "", nil)
+	var gone server.Forgotten
+	if err := json.Unmarshal([]byte(a.body), &gone); err != nil || a.status != http.StatusOK {
+		t.Fatalf("status %d: %s: %v", a.status, a.body, err)
+	}
+	if entry, _ := gone.Entry.(map[string]any); gone.DisplayName != "host03" || gone.Profile != "vm" || !gone.Counted || entry["ip"] != "192.168.122.3" {
+		t.Errorf("forgotten: %+v", gone)
 	}
 	l.stateIs("[('vm', 2)]\n")
 	if strings.Contains(l.read("vm.cmdb"), "used") {
@@ -137,9 +149,112 @@ func TestForget(t *testing.T) {
 	if got := l.server.BootAction(mac(1), ""); got != wire.BootInstall {
 		t.Errorf("a forgotten machine boots %s", got)
 	}
-	left, err := filepath.Glob(filepath.Join(l.state, "*", idOf(1)+"*"))
-	if err != nil || len(left) != 0 {
-		t.Errorf("left of a forgotten machine: %v, %v", left, err)
+}
+
+// TestRestore: a forgotten machine is taken back with what it held, when that
+// is still free; what it has reported meanwhile stays.
+func TestRestore(t *testing.T) {
+	files := seedFiles()
+	files["state"] = "[('vm', 2)]\n"
+	l := startLab(t, files)
+	l.mustGet(vm(1))
+	l.installed(vm(1))
+	before, entries := l.machine("host03"), l.read("vm.cmdb")
+	forget := func() {
+		t.Helper()
+		if a := l.do("DELETE", "/api/v1/machines/host03?force=1", "", nil); a.status != http.StatusOK {
+			t.Fatalf("forget: %d %s", a.status, a.body)
+		}
+	}
+	restore := func(word string, want int, says string) {
+		t.Helper()
+		if a := l.do("POST", "/api/v1/machines/"+word+"/restore", "", nil); a.status != want || !strings.Contains(a.body, says) {
+			t.Errorf("restore %s: %d %s, want %d with %q", word, a.status, a.body, want, says)
+		}
+	}
+	forget()
+	l.report(wire.Report{Machine: vm(1).Identity(), Step: wire.StepUpgrade, Status: wire.StatusDone, Image: wire.ImageRef{Role: "mysql", Version: "2"}}, http.StatusOK)
+	l.restart()
+	restore("host04", http.StatusNotFound, "/api/v1/forgotten")
+	restore("host03", http.StatusOK, "host03")
+	after := l.machine("host03")
+	if after.Image.Version != "2" || after.State != "installed" || !cmp.Equal(before.Allocation, after.Allocation) {
+		t.Errorf("before: %+v\nafter: %+v", before, after)
+	}
+	l.stateIs("[('vm', 1)]\n")
+	if diff := cmp.Diff(entries, l.read("vm.cmdb")); diff != "" {
+		t.Errorf("CMDB (-before +after):\n%s", diff)
+	}
+	restore("host03", http.StatusNotFound, "no forgotten machine")
+
+	forget()
+	l.mustGet(vm(2)) // takes its entry
+	restore(mac(1), http.StatusConflict, "edeployctl cmdb list vm")
+	l.fail("vm", vm(2))
+	l.write("state", "[('vm', 0)]\n")
+	restore(mac(1), http.StatusConflict, "edeployctl state set vm 1")
+	l.write("state", "[('vm', 1)]\n")
+	restore(mac(1), http.StatusOK, "host03")
+	l.stateIs("[('vm', 0)]\n")
+}
+
+// TestForgottenBound: the oldest ones go.
+func TestForgottenBound(t *testing.T) {
+	l := startLab(t, seedFiles())
+	for n := range 205 {
+		l.upload(tiny(n + 1))
+		if a := l.do("DELETE", "/api/v1/machines/"+mac(n+1), "", nil); a.status != http.StatusOK {
+			t.Fatalf("forget: %d %s", a.status, a.body)
+		}
+	}
+	var all []server.Forgotten
+	l.get("/api/v1/forgotten", &all)
+	if len(all) != 200 || all[0].ID != idOf(205) || all[199].ID != idOf(6) {
+		t.Errorf("%d are kept, from %s to %s", len(all), all[0].ID, all[len(all)-1].ID)
+	}
+}
+
+// TestSent: descriptions and logs of a machine can be had.
+func TestSent(t *testing.T) {
+	l := startLab(t, seedFiles())
+	h := vm(1)
+	h[2].Value = "SN7"
+	if a := l.do("GET", "/api/v1/machines/"+idOf(1)+"/hardware", "", nil); a.status != http.StatusNotFound {
+		t.Errorf("of nobody: %d", a.status)
+	}
+	l.report(wire.Report{Machine: h.Identity(), Step: wire.StepDevices, Status: wire.StatusStarted}, http.StatusOK)
+	if a := l.do("GET", "/api/v1/machines/"+idOf(1)+"/logs", "", nil); a.status != http.StatusNotFound || !strings.Contains(a.body, "has not sent its description") {
+		t.Errorf("before its description: %d %s", a.status, a.body)
+	}
+	l.mustGet(h)
+	var got wire.Hardware
+	l.get("/api/v1/machines/host03/hardware", &got)
+	if diff := cmp.Diff(h, got); diff != "" {
+		t.Errorf("description (-want +got):\n%s", diff)
+	}
+	for _, log := range []struct{ name, text string }{{wire.LogName(h), "first"}, {wire.LogName(h), "second"}, {"-other-SN8.log.gz", "other"}} {
+		if a := l.post("section", "SERVER", "file/"+log.name, log.text); a.status != http.StatusOK {
+			t.Fatalf("log: %d %s", a.status, a.body)
+		}
+	}
+	var logs []server.Log
+	l.get("/api/v1/machines/host03/logs", &logs)
+	if len(logs) != 2 || logs[0].Name != wire.LogName(h) {
+		t.Fatalf("logs %+v", logs)
+	}
+	for name, want := range map[string]answer{logs[0].Name: {200, "application/gzip", "second"}, logs[1].Name: {200, "application/gzip", "first"}} {
+		if got := l.do("GET", "/api/v1/machines/host03/logs/"+name, "", nil); got != want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for _, name := range []string{"-other-SN8.log.gz", "state", "..%2fstate"} {
+		if a := l.do("GET", "/api/v1/machines/host03/logs/"+name, "", nil); a.status != http.StatusNotFound {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	m := l.machine("host03")
+	if v, _ := m.Allocation.Variables.(map[string]any); v["disk"] != "vda" || v["ip"] != "192.168.122.3" {
+		t.Errorf("variables %v", m.Allocation.Variables)
 	}
 }
 

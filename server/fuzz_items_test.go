@@ -92,7 +92,7 @@ func checkAnswer(t *testing.T, a answer) {
 // beside its directories.
 func (l *lab) checkDirectories(t *testing.T) {
 	t.Helper()
-	known := map[string]bool{"machines": true, "history": true, "spool": true, "lock": true, "lock-SERVER": true, "journal": true}
+	known := map[string]bool{"machines": true, "forgotten": true, "history": true, "spool": true, "lock": true, "lock-SERVER": true, "journal": true}
 	entries, err := os.ReadDir(l.state)
 	if err != nil {
 		t.Fatal(err)

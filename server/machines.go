@@ -80,7 +80,7 @@ func (m *machines) load() error {
 // change is what one commit does.
 type change struct {
 	put    []machine.Record
-	remove string         // id of a record, or ""
+	remove []string       // ids of records
 	files  []store.Change // of configuration directories
 }
 
@@ -100,10 +100,9 @@ func (m *machines) commit(c change) error {
 		m.book.Put(r)
 		m.versions[r.ID] = store.VersionOf(records[i])
 	}
-	if c.remove != "" {
-		m.book.Remove(c.remove)
-		delete(m.versions, c.remove)
-		m.drafted.remove(c.remove)
+	for _, id := range c.remove {
+		m.book.Remove(id)
+		delete(m.versions, id)
 	}
 	return nil
 }
@@ -121,8 +120,8 @@ func (m *machines) encode(c change) (changes []store.Change, records [][]byte, e
 		records = append(records, text)
 		changes = append(changes, store.Change{Name: recordName(r.ID), Was: m.versions[r.ID], Text: text})
 	}
-	if c.remove != "" {
-		changes = append(changes, store.Change{Name: recordName(c.remove), Was: m.versions[c.remove], Delete: true})
+	for _, id := range c.remove {
+		changes = append(changes, store.Change{Name: recordName(id), Was: m.versions[id], Delete: true})
 	}
 	return append(changes, c.files...), records, nil
 }

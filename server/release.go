@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
@@ -70,37 +69,6 @@ func (s *Server) release(d *draft, r machine.Record) ([]*view, error) {
 	}
 	v.apply(files)
 	return []*view{v}, nil
-}
-
-// errUnknownMachine: no record has that name.
-var errUnknownMachine = errors.New("no such machine")
-
-// forget removes a machine's record and history; what it holds is given back.
-func (s *Server) forget(ctx context.Context, name string) error {
-	var id string
-	err := s.await(ctx, &errand{alone: true, sections: normal(s.allSections()), decide: func(d *draft) error {
-		r, err := s.machines.drafted.named(name)
-		if err != nil {
-			return err
-		}
-		id = r.ID
-		if r.Allocation != nil {
-			views, err := s.release(d, r)
-			if err != nil {
-				return err
-			}
-			d.accept(nil, views...)
-		}
-		d.add(change{remove: r.ID})
-		return nil
-	}})
-	if err != nil {
-		return err
-	}
-	s.progress.remove(id)
-	s.config.Log.Info("machine forgotten", "machine", id)
-	s.explanations.finish(id)
-	return s.history.Remove(id)
 }
 
 func (s *Server) allSections() []string {

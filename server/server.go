@@ -254,7 +254,7 @@ func checkURL(text string) error {
 // openState opens what is kept in the state directory.
 func (s *Server) openState(open opener) error {
 	at := func(name string) string { return filepath.Join(s.config.StateDir, name) }
-	for _, dir := range []string{"machines", "history", "spool"} {
+	for _, dir := range []string{"machines", "forgotten", "history", "spool"} {
 		if err := os.MkdirAll(at(dir), 0o755); err != nil {
 			return fmt.Errorf("make state directory: %w", err)
 		}
@@ -266,7 +266,7 @@ func (s *Server) openState(open opener) error {
 	if err := clearSpool(at("spool")); err != nil {
 		return err
 	}
-	collections := map[string]string{"machines": at("machines")}
+	collections := map[string]string{"machines": at("machines"), "forgotten": at("forgotten")}
 	for name, d := range s.deployments {
 		collections[configCollection(name)] = d.ConfigDir
 	}

@@ -28,19 +28,26 @@ func newBootCommand(address *string, name, action, short string) *cobra.Command 
 }
 
 func newForgetCommand(address *string) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:               "forget ID",
 		Short:             "Forget a machine; its count and CMDB entry are given back",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(address),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := call(cmd.Context(), *address, "DELETE", machinePath(args[0]), nil, nil); err != nil {
+			path := machinePath(args[0])
+			if force {
+				path += "?force=1"
+			}
+			if err := call(cmd.Context(), *address, "DELETE", path, nil, nil); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "machine %s is forgotten\n", args[0])
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also a machine that is installed")
+	return cmd
 }
 
 func newProblemsCommand(address *string) *cobra.Command {

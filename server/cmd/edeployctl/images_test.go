@@ -219,7 +219,7 @@ func TestRemoveImage(t *testing.T) {
 	remove(1, "", upgraded+"edeployctl: mysql D7-F.1.1.0 is not removed: machines could not be brought onto it again; --force removes it all the same\n",
 		"mysql", "D7-F.1.1.0")
 	remove(0, "mysql D7-F.1.0.0: removed, a tree of 2 entries, 0.1 MB, and an archive of 0.1 MB\n", installed, "--force", "mysql", "D7-F.1.0.0")
-	ask(t, 0, "forget", id, "--server", address)
+	ask(t, 0, "forget", "--force", id, "--server", address)
 	remove(0, "mysql D7-F.1.1.0: removed, a tree of 2 entries, 0.3 MB, and an archive of 0.3 MB\n", "", "mysql", "D7-F.1.1.0")
 }
 

@@ -35,7 +35,7 @@ func newMachinesCommand(server *string) *cobra.Command {
 		},
 		ValidArgsFunction: completeMachine(server),
 	}
-	cmd.AddCommand(newSectionCommand(server), newWhyCommand(server))
+	cmd.AddCommand(newSectionCommand(server), newWhyCommand(server), newAddCommand(server))
 	cmd.Flags().BoolVar(&c.json, "json", false, "print the server's JSON")
 	cmd.Flags().BoolVar(&c.watch, "watch", false, "print again whenever something changes, until interrupted")
 	cmd.Flags().DurationVar(&c.interval, "interval", 2*time.Second, "how often --watch asks")

@@ -222,10 +222,20 @@ func (d *Dir) Explanation(id string) ([]byte, error) {
 	return text, nil
 }
 
+// Unexplain removes the explanation of a machine's last decision.
+func (d *Dir) Unexplain(id string) error {
+	defer d.lock(id)()
+	return d.remove(id, id+".why", id+".why.new")
+}
+
 // Remove forgets a machine's history.
 func (d *Dir) Remove(id string) error {
 	defer d.lock(id)()
-	for _, name := range []string{id + ".log.1", id + ".log", id + ".why", id + ".why.new"} {
+	return d.remove(id, id+".log.1", id+".log", id+".why", id+".why.new")
+}
+
+func (d *Dir) remove(id string, names ...string) error {
+	for _, name := range names {
 		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove history of %s: %w", id, err)
 		}
