@@ -58,6 +58,18 @@ func TestPeers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("netascii", func(t *testing.T) {
+		text := []byte("a line\nand a return\ralone\r\n")
+		s := serve(t, 0, map[string][]byte{"text": text})
+		cmd := exec.Command(needs.Program(t, "tftp"), "-m", "ascii", "127.0.0.1", fmt.Sprint(s.addr.Port()), "-c", "get", "text", "got")
+		cmd.Dir = t.TempDir()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+		}
+		if got, err := os.ReadFile(filepath.Join(cmd.Dir, "got")); err != nil || !bytes.Equal(got, text) {
+			t.Errorf("got %q, want %q (%v)", got, text, err)
+		}
+	})
 	t.Run("missing file", func(t *testing.T) {
 		cmd := exec.Command(needs.Program(t, "busybox"), "tftp", "-g", "-r", "missing", "-l", "got", "127.0.0.1", fmt.Sprint(s.addr.Port()))
 		cmd.Dir = t.TempDir()

@@ -6,6 +6,7 @@
 package tftp
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,49 +16,43 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
-	"github.com/pin/tftp/v3"
+	"edeploy/pxe/internal/quiet"
+
 	"golang.org/x/sys/unix"
 )
 
-// Limits.
-const (
-	// DefaultSessions is how many transfers may run at once. A request beyond
-	// it is not answered; boot ROMs ask again after a few seconds.
-	DefaultSessions = 256
-	timeout         = 2 * time.Second // until a block is sent again
-	retries         = 6
-)
+// DefaultSessions is how many transfers may run at once, a quarter of them to
+// one client address. A request beyond it is not answered; boot ROMs ask again
+// after a few seconds.
+const DefaultSessions = 256
 
 // Server serves the files of Root.
 type Server struct {
 	Root     *os.Root
-	Sessions int // most transfers at once; 0: DefaultSessions
+	Sessions int           // most transfers at once; 0: DefaultSessions
+	Patience time.Duration // how long a client may be silent; 0: DefaultPatience
 	Log      *slog.Logger
 	// Notify is called after a complete transfer.
 	Notify func(client netip.Addr, name string, bytes int64, took time.Duration)
 
-	conn *gate
+	device string
+	conn   *net.UDPConn
+	places *places
+	quiet  quiet.Limiter
 }
 
-// Listen opens the socket on one address, and on one device if it is named.
+// Listen opens the socket on one address, and on one device if it is named. A
+// server can listen and serve again after Serve has ended.
 func (s *Server) Listen(device string, listen netip.AddrPort) error {
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		if device == "" {
-			return nil
-		}
-		var err error
-		if e := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }); e != nil {
-			return e
-		}
-		if err != nil {
-			return fmt.Errorf("bind to network device %s: %w", device, err)
-		}
-		return nil
-	}}
+	if listen.Addr().IsUnspecified() {
+		return fmt.Errorf("TFTP: listen on %s: want the one address that machines ask; it is where the data come from", listen)
+	}
+	s.device = device
+	config := net.ListenConfig{Control: s.bind}
 	conn, err := config.ListenPacket(context.Background(), "udp4", listen.String())
 	if err != nil {
 		return fmt.Errorf("TFTP: %w", err)
@@ -65,91 +60,184 @@ func (s *Server) Listen(device string, listen netip.AddrPort) error {
 	if s.Sessions == 0 {
 		s.Sessions = DefaultSessions
 	}
-	s.conn = newGate(conn, s.Sessions, s.Log)
+	if s.Patience == 0 {
+		s.Patience = DefaultPatience
+	}
+	if raw, err := conn.(*net.UDPConn).SyscallConn(); err == nil {
+		// Room for a whole rack that is switched on at once; without the right
+		// to have it, the usual size must do.
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20) })
+	}
+	s.conn, s.places = conn.(*net.UDPConn), newPlaces(s.Sessions)
+	return nil
+}
+
+// bind binds a socket to the device.
+func (s *Server) bind(_, _ string, raw syscall.RawConn) error {
+	if s.device == "" {
+		return nil
+	}
+	var err error
+	if e := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), s.device) }); e != nil {
+		return e
+	}
+	if err != nil {
+		return fmt.Errorf("bind to network device %s: %w", s.device, err)
+	}
 	return nil
 }
 
 // Addr is the address that Listen bound.
 func (s *Server) Addr() netip.AddrPort { return s.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// Serve serves until ctx ends; running transfers are given up.
+// Close closes the socket of a server that is not going to serve.
+func (s *Server) Close() error { return s.conn.Close() }
+
+// Serve serves until ctx ends or the socket fails; running transfers are given
+// up.
 func (s *Server) Serve(ctx context.Context) error {
-	server := tftp.NewServer(s.read, nil)
-	server.SetTimeout(timeout)
-	server.SetRetries(retries)
-	// The library sizes blocks by the device only for a plain UDP socket; the
-	// gate is not one. A block must fit the frame: many ROMs cannot put
-	// fragments together.
-	server.SetBlockSizeNegotiation(false)
-	server.SetBlockSize(blockSize(s.Addr().Addr()))
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(s.conn) }()
-	select {
-	case err := <-done:
-		return fmt.Errorf("TFTP: %w", err)
-	case <-ctx.Done():
-	}
-	s.conn.Close()
-	go server.Shutdown() // it would wait for every transfer's last retry
-	<-done
-	return nil
-}
-
-// blockSize is the largest block whose packet fits a frame of the device that
-// has the address: the MTU without the headers of IP, UDP and TFTP.
-func blockSize(own netip.Addr) int {
-	const headers, ethernet = 20 + 8 + 4, 1500
-	mtu := ethernet
-	devices, err := net.Interfaces()
-	if err != nil {
-		return mtu - headers
-	}
-	for _, device := range devices {
-		addrs, _ := device.Addrs()
-		for _, a := range addrs {
-			if prefix, ok := a.(*net.IPNet); ok && prefix.IP.Equal(own.AsSlice()) {
-				mtu = device.MTU
-			}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	defer s.conn.Close()
+	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
+	defer stop()
+	largest := s.largestBlock()
+	buf := make([]byte, 2048)
+	for {
+		n, client, err := s.conn.ReadFromUDPAddrPort(buf)
+		if ctx.Err() != nil {
+			return nil
 		}
+		if err != nil {
+			return fmt.Errorf("TFTP: receive: %w", err)
+		}
+		req, err := parseRequest(buf[:n])
+		if err != nil {
+			s.turnDown(client, err)
+			continue
+		}
+		t := &transfer{client: client, packet: append([]byte(nil), buf[:n]...)}
+		var own context.Context
+		own, t.end = context.WithCancelCause(ctx)
+		ok, why := s.places.take(t)
+		if why != "" {
+			s.Log.Warn(why)
+		}
+		if !ok {
+			t.end(nil)
+			continue
+		}
+		running.Go(func() {
+			defer t.end(nil)
+			defer s.places.free(t)
+			s.serve(own, t, req, largest)
+		})
 	}
-	return min(max(mtu-headers, 512), 65464)
 }
 
-// read sends one file. The library calls it on a goroutine of its own; an
-// error that it returns is sent to the client.
-func (s *Server) read(name string, to io.ReaderFrom) error {
-	peer := to.(tftp.OutgoingTransfer).RemoteAddr()
-	client := peer.AddrPort()
-	defer s.conn.finished(client)
-	log := s.Log.With("client", client.Addr().Unmap().String(), "file", name)
-	file, size, err := s.open(name)
+// turnDown answers what is not a read request, if there is an answer to it.
+func (s *Server) turnDown(client netip.AddrPort, err error) {
+	refused, ok := errors.AsType[refusal](err)
+	if !ok {
+		return
+	}
+	s.warn(client, "", err)
+	// A client that does not hear it gives up by itself.
+	_, _ = s.conn.WriteToUDPAddrPort(errorPacket(refused), client)
+}
+
+// warn logs why a request was not served, not too often.
+func (s *Server) warn(client netip.AddrPort, name string, err error) {
+	ok, last := s.quiet.Allow(client.Addr().String()+" "+name, time.Now())
+	if ok {
+		s.Log.Warn("TFTP request refused", "client", client.Addr().Unmap().String(), "file", name, "err", err, "more_left_out", last)
+	}
+}
+
+// largestBlock is the largest block whose packet fits a frame of the device:
+// the MTU without the headers of IP, UDP and TFTP. Many ROMs cannot put
+// fragments together.
+func (s *Server) largestBlock() int {
+	const headers, ethernet = 20 + 8 + 4, 1500
+	device := s.device
+	if device == "" {
+		device = "lo"
+	}
+	mtu := ethernet
+	if i, err := net.InterfaceByName(device); err == nil {
+		mtu = i.MTU
+	}
+	return min(max(mtu-headers, defaultBlock), maxBlock)
+}
+
+// serve runs one transfer. A request that cannot be served for want of
+// something that comes back is not answered: the client asks again.
+func (s *Server) serve(ctx context.Context, t *transfer, req request, largest int) {
+	conn, err := s.dial(ctx, t.client)
 	if err != nil {
-		log.Warn("TFTP request refused", "err", err)
-		return err
+		s.warn(t.client, req.name, err)
+		return
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	to := &sender{conn: conn, patience: s.Patience, heard: func() { s.places.acknowledged(t) }}
+	file, size, err := s.open(req.name)
+	if err != nil {
+		s.warn(t.client, req.name, err)
+		if !isShortage(err) {
+			to.refuse(refusal{errNotFound, err.Error()})
+		}
+		return
 	}
 	defer file.Close()
-	to.(tftp.OutgoingTransfer).SetSize(size)
-	began := time.Now()
-	n, err := to.ReadFrom(file)
-	switch {
-	case err != nil && n == 0 && isAbort(err):
-		// A ROM first asks for the size and breaks off, then asks again.
-		log.Debug("TFTP size asked", "bytes", size)
-	case err != nil:
-		log.Warn("TFTP transfer broken off", "sent_bytes", n, "err", err)
-	default:
-		log.Info("TFTP", "bytes", n, "seconds", time.Since(began).Seconds())
-		if s.Notify != nil {
-			s.Notify(client.Addr().Unmap(), name, n, time.Since(began))
-		}
+	var data io.Reader = file
+	if req.netascii {
+		data = &netascii{from: bufio.NewReader(file)}
 	}
-	return nil // the library has told the client
+	accepted, block := req.negotiate(size, largest)
+	began := time.Now()
+	n, err := to.send(data, accepted, block)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	s.finish(t, req.name, n, time.Since(began), err)
 }
 
-// isAbort tells whether the client sent an error packet, as it does when it
-// only wanted the size.
-func isAbort(err error) bool {
-	return strings.HasPrefix(err.Error(), "sending block 0: code=")
+// dial opens the transfer's own socket: on the same device, from the address
+// that was asked (RFC 1350 section 4), for this client only.
+func (s *Server) dial(ctx context.Context, client netip.AddrPort) (*net.UDPConn, error) {
+	dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: s.Addr().Addr().AsSlice()}, Control: s.bind}
+	conn, err := dialer.DialContext(ctx, "udp4", netip.AddrPortFrom(client.Addr().Unmap(), client.Port()).String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
+}
+
+// finish says how a transfer ended.
+func (s *Server) finish(t *transfer, name string, n int64, took time.Duration, err error) {
+	client := t.client.Addr().Unmap()
+	log := s.Log.With("client", client.String(), "file", name)
+	_, byClient := errors.AsType[clientError](err)
+	switch {
+	case err == nil:
+		log.Info("TFTP", "bytes", n, "seconds", took.Seconds())
+		if s.Notify != nil {
+			s.Notify(client, name, n, took)
+		}
+	case n == 0 && byClient:
+		// A ROM first asks for the size and breaks off, then asks again.
+		log.Debug("TFTP size asked", "err", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, errReplaced):
+		log.Debug("TFTP transfer ended", "sent_bytes", n, "err", err)
+	default:
+		if ok, last := s.quiet.Allow(client.String()+" "+err.Error(), time.Now()); ok {
+			log.Warn("TFTP transfer broken off", "sent_bytes", n, "err", err, "more_left_out", last)
+		}
+	}
 }
 
 // open opens a file of the directory by the name a boot ROM sent.
@@ -169,25 +257,15 @@ func (s *Server) open(name string) (*os.File, int64, error) {
 	return file, info.Size(), nil
 }
 
-// cleanName makes a path of the directory of what ROMs send: a leading slash,
-// backslashes, or the byte 0xff (the end mark of the DHCP options, which some
-// Intel ROMs take for the last letter of the name).
-func cleanName(name string) string {
-	for len(name) > 0 && name[len(name)-1] == 0xff {
-		name = name[:len(name)-1]
-	}
-	name = strings.ReplaceAll(name, `\`, "/")
-	return strings.TrimLeft(name, "/")
-}
-
 // plain is a file error without the path, which the client knows.
 func plain(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err
 }
 
-// Close closes the socket of a server that is not going to serve.
-func (s *Server) Close() error { return s.conn.Close() }
+// isShortage tells whether the machine lacks something that comes back.
+func isShortage(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}

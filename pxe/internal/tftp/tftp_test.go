@@ -49,7 +49,7 @@ func (s *syncBuffer) String() string {
 }
 
 // serve runs a server on loopback; sessions 0 is its default.
-func serve(t *testing.T, sessions int, files map[string][]byte) server {
+func serve(t *testing.T, sessions int, files map[string][]byte, patience ...time.Duration) server {
 	t.Helper()
 	dir := t.TempDir()
 	for name, data := range files {
@@ -68,6 +68,9 @@ func serve(t *testing.T, sessions int, files map[string][]byte) server {
 	s.Server = &tftp.Server{Root: root, Sessions: sessions,
 		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Notify: func(_ netip.Addr, name string, _ int64, _ time.Duration) { s.ended <- name }}
+	if len(patience) > 0 {
+		s.Patience = patience[0]
+	}
 	if err := s.Listen("", netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +120,12 @@ type client struct {
 	server *net.UDPAddr // of the running transfer
 }
 
-func dial(t *testing.T) *client {
+func dial(t *testing.T) *client { return dialFrom(t, 1) }
+
+// dialFrom is a client with an address of its own, 127.0.0.HOST.
+func dialFrom(t *testing.T, host int) *client {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, byte(host))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +167,40 @@ func (c *client) say(op, number uint16, text string) {
 	}
 	if _, err := c.WriteToUDP(packet, c.server); err != nil {
 		c.t.Fatal(err)
+	}
+}
+
+// fetch is a file, got as a well-behaved client does.
+func (c *client) fetch(from netip.AddrPort, name string, block int) (got []byte) {
+	c.t.Helper()
+	words := []string{name, "octet"}
+	if block != 512 {
+		words = append(words, "blksize", fmt.Sprint(block))
+	}
+	op, rest := uint16(0), []byte(nil)
+	for try := 0; op == 0 && try < 5; try++ { // a request may be lost
+		c.ask(from, opRead, words...)
+		op, rest = c.reply(time.Second)
+	}
+	if block != 512 {
+		if op != opOptions {
+			c.t.Fatalf("answer %d %q, want the options", op, rest)
+		}
+		c.say(opAck, 0, "")
+		op, rest = c.reply(soon)
+	}
+	for number := uint16(1); ; op, rest = c.reply(soon) {
+		if op != opData {
+			c.t.Fatalf("answer %d %q, want block %d", op, rest, number)
+		}
+		if binary.BigEndian.Uint16(rest) != number {
+			continue // of an earlier transfer
+		}
+		c.say(opAck, number, "")
+		if number++; len(rest) < 2+block {
+			return append(got, rest[2:]...)
+		}
+		got = append(got, rest[2:]...)
 	}
 }
 
@@ -272,39 +312,185 @@ func TestNotARead(t *testing.T) {
 	c.say(opAck, 1, "")
 }
 
-// TestBound: no more transfers at once than allowed; who waits is served when
-// a place is free and he asks again; a repeated request starts no second
-// transfer.
-func TestBound(t *testing.T) {
-	s := serve(t, 2, map[string][]byte{"loader": random(2000)})
-	first, second, third := dial(t), dial(t), dial(t)
-	for _, c := range []*client{first, second} {
+// TestPlaces: no more transfers at once than allowed, a quarter of them to one
+// address; who waits is served when a place is free and he asks again; a
+// repeated request starts no second transfer.
+func TestPlaces(t *testing.T) {
+	s := serve(t, 8, map[string][]byte{"loader": random(2000)})
+	start := func(c *client) bool {
 		c.ask(s.addr, opRead, "loader", "octet")
-		c.ask(s.addr, opRead, "loader", "octet") // as if the answer were late
-		if op, _ := c.reply(soon); op != opData {
-			t.Fatalf("answer %d, want data", op)
+		op, _ := c.reply(200 * time.Millisecond)
+		if op == opData {
+			c.say(opAck, 1, "")
+			c.reply(soon) // the second block: the acknowledgement has arrived
 		}
-		port := c.server.Port
-		if op, _ := c.reply(100 * time.Millisecond); op != 0 && c.server.Port != port {
-			t.Fatal("the repeated request started a second transfer")
+		return op == opData
+	}
+	var first *client
+	for host := range 4 {
+		for place := range 2 {
+			c := dialFrom(t, host+1)
+			if host+place == 0 {
+				first = c
+			}
+			if !start(c) {
+				t.Fatalf("transfer %d of host %d is not served", place, host)
+			}
+		}
+		if start(dialFrom(t, host+1)) {
+			t.Errorf("host %d has more than its share", host)
 		}
 	}
-	third.ask(s.addr, opRead, "loader", "octet")
-	if op, _ := third.reply(100 * time.Millisecond); op != 0 {
-		t.Fatalf("a third transfer began (answer %d), though two are allowed", op)
+	fifth := dialFrom(t, 5)
+	if start(fifth) {
+		t.Error("a ninth transfer began, though eight are allowed")
 	}
+	first.ask(s.addr, opRead, "loader", "octet") // as if the answer were late
+	port := first.server.Port
+	if op, _ := first.reply(100 * time.Millisecond); op != 0 && first.server.Port != port {
+		t.Error("the repeated request started a second transfer")
+	}
+	first.server.Port = port
 	first.say(opError, 0, "enough")
-	for deadline := time.Now().Add(soon); ; {
-		third.ask(s.addr, opRead, "loader", "octet")
-		if op, _ := third.reply(200 * time.Millisecond); op == opData {
-			break
-		}
+	for deadline := time.Now().Add(soon); !start(fifth); {
 		if time.Now().After(deadline) {
 			t.Fatal("the place that became free is not given to the next")
 		}
 	}
-	if log := s.log.String(); strings.Count(log, "all places are taken") != 1 {
-		t.Errorf("log says not once that clients wait:\n%s", log)
+	s.awaitLog(t, "127.0.0.1 wait: it has 2 transfers, its share of 8")
+}
+
+// TestRequestsWithoutClient: requests that nobody stands behind, more than
+// there are places, from one address and from many, keep nobody from his file.
+func TestRequestsWithoutClient(t *testing.T) {
+	loader := random(100_000)
+	s := serve(t, 0, map[string][]byte{"loader": loader})
+	for n := range 2 * tftp.DefaultSessions {
+		dialFrom(t, 10+n%8).ask(s.addr, opRead, "loader", "octet")
+	}
+	for n := range tftp.DefaultSessions {
+		dialFrom(t, 1).ask(s.addr, opRead, "loader", "octet")
+		if n%64 == 0 {
+			for _, host := range []int{1, 2} { // the same address and another
+				began := time.Now()
+				if got := dialFrom(t, host).fetch(s.addr, "loader", 1468); !bytes.Equal(got, loader) {
+					t.Fatalf("host %d: the file is not the same", host)
+				}
+				if took := time.Since(began); took > 2*time.Second {
+					t.Errorf("host %d waited %s", host, took)
+				}
+			}
+		}
+	}
+}
+
+// TestPatience: a client that never answers, falls silent or takes next to
+// nothing loses its place.
+func TestPatience(t *testing.T) {
+	for name, talk := range map[string]func(c *client){
+		"the client does not answer": func(c *client) {},
+		"client does not answer": func(c *client) { // after one block
+			c.reply(soon)
+			c.say(opAck, 1, "")
+		},
+		"takes less than 4096 bytes": func(c *client) {
+			for number := uint16(1); ; number++ {
+				if op, _ := c.reply(time.Second); op != opData {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+				c.say(opAck, number, "")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, 1, map[string][]byte{"loader": random(100_000)}, 300*time.Millisecond)
+			c := dial(t)
+			c.ask(s.addr, opRead, "loader", "octet")
+			talk(c)
+			s.awaitLog(t, name)
+			s.awaitLog(t, "broken off")
+			if got := dial(t).fetch(s.addr, "loader", 512); len(got) != 100_000 {
+				t.Error("its place is not given to the next")
+			}
+		})
+	}
+}
+
+// TestClientError: an error of a client ends its transfer and is not answered,
+// least of all with an error.
+func TestClientError(t *testing.T) {
+	for _, words := range [][]string{{"loader", "octet"}, {"loader", "octet", "tsize", "0"}} {
+		s := serve(t, 0, map[string][]byte{"loader": random(2000)})
+		c := dial(t)
+		c.ask(s.addr, opRead, words...)
+		if op, _ := c.reply(soon); op == 0 {
+			t.Fatal("no answer")
+		}
+		c.say(opError, 8, "User aborted the transfer")
+		s.awaitLog(t, "TFTP size asked")
+		if op, rest := c.reply(300 * time.Millisecond); op != 0 {
+			t.Errorf("%q: the error is answered with %d %q", words, op, rest)
+		}
+	}
+}
+
+// TestNextRequest: another request from the same port ends the old transfer.
+func TestNextRequest(t *testing.T) {
+	old, next := random(5000), bytes.Repeat([]byte("next"), 1000)
+	s := serve(t, 0, map[string][]byte{"old": old, "next": next})
+	c := dial(t)
+	c.ask(s.addr, opRead, "old", "octet")
+	if op, _ := c.reply(soon); op != opData {
+		t.Fatalf("answer %d, want data", op)
+	}
+	c.say(opAck, 1, "")
+	c.reply(soon)
+	before := c.server.Port
+	if got := c.fetch(s.addr, "next", 512); !bytes.Equal(got, next) {
+		t.Errorf("got %d bytes of another file", len(got))
+	}
+	if c.server.Port == before {
+		t.Error("the new transfer has the old one's port")
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(soon):
+		t.Fatal("the end of the transfer is not reported")
+	}
+	if got := c.fetch(s.addr, "next", 512); !bytes.Equal(got, next) {
+		t.Error("the same file once more is not served after the first transfer ended")
+	}
+}
+
+// TestOptionNames: case does not count, nor do options that are not known.
+func TestOptionNames(t *testing.T) {
+	s := serve(t, 0, map[string][]byte{"loader": random(3000)})
+	for _, test := range []struct {
+		options []string
+		want    string
+	}{
+		{[]string{"BLKSIZE", "1024"}, "BLKSIZE\x001024\x00"},
+		{[]string{"TSize", "0", "blkSize", "1024", "multicast", ""}, "TSize\x003000\x00blkSize\x001024\x00"},
+		{[]string{"blksize", "8", "blksize", "512"}, "blksize\x008\x00"},
+		{[]string{"blksize", "7", "tsize", "0"}, "tsize\x003000\x00"},
+		{[]string{"blksize", "many", "tsize", "0"}, "tsize\x003000\x00"},
+	} {
+		c := dial(t)
+		c.ask(s.addr, opRead, append([]string{"loader", "OCTET"}, test.options...)...)
+		if op, rest := c.reply(soon); op != opOptions || string(rest) != test.want {
+			t.Errorf("%q: answer %d %q, want the options %q", test.options, op, rest, test.want)
+		}
+		c.say(opError, 0, "enough")
+	}
+}
+
+// TestManyBlocks: block numbers go round.
+func TestManyBlocks(t *testing.T) {
+	want := random(66_000 * 8)
+	s := serve(t, 0, map[string][]byte{"loader": want})
+	if got := dial(t).fetch(s.addr, "loader", 8); !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes, want %d; or other ones", len(got), len(want))
 	}
 }
 
