@@ -88,6 +88,10 @@ func New(conf Config) (*Server, error) {
 		conf: conf, log: conf.Log, root: root,
 		events: make(chan Event, maxEvents), ready: make(chan struct{}),
 	}
+	if err := leases.Broken(); err != nil {
+		conf.Log.Error("lease file is broken", "err", err)
+		s.note("", "", netip.Addr{}, fmt.Sprintf("the lease file is broken: %v", err))
+	}
 	s.handler = &httpboot.Handler{
 		BaseURL: conf.baseURL(), Root: root, Args: conf.machineLine,
 		Action: conf.Policy.BootAction, Notify: s.note, Log: conf.Log,

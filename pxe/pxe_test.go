@@ -246,6 +246,25 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestBrokenLeaseFile: it does not prevent a start, and is named.
+func TestBrokenLeaseFile(t *testing.T) {
+	conf := loopback(t)
+	if err := os.WriteFile(conf.LeaseFile, []byte("x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	events := make(chan pxe.Event, 10)
+	conf.OnEvent = func(e pxe.Event) { events <- e }
+	run(t, conf)
+	select {
+	case e := <-events:
+		if !strings.Contains(e.Message, "leases line 1: 1 words") || !strings.Contains(e.Message, conf.LeaseFile+".broken") {
+			t.Errorf("event %q", e.Message)
+		}
+	case <-time.After(soon):
+		t.Error("nobody hears of it")
+	}
+}
+
 // TestBootStorm: many machines at once, on a real disk; every one gets an
 // address of its own, and all of them are in the file.
 func TestBootStorm(t *testing.T) {
@@ -307,7 +326,6 @@ func TestConfig(t *testing.T) {
 		{"good", func(c *pxe.Config) {}, ""},
 		{"no policy", func(c *pxe.Config) { c.Policy = nil }, "no policy"},
 		{"no lease file", func(c *pxe.Config) { c.LeaseFile = "" }, "no lease file"},
-		{"broken lease file", func(c *pxe.Config) { os.WriteFile(c.LeaseFile, []byte("x\n"), 0o644) }, "leases line 1: 1 words"},
 		{"no boot directory", func(c *pxe.Config) { c.BootDir = "/no/such/dir" }, "boot directory: open /no/such/dir"},
 		{"short leases", func(c *pxe.Config) { c.LeaseTime = time.Second }, "lease time 1s is shorter than 10s"},
 		{"HTTP port", func(c *pxe.Config) { c.HTTPPort = 65536 }, "HTTP port 65536"},

@@ -35,6 +35,7 @@ type Network struct {
 // Answer is what to do about one request.
 type Answer struct {
 	MAC     lease.MAC
+	From    string // the hardware address as the packet has it
 	Client  firmware.Client
 	Request dhcpv4.MessageType
 
@@ -45,6 +46,7 @@ type Answer struct {
 	Sentence string     // what was decided, and why when it was nothing
 	Address  netip.Addr // the machine's, when it has one
 	Event    bool       // the sentence belongs into the machine's history
+	Ignored  bool       // the request is none that is to be answered
 }
 
 // Destination is where a reply goes.
@@ -58,19 +60,18 @@ type Destination struct {
 // Answer decides about one request. Leases change in the table at once; the
 // caller saves it before it sends an answer that is Durable.
 func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
-	a := Answer{Request: req.MessageType()}
+	q := question{Network: n, req: req, leases: leases, Answer: Answer{Request: req.MessageType(), From: req.ClientHWAddr.String()}}
 	mac, err := machine(req)
 	if err != nil {
-		a.Sentence = "ignored: " + err.Error()
-		return a
+		q.ignore("%v", err)
+		return q.Answer
 	}
-	a.MAC, a.Client = mac, identify(req)
+	q.MAC, q.Client = mac, identify(req)
 	if gw := addr(req.GatewayIPAddr); gw.IsValid() && !n.Prefix.Contains(gw) {
-		a.Sentence = fmt.Sprintf("ignored: the relay %s is on a network for which there is no address range", gw)
-		return a
+		q.ignore("the relay %s is on a network for which there is no address range", gw)
+		return q.Answer
 	}
-	q := question{Network: n, req: req, leases: leases, Answer: a}
-	switch a.Request {
+	switch q.Request {
 	case dhcpv4.MessageTypeDiscover:
 		q.discover()
 	case dhcpv4.MessageTypeRequest:
@@ -82,9 +83,14 @@ func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
 	case dhcpv4.MessageTypeInform:
 		q.inform()
 	default:
-		q.Sentence = "ignored: not a message that a DHCP client sends"
+		q.ignore("not a message that a DHCP client sends")
 	}
 	return q.Answer
+}
+
+// ignore says nothing to the client.
+func (q *question) ignore(why string, args ...any) {
+	q.Sentence, q.Ignored = "ignored: "+fmt.Sprintf(why, args...), true
 }
 
 // machine is who asks, by the hardware address of the header. Client
@@ -139,6 +145,18 @@ func (q *question) discover() {
 		return
 	}
 	q.grant(dhcpv4.MessageTypeOffer, offer)
+	if by, ok := q.leases.Declined(offer); ok {
+		q.Event = true
+		q.Sentence += fmt.Sprintf("; nothing else is free, though it is set aside because %s found it in use", by)
+	}
+}
+
+// renewing tells whether the request is one of the two whose ciaddr counts,
+// RENEWING and REBINDING: RFC 2131 table 5. Elsewhere it is what a machine has
+// left over from somewhere, where it does not answer.
+func (q *question) renewing() bool {
+	return q.Answer.Request == dhcpv4.MessageTypeRequest && addr(q.req.ClientIPAddr).IsValid() &&
+		!q.req.Options.Has(dhcpv4.OptionServerIdentifier) && !addr(q.req.RequestedIPAddress()).IsValid()
 }
 
 // request: RFC 2131 section 4.3.2. With a server identifier it answers an
@@ -146,20 +164,29 @@ func (q *question) discover() {
 // old one again; with neither it renews.
 func (q *question) request() {
 	chosen := addr(q.req.ServerIdentifier())
-	wanted, current := addr(q.req.RequestedIPAddress()), addr(q.req.ClientIPAddr)
+	wanted := addr(q.req.RequestedIPAddress())
 	if chosen.IsValid() && chosen != q.Prefix.Addr() {
 		q.leases.Withdraw(q.MAC)
 		q.Sentence, q.Event = fmt.Sprintf("took the offer of another DHCP server on this network, %s", chosen), true
 		return
 	}
-	if !wanted.IsValid() {
-		wanted = current
+	if q.renewing() {
+		wanted = addr(q.req.ClientIPAddr)
 	}
-	if !wanted.IsValid() {
+	switch {
+	case !wanted.IsValid():
 		q.refuse("the request names no address")
+		return
+	case !q.Prefix.Contains(wanted):
+		q.refuse(fmt.Sprintf("address %s is not in this network", wanted))
 		return
 	}
 	isNew, err := q.leases.Lease(q.MAC, wanted)
+	if errors.Is(err, lease.ErrOutOfRange) && !chosen.IsValid() && !q.known() {
+		// Another server's, or the administrator's; a no would take it away.
+		q.ignore("asks again for %s, which this server did not give it", wanted)
+		return
+	}
 	if err != nil {
 		q.refuse(err.Error())
 		return
@@ -169,10 +196,16 @@ func (q *question) request() {
 	q.Event = isNew || q.Client.Kind != firmware.Plain
 }
 
+// known tells whether there is a record of the machine.
+func (q *question) known() bool {
+	_, ok := q.leases.Address(q.MAC)
+	return ok
+}
+
 func (q *question) decline() {
 	declined := addr(q.req.RequestedIPAddress())
 	if !q.leases.Decline(q.MAC, declined) {
-		q.Sentence = fmt.Sprintf("ignored: declines %s, which it does not have", text(declined))
+		q.ignore("declines %s, which it does not have", text(declined))
 		return
 	}
 	q.Durable, q.Event = true, true
@@ -182,7 +215,7 @@ func (q *question) decline() {
 func (q *question) release() {
 	released := addr(q.req.ClientIPAddr)
 	if !q.leases.Release(q.MAC, released) {
-		q.Sentence = fmt.Sprintf("ignored: releases %s, which it does not have", text(released))
+		q.ignore("releases %s, which it does not have", text(released))
 		return
 	}
 	q.Durable = true
@@ -193,11 +226,11 @@ func (q *question) release() {
 func (q *question) inform() {
 	current := addr(q.req.ClientIPAddr)
 	if !current.IsValid() {
-		q.Sentence = "ignored: asks for settings without having an address"
+		q.ignore("asks for settings without having an address")
 		return
 	}
 	if !q.Prefix.Contains(current) {
-		q.Sentence = fmt.Sprintf("ignored: asks for settings with address %s of another network", current)
+		q.ignore("asks for settings with address %s of another network", current)
 		return
 	}
 	q.reply(dhcpv4.MessageTypeAck)
@@ -219,7 +252,7 @@ func (q *question) grant(kind dhcpv4.MessageType, a netip.Addr) {
 	q.Address = a
 	q.Reply.YourIPAddr = a.AsSlice()
 	q.To = q.destination()
-	if kind == dhcpv4.MessageTypeAck {
+	if q.renewing() {
 		q.Reply.ClientIPAddr = q.req.ClientIPAddr
 	}
 	length := q.leases.Time()
@@ -280,6 +313,9 @@ func (q *question) settings() {
 func (q *question) destination() Destination {
 	nak := q.Reply.MessageType() == dhcpv4.MessageTypeNak
 	gateway, current := addr(q.req.GatewayIPAddr), addr(q.req.ClientIPAddr)
+	if !q.renewing() && q.Answer.Request != dhcpv4.MessageTypeInform {
+		current = netip.Addr{}
+	}
 	switch {
 	case gateway.IsValid():
 		return Destination{Addr: netip.AddrPortFrom(gateway, dhcpv4.ServerPort)}

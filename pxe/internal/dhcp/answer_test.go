@@ -229,7 +229,22 @@ func TestConversations(t *testing.T) {
 			{0, discover(), offer, a101, a101 + ":68", ""},
 		},
 		"reboot in another network": {
-			{0, request(requested("10.0.0.5")), nak, "", everybody, "not in the range"},
+			{0, request(requested("10.0.0.5")), nak, "", everybody, "10.0.0.5 is not in this network"},
+			{0, request(current("10.0.0.5")), nak, "", everybody, "10.0.0.5 is not in this network"},
+		},
+		"an address that was never given here": {
+			{0, request(requested("192.168.122.7")), none, "", "", "asks again for 192.168.122.7, which this server did not give it"},
+			{0, request(current("192.168.122.7")), none, "", "", "asks again for 192.168.122.7"},
+			{0, request(requested("192.168.122.7"), chosen("192.168.122.1")), nak, "", everybody, "not in the range"},
+			{0, request(requested(a100)), ack, a100, a100 + ":68", ""},
+			{0, request(requested("192.168.122.7")), nak, "", everybody, "not in the range"}, // we know better
+		},
+		"a left-over ciaddr": { // RFC 2131 table 5
+			{0, discover(current("192.168.122.50")), offer, a100, a100 + ":68", "is offered"},
+			{0, request(current("192.168.122.50"), requested(a100), chosen("192.168.122.1")), ack, a100, a100 + ":68", "gets"},
+			{0, request(current("192.168.122.50"), requested(a100)), ack, a100, a100 + ":68", "gets"},
+			{0, request(current(a100), chosen("192.168.122.1")), nak, "", everybody, "names no address"},
+			{0, request(current(a100)), ack, a100, a100 + ":68", "gets"},
 		},
 		"renew and rebind": {
 			{0, request(requested(a100), chosen("192.168.122.1")), ack, a100, a100 + ":68", ""},
@@ -261,12 +276,13 @@ func TestConversations(t *testing.T) {
 			{0, message(t, dhcpv4.MessageTypeDecline, other, requested(a100)), none, "", "", "which it does not have"},
 			{0, message(t, dhcpv4.MessageTypeDecline, requested(a100)), none, "", "", "found another machine that uses 192.168.122.100"},
 			{0, discover(), offer, a101, a101 + ":68", ""},
-			{0, discover(other), none, "", "", "no free address in the range"},
+			{0, discover(other), offer, a100, a100 + ":68", "is offered 192.168.122.100; nothing else is free, though it is set aside because 52:54:12:34:00:01 found it in use"},
+			{0, request(other, requested(a100), chosen("192.168.122.1")), ack, a100, a100 + ":68", ""},
 		},
 		"exhausted": {
 			{0, request(requested(a100)), ack, a100, a100 + ":68", ""},
 			{0, discover(other, requested(a100)), offer, a101, a101 + ":68", ""},
-			{0, discover(dhcpv4.WithHwAddr(net.HardwareAddr{2, 0, 0, 0, 0, 9})), none, "", "", "no free address in the range"},
+			{0, discover(dhcpv4.WithHwAddr(net.HardwareAddr{2, 0, 0, 0, 0, 9})), none, "", "", "no free address in the range: of 2, 1 are leased and 1 on offer"},
 		},
 		"settings only": {
 			{0, message(t, dhcpv4.MessageTypeInform, current("192.168.122.7")), ack, "", "192.168.122.7:68", "told the network's settings"},
@@ -374,7 +390,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(message(f, dhcpv4.MessageTypeRelease, current("192.168.122.100")).ToBytes())
 	f.Add(message(f, dhcpv4.MessageTypeInform, current("192.168.122.100")).ToBytes())
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		req, err := dhcpv4.FromBytes(packet)
+		req, err := dhcp.Parse(packet)
 		if err != nil {
 			return
 		}

@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"edeploy/pxe/internal/lease"
+	"edeploy/pxe/internal/quiet"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -24,6 +25,7 @@ type Server struct {
 	Log    *slog.Logger
 
 	socket *socket
+	quiet  quiet.Limiter
 }
 
 // maxWaiting is how many answers may wait for the lease file to be written.
@@ -87,9 +89,9 @@ func (s *Server) receive(ctx context.Context, waiting chan<- outgoing) error {
 		if err != nil {
 			return fmt.Errorf("DHCP: receive: %w", err)
 		}
-		req, err := dhcpv4.FromBytes(buf[:n])
+		req, err := parse(buf[:n])
 		if err != nil {
-			s.Log.Debug("DHCP packet is malformed", "from", peer, "err", err)
+			s.ignored(hardware(buf[:n]), fmt.Sprintf("ignored: %v", err), "from", peer.String())
 			continue
 		}
 		out := outgoing{s.Network.Answer(req, s.Leases), peer}
@@ -112,11 +114,29 @@ func (s *Server) confirm(waiting <-chan outgoing) {
 		batch := append([]outgoing{first}, drain(waiting)...)
 		if err := s.Save(); err != nil {
 			s.Log.Error("DHCP answers withheld: leases are not on disk", "answers", len(batch), "err", err)
+			for _, out := range batch {
+				s.withhold(out.Answer, err)
+			}
 			continue
 		}
 		for _, out := range batch {
 			s.finish(out)
 		}
+	}
+}
+
+// withhold tells why a machine gets no answer, not at each of its tries.
+func (s *Server) withhold(a Answer, err error) {
+	if ok, _ := s.quiet.Allow(a.From+" unsaved", time.Now()); ok && s.Notify != nil {
+		a.Sentence = fmt.Sprintf("gets no answer: its lease cannot be kept: %v", err)
+		s.Notify(a)
+	}
+}
+
+// ignored logs what is not answered, not too often.
+func (s *Server) ignored(from, sentence string, more ...any) {
+	if ok, last := s.quiet.Allow(from+" "+sentence, time.Now()); ok {
+		s.Log.Warn("DHCP", append([]any{"mac", from, "sentence", sentence, "more_left_out", last}, more...)...)
 	}
 }
 
@@ -139,6 +159,10 @@ func drain(waiting <-chan outgoing) (all []outgoing) {
 // on the moment it has the answer: telling later would put its next steps
 // before this one.
 func (s *Server) finish(out outgoing) {
+	if out.Ignored {
+		s.ignored(out.From, out.Sentence, "request", out.Request.String())
+		return
+	}
 	log := s.Log.With("mac", out.MAC.String(), "kind", out.Client.Kind, "request", out.Request.String())
 	if out.Reply != nil {
 		log = log.With("answer", out.Reply.MessageType().String())

@@ -1,11 +1,14 @@
 package dhcp_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +21,9 @@ import (
 // serve runs a server on loopback and answers where.
 func serve(t *testing.T, s *dhcp.Server) netip.AddrPort {
 	t.Helper()
-	s.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	if s.Log == nil {
+		s.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
 	if err := s.Listen("", netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +158,8 @@ func TestSaveFails(t *testing.T) {
 	now := start
 	var broken atomic.Bool
 	broken.Store(true)
-	tried := make(chan struct{}, 10)
-	server := &dhcp.Server{Network: network(), Leases: table(t, 10, &now), Save: func() error {
+	tried, heard := make(chan struct{}, 10), make(chan dhcp.Answer, 10)
+	server := &dhcp.Server{Network: network(), Leases: table(t, 10, &now), Notify: func(a dhcp.Answer) { heard <- a }, Save: func() error {
 		tried <- struct{}{}
 		if broken.Load() {
 			return errors.New("disk is full")
@@ -164,6 +169,14 @@ func TestSaveFails(t *testing.T) {
 	c := dial(t, serve(t, server))
 	c.send(machineRequest(t, 1))
 	wait(t, tried, "save")
+	select {
+	case a := <-heard:
+		if want := "gets no answer: its lease cannot be kept: disk is full"; a.Sentence != want || a.From != "02:00:00:00:00:01" {
+			t.Errorf("event %q of %s, want %q", a.Sentence, a.From, want)
+		}
+	case <-time.After(soon):
+		t.Error("nobody hears of it")
+	}
 	broken.Store(false)
 	c.send(machineRequest(t, 1))
 	r := c.receive(soon)
@@ -175,19 +188,85 @@ func TestSaveFails(t *testing.T) {
 	}
 }
 
-// TestGarbage: what is no DHCP packet is passed over.
-func TestGarbage(t *testing.T) {
-	now := start
-	c := dial(t, serve(t, &dhcp.Server{Network: network(), Leases: table(t, 10, &now)}))
-	for _, packet := range [][]byte{{}, {1}, make([]byte, 236), make([]byte, 1400)} {
-		if _, err := c.Write(packet); err != nil {
-			t.Fatal(err)
-		}
+// TestPackets: the end of a packet ends its options; what is refused leaves
+// one line with the hardware address.
+func TestPackets(t *testing.T) {
+	discover := message(t, dhcpv4.MessageTypeDiscover).ToBytes()
+	end := bytes.LastIndexByte(discover, 255)
+	header := func(at int, b ...byte) []byte {
+		packet := bytes.Clone(discover)
+		copy(packet[at:], b)
+		return packet
 	}
-	c.send(message(t, dhcpv4.MessageTypeDiscover))
-	if r := c.receive(soon); r == nil || r.MessageType() != dhcpv4.MessageTypeOffer {
-		t.Errorf("answer %v, want an offer", r)
+	for _, test := range []struct {
+		name   string
+		packet []byte
+		served bool
+		log    string
+	}{
+		{"no end option", discover[:end], true, ""},
+		{"last option runs over", append(bytes.Clone(discover[:end]), 60, 200, 'P', 'X'), true, ""},
+		{"last option without its length", append(bytes.Clone(discover[:end]), 60), true, ""},
+		{"padding", append(append(discover[:end:end], 0, 0, 0), 255), true, ""},
+		{"hardware address of 16 bytes", header(2, 16), false, "mac=52:54:12:34:00:01:00:00:00:00:00:00:00:00:00:00 sentence=\"ignored: hardware type 1 with an address of 16 bytes is not Ethernet\""},
+		{"not Ethernet", header(1, 32), false, "mac=52:54:12:34:00:01 sentence=\"ignored: hardware type"},
+		{"many hosts", header(28, 0xff), false, "mac=ff:54:12:34:00:01 sentence=\"ignored: ff:54:12:34:00:01 is not the address of one machine"},
+		{"BOOTP", header(236, 0, 0, 0, 0), false, "mac=52:54:12:34:00:01 sentence=\"ignored: BOOTP without"},
+		{"half a packet", discover[:200], false, "mac=52:54:12:34:00:01 sentence=\"ignored: 200 bytes are shorter"},
+		{"one byte", discover[:1], false, "mac=unknown sentence=\"ignored: 1 bytes are shorter"},
+		{"empty", nil, false, "mac=unknown sentence=\"ignored: 0 bytes"},
+		{"no message type", discover[:240], false, "not a message that a DHCP client sends"},
+		{"long", make([]byte, 1400), false, "BOOTP without"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var log syncBuffer
+			now := start
+			server := &dhcp.Server{Network: network(), Leases: table(t, 10, &now), Log: slog.New(slog.NewTextHandler(&log, nil))}
+			c := dial(t, serve(t, server))
+			for range 3 {
+				if _, err := c.Write(test.packet); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r := c.receive(soonIf(test.served)); (r != nil) != test.served {
+				t.Errorf("answer %v, want one: %v", r, test.served)
+			}
+			c = dial(t, c.RemoteAddr().(*net.UDPAddr).AddrPort())
+			c.send(message(t, dhcpv4.MessageTypeDiscover))
+			if r := c.receive(soon); r == nil || r.MessageType() != dhcpv4.MessageTypeOffer {
+				t.Errorf("afterwards: answer %v, want an offer", r)
+			}
+			if n := strings.Count(log.String(), test.log); test.log != "" && n != 1 {
+				t.Errorf("log says %d times %q:\n%s", n, test.log, log.String())
+			}
+		})
 	}
+}
+
+// soonIf is how long to wait for an answer that must, or must not, come.
+func soonIf(comes bool) time.Duration {
+	if comes {
+		return soon
+	}
+	return 50 * time.Millisecond
+}
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 // TestListenNeedsDevice: without a device, machines of every network would be

@@ -11,6 +11,7 @@ import (
 	"edeploy/pxe/internal/lease"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,8 @@ import (
 type socket struct {
 	udp    *net.UDPConn
 	device string
-	source netip.Addr // in frames
+	source netip.Addr // of every answer
+	from   []byte     // control message that says so
 
 	frames    *frameSocket // nil: not possible, see framesErr
 	framesErr error
@@ -43,6 +45,8 @@ func openSocket(device string, listen netip.AddrPort, source netip.Addr) (*socke
 	}
 	s := &socket{udp: conn.(*net.UDPConn), device: device, source: source}
 	if device != "" {
+		// The kernel would take the device's first address, which may be another.
+		s.from = (&ipv4.ControlMessage{Src: source.AsSlice()}).Marshal()
 		s.frames, s.framesErr = openFrames(device)
 	}
 	return s, nil
@@ -89,7 +93,7 @@ func (s *socket) send(to Destination, mac lease.MAC, peer netip.AddrPort, payloa
 	if to.Frame {
 		to = broadcast
 	}
-	_, err := s.udp.WriteToUDPAddrPort(payload, to.Addr)
+	_, _, err := s.udp.WriteMsgUDPAddrPort(payload, s.from, to.Addr)
 	return err
 }
 

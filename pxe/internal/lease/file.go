@@ -1,7 +1,9 @@
 package lease
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -16,8 +18,11 @@ import (
 const header = "# Address leases. ADDRESS MACHINE EXPIRES STATE; states: leased, released, declined.\n" +
 	"# Written by the running server, read when it starts: change it only while the server is stopped.\n"
 
-// nobody stands for the machine of a declined address.
+// nobody stands for the machine that declined an address, when it is not known.
 const nobody = "-"
+
+// maxFile is more than a whole range takes.
+const maxFile = 8 << 20
 
 // clockSet is the earliest time a clock can truthfully show. A machine without
 // a battery-backed clock starts in 1970; a lease it wrote before it learned
@@ -66,10 +71,13 @@ func (t *Table) snapshot() (text []byte, changed bool) {
 }
 
 func (s *slot) ownerText() string {
-	if s.state == Declined {
+	if s.state != Declined {
+		return s.owner.String()
+	}
+	if s.by == (MAC{}) {
 		return nobody
 	}
-	return s.owner.String()
+	return s.by.String()
 }
 
 // wallExpiry is the end of the lease on the clock as it stands now: a lease
@@ -94,9 +102,58 @@ func replaceFile(path string, text []byte) error {
 	return d.Sync()
 }
 
-// load fills an empty table from a file's text.
-func (t *Table) load(text string) error {
-	line := 0
+// Broken is what was wrong with the file when the table was opened, and where
+// it is now; nil when it was good or absent. What could be understood of it is
+// in the table.
+func (t *Table) Broken() error { return t.broken }
+
+// read fills an empty table from its file. Machines ask again for the
+// addresses that are forgotten with a broken file, and get them as long as
+// nobody else has.
+func (t *Table) read() {
+	text, err := readFile(t.conf.File)
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = t.load(text)
+	}
+	if err == nil {
+		return
+	}
+	t.broken = t.putAside(err)
+	t.dirty = true
+	if err := t.Save(); err != nil {
+		t.broken = fmt.Errorf("%w; %w", t.broken, err)
+	}
+}
+
+func readFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	return string(text), err
+}
+
+func (t *Table) putAside(cause error) error {
+	aside := t.conf.File + ".broken"
+	err := os.Rename(t.conf.File, aside)
+	if err != nil {
+		return fmt.Errorf("%w; it cannot be put aside: %w", cause, err)
+	}
+	return fmt.Errorf("%w; the file is now %s, and the leases that could be read are kept", cause, aside)
+}
+
+// load puts the lines that can be understood into the table. The error is the
+// first one that cannot, and how many there are.
+func (t *Table) load(text string) (broken error) {
+	line, bad := 0, 0
 	for raw := range strings.Lines(text) {
 		line++
 		words := strings.Fields(raw)
@@ -104,10 +161,15 @@ func (t *Table) load(text string) error {
 			continue
 		}
 		if err := t.loadLine(words); err != nil {
-			return fmt.Errorf("%s line %d: %w; correct or remove the line", t.conf.File, line, err)
+			if bad++; bad == 1 {
+				broken = fmt.Errorf("%s line %d: %w", t.conf.File, line, err)
+			}
 		}
 	}
-	return nil
+	if bad > 1 {
+		return fmt.Errorf("%w (and %d further lines)", broken, bad-1)
+	}
+	return broken
 }
 
 func (t *Table) loadLine(words []string) error {
@@ -116,24 +178,24 @@ func (t *Table) loadLine(words []string) error {
 	}
 	a, err := netip.ParseAddr(words[0])
 	if err != nil || !a.Is4() {
-		return fmt.Errorf("%q is not an IPv4 address", words[0])
+		return fmt.Errorf("%.40q is not an IPv4 address", words[0])
 	}
 	expires, err := time.Parse(time.RFC3339, words[2])
 	if err != nil {
-		return fmt.Errorf("%q is not a time like 2026-11-22T15:04:05Z", words[2])
+		return fmt.Errorf("%.40q is not a time like 2026-11-22T15:04:05Z", words[2])
 	}
 	if expires.Before(clockSet) {
 		expires = t.conf.Now().Add(t.conf.Time)
 	}
 	state := State(words[3])
 	if state != Leased && state != Released && state != Declined {
-		return fmt.Errorf("%q is not a state: leased, released or declined", words[3])
+		return fmt.Errorf("%.40q is not a state: leased, released or declined", words[3])
 	}
 	var mac MAC
-	if state != Declined {
+	if state != Declined || words[1] != nobody {
 		hw, err := net.ParseMAC(words[1])
 		if err != nil || len(hw) != len(mac) {
-			return fmt.Errorf("%q is not an Ethernet address", words[1])
+			return fmt.Errorf("%.40q is not an Ethernet address", words[1])
 		}
 		mac = MAC(hw)
 	}
@@ -154,9 +216,13 @@ func (t *Table) restore(a netip.Addr, mac MAC, state State, expires time.Time) e
 	if other, ok := t.owned[mac]; ok && state != Declined {
 		return fmt.Errorf("machine %s is there twice, with %s and %s", mac, t.addr(other), a)
 	}
-	t.slots[i].state, t.slots[i].owner, t.slots[i].expires = state, mac, expires
-	if state != Declined {
-		t.owned[mac] = i
+	s := &t.slots[i]
+	s.state, s.expires = state, expires
+	if state == Declined {
+		s.by = mac
+		return nil
 	}
+	s.owner = mac
+	t.owned[mac] = i
 	return nil
 }

@@ -173,7 +173,7 @@ func TestRestart(t *testing.T) {
 # Written by the running server, read when it starts: change it only while the server is stopped.
 10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased
 10.0.0.11 02:00:00:00:00:02 2026-11-22T12:00:00Z released
-10.0.0.12 - 2026-11-22T13:00:00Z declined
+10.0.0.12 02:00:00:00:00:03 2026-11-22T13:00:00Z declined
 `
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -186,8 +186,11 @@ func TestRestart(t *testing.T) {
 	after := open(t, c, file, 3)
 	wantAddr(t, "released", take(t, after, mac(2)), b)
 	wantAddr(t, "leased", take(t, after, mac(1)), a)
-	if _, err := after.Offer(mac(4), netip.Addr{}); !errors.Is(err, lease.ErrExhausted) {
-		t.Errorf("error %v, want %v: the declined address is set aside", err, lease.ErrExhausted)
+	if _, err := after.Lease(mac(4), declined); !errors.Is(err, lease.ErrTaken) {
+		t.Errorf("error %v, want %v: the declined address is set aside", err, lease.ErrTaken)
+	}
+	if by, ok := after.Declined(declined); !ok || by != mac(3).String() {
+		t.Errorf("Declined(%s) = %s, %v, want %s", declined, by, ok, mac(3))
 	}
 	if m, ok := after.Machine(a); !ok || m != mac(1) {
 		t.Errorf("Machine(%s) = %s, %v", a, m, ok)
@@ -232,7 +235,58 @@ func TestRangeChange(t *testing.T) {
 	wantAddr(t, "its new one", take(t, after, mac(1)), addr(10))
 }
 
-func TestOpenRefuses(t *testing.T) {
+// TestDeclineBound: a machine that finds every address in use costs itself and
+// nobody else, also after a restart.
+func TestDeclineBound(t *testing.T) {
+	c := newClock()
+	file := filepath.Join(t.TempDir(), "leases")
+	table := open(t, c, file, 10)
+	for range 30 {
+		table.Decline(mac(1), take(t, table, mac(1)))
+		c.advance(time.Second)
+	}
+	if err := table.Save(); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []*lease.Table{table, open(t, c, file, 10)} {
+		aside := 0
+		for i := range 10 {
+			if _, ok := table.Declined(addr(10 + i)); ok {
+				aside++
+			}
+		}
+		if aside != lease.MaxDeclined {
+			t.Errorf("%d addresses are set aside, want %d", aside, lease.MaxDeclined)
+		}
+		for n := range 10 { // the last ones get what was declined
+			take(t, table, mac(2+n))
+		}
+		if _, err := table.Offer(mac(20), netip.Addr{}); !errors.Is(err, lease.ErrExhausted) || !strings.Contains(err.Error(), "of 10, 10 are leased") {
+			t.Errorf("error %v, want one that says that all are leased", err)
+		}
+	}
+}
+
+// TestDeclinedLongestAgo: when nothing else is free, the address that was
+// declined first is given first.
+func TestDeclinedLongestAgo(t *testing.T) {
+	c := newClock()
+	table := open(t, c, "", 3)
+	table.Lease(mac(1), addr(12))
+	table.Lease(mac(2), addr(10))
+	for _, m := range []int{1, 2} {
+		table.Decline(mac(m), addr(14-2*m))
+		c.advance(time.Minute)
+	}
+	wantAddr(t, "never given", take(t, table, mac(3)), addr(11))
+	wantAddr(t, "declined longest ago", take(t, table, mac(4)), addr(12))
+	wantAddr(t, "declined last", take(t, table, mac(5)), addr(10))
+}
+
+// TestBrokenFile: what cannot be understood never prevents a start. The file
+// is put aside, what could be read of it stays, and is on disk again.
+func TestBrokenFile(t *testing.T) {
+	const good = "10.0.0.15 02:00:00:00:00:05 2099-11-22T13:00:00Z leased\n"
 	for _, test := range []struct{ name, text, want string }{
 		{"short line", "10.0.0.10 02:00:00:00:00:01 leased\n", "line 1: 3 words"},
 		{"address", "# comment\n\n10.0.0.300 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n", `line 3: "10.0.0.300" is not`},
@@ -241,18 +295,60 @@ func TestOpenRefuses(t *testing.T) {
 		{"state", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z mine\n", `"mine" is not a state`},
 		{"address twice", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n10.0.0.10 02:00:00:00:00:02 2026-11-22T13:00:00Z leased\n", "line 2: address 10.0.0.10 is there twice"},
 		{"machine twice", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n10.0.0.11 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n", "machine 02:00:00:00:00:01 is there twice"},
+		{"several", "a\nb\nc\n", "(and 2 further lines)"},
+		{"zeros", strings.Repeat("\x00", 4096) + "\n", "line 1: 1 words"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "leases")
-			if err := os.WriteFile(file, []byte(test.text), 0o644); err != nil {
+			if err := os.WriteFile(file, []byte(test.text+good), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			_, err := lease.Open(lease.Config{First: addr(10), Last: addr(20), Time: time.Hour, File: file})
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), file) {
-				t.Errorf("error %v, want %q and the file's name", err, test.want)
+			c := newClock()
+			err := open(t, c, file, 11).Broken()
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "the file is now "+file+".broken") {
+				t.Errorf("broken: %v, want %q and the file's new name", err, test.want)
+			}
+			if text, err := os.ReadFile(file + ".broken"); err != nil || string(text) != test.text+good {
+				t.Errorf("the broken file is not kept (%v): %q", err, text)
+			}
+			again := open(t, c, file, 11)
+			if err := again.Broken(); err != nil {
+				t.Errorf("after it: %v", err)
+			}
+			if m, _ := again.Machine(addr(15)); m != mac(5) {
+				t.Errorf("the good line is lost: %s", m)
 			}
 		})
 	}
+	t.Run("a directory", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "leases")
+		if err := os.MkdirAll(filepath.Join(file, "full"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		table := open(t, newClock(), file, 1)
+		if err := table.Broken(); err == nil {
+			t.Error("nothing is said")
+		}
+		take(t, table, mac(1))
+		if err := table.Save(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("too large", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "leases")
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(file, 1<<40); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, newClock(), file, 1).Broken(); err == nil || !strings.Contains(err.Error(), "is larger than") {
+			t.Errorf("broken: %v", err)
+		}
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
 	for _, last := range []string{"10.0.0.9", "10.2.0.10", "fe80::1"} {
 		if _, err := lease.Open(lease.Config{First: addr(10), Last: netip.MustParseAddr(last)}); err == nil {
 			t.Errorf("range 10.0.0.10 to %s was accepted", last)

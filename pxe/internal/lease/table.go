@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 )
@@ -44,6 +43,9 @@ const (
 	// DeclineTime is how long an address is set aside that a machine found in
 	// use by somebody else.
 	DeclineTime = time.Hour
+	// MaxDeclined is how many addresses stay set aside on the word of one
+	// machine. When it declines more, its first ones can be given again.
+	MaxDeclined = 4
 )
 
 // MaxRange is the most addresses a range may have.
@@ -73,6 +75,7 @@ const (
 type slot struct {
 	state   State
 	owner   MAC       // of Leased and Released
+	by      MAC       // who declined it
 	expires time.Time // end of the lease, of its release, or of the setting aside
 
 	offeredTo    MAC
@@ -88,13 +91,14 @@ type Table struct {
 	owned   map[MAC]int // slots that are Leased or Released
 	offered map[MAC]int // slots on offer, perhaps for a time that is over; the inverse of offeredTo
 	dirty   bool
+	broken  error
 
 	saving sync.Mutex // one Save at a time
 }
 
-// Open makes a table and fills it from its file, if there is one. A line of
-// the file that cannot be understood is an error, because forgetting it could
-// give its address to a second machine.
+// Open makes a table and fills it from its file, if there is one. A file that
+// cannot be read, or not wholly, is put aside: see Broken. An error is one of
+// the configuration.
 func Open(conf Config) (*Table, error) {
 	if conf.Now == nil {
 		conf.Now = time.Now
@@ -104,17 +108,10 @@ func Open(conf Config) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{conf: conf, slots: make([]slot, size), owned: map[MAC]int{}, offered: map[MAC]int{}}
-	if conf.File == "" {
-		return t, nil
+	if conf.File != "" {
+		t.read()
 	}
-	text, err := os.ReadFile(conf.File)
-	if errors.Is(err, os.ErrNotExist) {
-		return t, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return t, t.load(string(text))
+	return t, nil
 }
 
 func rangeSize(first, last netip.Addr) (int, error) {
@@ -155,15 +152,15 @@ func (t *Table) Time() time.Duration { return t.conf.Time }
 
 // Offer picks an address for a machine and keeps it for OfferTime: the one it
 // has or had, else the wanted one when nobody has it, else one that nobody
-// ever had, else the one whose lease ended longest ago. The error is
-// ErrExhausted.
+// ever had, else the one whose lease ended longest ago, else the one that was
+// declined longest ago. The error is ErrExhausted.
 func (t *Table) Offer(mac MAC, wanted netip.Addr) (netip.Addr, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.conf.Now()
 	i := t.pick(mac, wanted, now)
 	if i < 0 {
-		return netip.Addr{}, ErrExhausted
+		return netip.Addr{}, t.exhausted(now)
 	}
 	t.withdraw(mac)
 	t.withdraw(t.slots[i].offeredTo) // its time is over; the map stays as small as the range
@@ -182,28 +179,55 @@ func (t *Table) pick(mac MAC, wanted netip.Addr, now time.Time) int {
 	if i := t.index(wanted); i >= 0 && t.slots[i].freeFor(mac, now) {
 		return i
 	}
-	oldest := -1
+	oldest, declined := -1, -1
 	for i := range t.slots {
 		s := &t.slots[i]
-		if !s.freeFor(mac, now) {
-			continue
-		}
-		if s.state == Free {
+		switch {
+		case s.freeFor(mac, now) && s.state == Free:
 			return i
+		case s.freeFor(mac, now):
+			oldest = t.sooner(i, oldest)
+		case s.state == Declined && !s.offeredToOther(mac, now):
+			declined = t.sooner(i, declined)
 		}
-		if oldest < 0 || s.expires.Before(t.slots[oldest].expires) {
-			oldest = i
-		}
+	}
+	if oldest < 0 {
+		return declined
 	}
 	return oldest
 }
 
-// freeFor tells whether a machine may take the slot.
+// sooner is the slot whose time ends first; other may be -1.
+func (t *Table) sooner(i, other int) int {
+	if other >= 0 && !t.slots[i].expires.Before(t.slots[other].expires) {
+		return other
+	}
+	return i
+}
+
+// exhausted is ErrExhausted with what the addresses are used for.
+func (t *Table) exhausted(now time.Time) error {
+	leased, offered := 0, 0
+	for i := range t.slots {
+		s := &t.slots[i]
+		switch {
+		case s.state == Leased && now.Before(s.expires):
+			leased++
+		case now.Before(s.offeredUntil):
+			offered++
+		}
+	}
+	return fmt.Errorf("%w: of %d, %d are leased and %d on offer", ErrExhausted, len(t.slots), leased, offered)
+}
+
+// freeFor tells whether a machine may take the slot. A declined address that
+// was offered all the same, for want of another, may be taken.
 func (s *slot) freeFor(mac MAC, now time.Time) bool {
 	if s.offeredToOther(mac, now) {
 		return false
 	}
-	return s.state == Free || s.owns(mac) || !now.Before(s.expires)
+	return s.state == Free || s.owns(mac) || !now.Before(s.expires) ||
+		s.state == Declined && s.offeredTo == mac && now.Before(s.offeredUntil)
 }
 
 func (s *slot) owns(mac MAC) bool {
@@ -259,7 +283,7 @@ func (t *Table) own(i int, mac MAC, state State, expires time.Time) {
 		t.slots[old].state = Free
 	}
 	s := &t.slots[i]
-	s.state, s.owner, s.expires = state, mac, expires
+	s.state, s.owner, s.by, s.expires = state, mac, MAC{}, expires
 	t.owned[mac] = i
 	t.dirty = true
 }
@@ -287,7 +311,8 @@ func (t *Table) Release(mac MAC, a netip.Addr) bool {
 }
 
 // Decline sets the address aside for DeclineTime, because the machine to which
-// it was given found it in use; it answers whether the machine had it.
+// it was given found it in use; it answers whether the machine had it. No more
+// than MaxDeclined stay set aside for one machine.
 func (t *Table) Decline(mac MAC, a netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -297,9 +322,52 @@ func (t *Table) Decline(mac MAC, a netip.Addr) bool {
 	}
 	t.withdraw(mac)
 	t.disown(i)
-	t.slots[i].state, t.slots[i].expires = Declined, t.conf.Now().Add(DeclineTime)
+	now := t.conf.Now()
+	s := &t.slots[i]
+	s.state, s.by, s.expires = Declined, mac, now.Add(DeclineTime)
+	t.boundDeclined(mac, now)
 	t.dirty = true
 	return true
+}
+
+// boundDeclined ends the setting aside of the machine's first addresses when
+// they are too many.
+func (t *Table) boundDeclined(mac MAC, now time.Time) {
+	first, count := -1, 0
+	for i := range t.slots {
+		if s := &t.slots[i]; s.state == Declined && s.by == mac && now.Before(s.expires) {
+			first = t.sooner(i, first)
+			count++
+		}
+	}
+	if count > MaxDeclined {
+		t.slots[first].expires = now
+	}
+}
+
+// Declined tells who found the address in use, if it is set aside for that.
+func (t *Table) Declined(a netip.Addr) (by string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := t.index(a)
+	if i < 0 || t.slots[i].state != Declined || !t.conf.Now().Before(t.slots[i].expires) {
+		return "", false
+	}
+	if t.slots[i].by == (MAC{}) {
+		return "a machine", true
+	}
+	return t.slots[i].by.String(), true
+}
+
+// Address is the machine's, by its lease or an earlier one.
+func (t *Table) Address(mac MAC) (netip.Addr, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, ok := t.owned[mac]
+	if !ok {
+		return netip.Addr{}, false
+	}
+	return t.addr(i), true
 }
 
 // Machine is who has the address, or had it last.
