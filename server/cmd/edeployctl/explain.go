@@ -22,6 +22,7 @@ type explained struct {
 	Variables match.Bindings `json:"variables,omitempty"`
 	Lines     []specLine     `json:"lines"` // of the specs, up to the one that finds nothing
 	GivenUp   bool           `json:"given_up,omitempty"`
+	Refused   string         `json:"refused,omitempty"` // why a machine that fits gets nothing all the same
 }
 
 // specLine is one line of a specs file and what it took.

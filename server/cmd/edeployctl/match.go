@@ -114,7 +114,12 @@ func (c matchConfig) run(args []string, out io.Writer) error {
 		}
 		one := explain(index, dir, name)
 		one.Count = countOf(st, name)
-		fits = fits || one.Fits
+		if one.Fits {
+			if one.Refused, err = refused(dir, name, hw, one.Count); err != nil {
+				return unseen(err)
+			}
+		}
+		fits = fits || one.Fits && one.Refused == ""
 		answer.Profiles = append(answer.Profiles, one)
 	}
 	if len(args) == 1 {
@@ -130,7 +135,26 @@ func (c matchConfig) run(args []string, out io.Writer) error {
 	case len(args) > 1 && answer.Profiles[0].Problem != "":
 		return unseen(errors.New(answer.Profiles[0].Problem))
 	}
+	if len(args) > 1 && answer.Profiles[0].Refused != "" {
+		return fmt.Errorf("%s is not given to this machine", args[1])
+	}
 	return errNoFit
+}
+
+// refused says why a machine that fits a profile's specs gets nothing; "": it
+// gets the profile.
+func refused(dir *profile.Dir, name string, hw wire.Hardware, count any) (string, error) {
+	p, err := (&plan{Dir: dir}).only(name)
+	if err != nil {
+		return "", err
+	}
+	if g := p.take("", hw); g.Profile == "" {
+		return strings.TrimPrefix(g.Message, name+" fits, but "), nil
+	}
+	if count == int64(0) {
+		return "its count is 0: edeployctl state set " + name + " N", nil
+	}
+	return "", nil
 }
 
 func (c matchConfig) print(out io.Writer, answer matched) error {
@@ -201,7 +225,10 @@ func printExplained(out io.Writer, e explained) {
 		fmt.Fprintf(out, "%s: %s\n", printable(e.Profile), printable(e.Problem))
 		return
 	}
-	fmt.Fprintf(out, "%s: %s%s\n", printable(e.Profile), word, countText(e))
+	if e.Refused != "" {
+		word += ", but " + e.Refused
+	}
+	fmt.Fprintf(out, "%s: %s%s\n", printable(e.Profile), printable(word), countText(e))
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, l := range e.Lines {
 		fmt.Fprintf(table, "  line %d\t%s\t%s", l.Line, printable(l.Spec), printable(l.outcome()))
@@ -225,7 +252,9 @@ func countText(e explained) string {
 	case nil, "*":
 		return ""
 	case int64(0):
-		return ", and no machine gets it any more: its count is 0"
+		if e.Refused != "" {
+			return ""
+		}
 	}
 	return fmt.Sprintf(" (%v left)", e.Count)
 }

@@ -24,6 +24,7 @@ type plan struct {
 	*profile.Dir
 	state *state.State          // as the machines so far leave it; nil: as the file is
 	cmdbs map[string]*cmdb.File // those that changed
+	held  map[string]bool       // PROFILE ENTRY: a machine before this one has it
 }
 
 // State is the state file, less what was taken.
@@ -48,9 +49,14 @@ const maxReasons = 50
 // take gives a machine what it would get.
 func (p *plan) take(name string, hw wire.Hardware) gets {
 	g := gets{Machine: name}
-	d, err := assign.Find(p, hw, nil)
+	d, err := assign.Find(p, hw, func(profile, entry string) bool { return p.held[profile+" "+entry] })
+	if err == nil {
+		if _, err = p.Configure(d.Profile); err != nil {
+			err = fmt.Errorf("%s fits, but %w", d.Profile, err)
+		}
+	}
 	if err != nil {
-		g.Message = err.Error()
+		g.Message = p.refusal(err, hw)
 		var reasons *assign.Error
 		if errors.As(err, &reasons) {
 			for _, a := range reasons.Tried.Attempts(maxReasons) {
@@ -62,6 +68,10 @@ func (p *plan) take(name string, hw wire.Hardware) gets {
 	for _, f := range d.Files {
 		p.keep(f)
 	}
+	if p.held == nil {
+		p.held = map[string]bool{}
+	}
+	p.held[d.Profile+" "+d.Holding.After] = true
 	g.Profile = d.Profile
 	g.Variables = map[string]any{}
 	for k, v := range d.Var.All() {

@@ -171,7 +171,7 @@ func TestPlan(t *testing.T) {
 	for _, m := range p.Machines {
 		got = append(got, m.Machine+" "+m.Profile+" "+m.Entry["ip"]+m.Message)
 	}
-	want := []string{"m1 few ", "m2 entries 10.0.0.1", "m3 entries 10.0.0.2", "m4  No more entry in the CMDB, aborting.", "small rest "}
+	want := []string{"m1 few ", "m2 entries 10.0.0.1", "m3 entries 10.0.0.2", "m4  entries fits, but all 2 entries of entries.cmdb are used", "small rest "}
 	if diff := cmp.Diff(want, got); diff != "" || !strings.Contains(stderr, "1 of 5 machines get no profile") {
 		t.Errorf("%s (-want +got):\n%s", stderr, diff)
 	}
@@ -181,6 +181,51 @@ func TestPlan(t *testing.T) {
 	if diff := cmp.Diff(before, contents(t, config)); diff != "" {
 		t.Errorf("something was written (-before +after):\n%s", diff)
 	}
+}
+
+// TestAllocation: a profile that fits by its specs is not given without a CMDB
+// entry, a script, or a count.
+func TestAllocation(t *testing.T) {
+	hw := func(serial string) string {
+		return `[["system","product","serial","` + serial + `"],["disk","sda","size","40"],["network","eth0","serial","02:00:00:00:00:0` + serial[1:] + `"]]`
+	}
+	machines := profiles(t, map[string]string{"a.json": hw("S1"), "b.json": hw("S1"), "c.json": hw("S2")})
+	config := profiles(t, map[string]string{
+		"state":       "[('none', 0), ('infra', '*')]",
+		"infra.specs": "[('system', 'product', 'serial', '$$sn')]", "infra.configure": "x", "infra.cmdb": "[{'sn': 'S1'}]",
+		"none.specs": "[('disk', '$d', 'size', 'gt(4)')]", "none.configure": "x",
+		"one.specs": "[('disk', '$d', 'size', 'gt(4)')]", "one.configure": "x", "one.cmdb": "[{'ip': 1, 'used': 1}]",
+		"bare.specs": "[('disk', '$d', 'size', 'gt(4)')]",
+	})
+	for _, tt := range []struct {
+		machine, profile, want, stderr string
+	}{
+		{"a", "infra", "infra: fits\n", ""},
+		{"c", "infra", "infra: fits, but no entry of infra.cmdb has sn='S2'\n", "edeployctl: infra is not given to this machine\n"},
+		{"c", "", "infra: fits, but no entry of infra.cmdb has sn='S2'\n", "edeployctl: no profile fits\n"},
+		{"a", "one", "one: fits, but the only entry of one.cmdb is used\n", "edeployctl: one is not given to this machine\n"},
+		{"a", "none", "none: fits, but its count is 0: edeployctl state set none N\n", "edeployctl: none is not given to this machine\n"},
+		{"a", "bare", "bare: fits, but read ", "edeployctl: bare is not given to this machine\n"},
+	} {
+		args := []string{"match", machines + "/" + tt.machine + ".json", "--config", config}
+		if tt.profile != "" {
+			args = append(args, tt.profile)
+		}
+		status := 0
+		if tt.stderr != "" {
+			status = 1
+		}
+		out, stderr := ask(t, status, args...)
+		if !strings.Contains(out, tt.want) || stderr != tt.stderr {
+			t.Errorf("%s %s: stderr %q, stdout\n%s", tt.machine, tt.profile, stderr, out)
+		}
+	}
+	out, stderr := ask(t, 1, "match", "--all", machines, "--config", config)
+	holds(t, out, "a ", "infra", "b ", "-", "b gets no profile: infra fits, but entry 1 of infra.cmdb, which has sn='S1', is another machine's",
+		"c gets no profile: infra fits, but no entry of infra.cmdb has sn='S2'")
+	holds(t, stderr, "2 of 3 machines get no profile")
+	out, _ = ask(t, 1, "match", machines+"/a.json", "--config", profiles(t, map[string]string{"state": "[('none', 0)]", "none.specs": "[]", "none.configure": "x"}))
+	holds(t, out, "The machine gets no profile: none fits, but its count is 0: edeployctl state set none N")
 }
 
 // TestState: one count is replaced, the rest of the file stays.

@@ -57,6 +57,17 @@ func (l *linter) generate(file string, doc *literal.Document, fixed *repairs, f 
 	l.octets(file, doc, model, f)
 }
 
+// addressRange is two addresses with a dash between.
+var addressRange = regexp.MustCompile(`^([0-9]+\.[0-9]+\.[0-9]+\.)([0-9]+)-([0-9]+\.[0-9]+\.[0-9]+\.)([0-9]+)(/[0-9]+)?$`)
+
+// rightRange says how a range of addresses is written.
+func rightRange(network, first, network2, last, mask string) string {
+	if network == network2 {
+		return "write " + literal.Repr(network+first+"-"+last+mask)
+	}
+	return "only octets have ranges, such as " + literal.Repr(network+first+"-254"+mask) + ": write a list with one element per entry"
+}
+
 // modelOf finds the arguments of a generate call.
 func modelOf(call *literal.Call) (model literal.Node, prefix string) {
 	for i, arg := range call.Args {
@@ -78,8 +89,16 @@ func modelOf(call *literal.Call) (model literal.Node, prefix string) {
 
 // ranges looks for ranges that are none.
 func (l *linter) ranges(file string, line, column int, value literal.Value) {
+	if tuple, ok := value.(literal.Tuple); ok {
+		l.find(file, line, column, Warning, "every entry gets the whole %s; to give each entry one of them, write %s", literal.Repr(tuple), literal.Repr(literal.List(tuple)))
+		return
+	}
 	text, ok := value.(string)
 	if !ok || !rangeText.MatchString(text) || quadForm.MatchString(text) {
+		return
+	}
+	if m := addressRange.FindStringSubmatch(text); m != nil {
+		l.find(file, line, column, Warning, "%s makes %s; %s", literal.Repr(text), examples(text), rightRange(m[1], m[2], m[3], m[4], m[5]))
 		return
 	}
 	for _, a := range accidents {

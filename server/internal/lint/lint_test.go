@@ -88,6 +88,13 @@ func TestFindings(t *testing.T) {
 		{"broken cmdb", with("vm.cmdb", "[{'a': }]"), []string{"vm.cmdb:1:8: error: want a value"}},
 
 		{"date", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x',\n 'day': '2014-01-31'})"), []string{"vm.cmdb:2:9: warning: '2014-01-31' looks like a date, but is a range: it makes '2014-31', '2013-31', ..."}},
+		{"tuple", with("vm.cmdb", "generate({'mac': ('02:00:00:00:00:01', '02:00:00:00:00:02'), 'ip': '10.0.0.1-2'})"),
+			[]string{"vm.cmdb:1:18: warning: every entry gets the whole ('02:00:00:00:00:01', '02:00:00:00:00:02'); to give each entry one of them, write ['02:00:00:00:00:01', '02:00:00:00:00:02']"}},
+		{"tuple that is not expanded", with("vm.cmdb", "generate({'mac': ('a', 'b'), '=ip': '10.0.0.1-2'}, '=')"), nil},
+		{"range of addresses", with("vm.cmdb", "generate({'mac': 'x', 'ip': '10.0.0.1-10.0.0.4'})"),
+			[]string{"vm.cmdb:1:29: warning: '10.0.0.1-10.0.0.4' makes '10.0.0.1.0.0.4', '10.0.0.2.0.0.4', ...; write '10.0.0.1-4'"}},
+		{"range of addresses in two networks", with("vm.cmdb", "generate({'mac': 'x', 'ip': '10.0.0.9-10.0.1.4/24'})"),
+			[]string{"vm.cmdb:1:29: warning: '10.0.0.9-10.0.1.4/24' makes '10.0.0.9.0.1.4/24', '10.0.0.10.0.1.4/24'; only octets have ranges, such as '10.0.0.9-254/24': write a list"}},
 		{"uuid", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x', 'u': '00000000-0000-0000-0000-000000000001'})"), []string{"vm.cmdb:1:39: warning: '00000000-0000-0000-0000-000000000001' looks like a UUID"}},
 		{"mac with dashes", with("vm.cmdb", "generate({'ip': 'x', 'mac': '02-00-00-00-00-01'})"), []string{"vm.cmdb:1:29: warning: '02-00-00-00-00-01' looks like a MAC address"}},
 		{"version", with("vm.cmdb", "generate({'mac': 'x', 'ip': 'x', 'v': 'RH7.0-1.2.3'})"), []string{"vm.cmdb:1:39: warning: 'RH7.0-1.2.3' looks like a version"}},

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"edeploy/server/internal/assign"
+	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/literal"
+	"edeploy/server/internal/match"
+	"edeploy/server/internal/state"
+	"edeploy/server/wire"
+)
+
+// only is a plan under which machines can get one profile alone, however few
+// it takes.
+func (p *plan) only(name string) (*plan, error) {
+	st, err := state.Parse(stateFile, "[("+literal.Repr(name)+", '*')]")
+	if err != nil {
+		return nil, err
+	}
+	return &plan{Dir: p.Dir, state: st}, nil
+}
+
+// refusal says why a machine gets nothing, in the words of the files. A
+// machine may well fit a profile and get nothing: there is no entry for it, or
+// the count is 0.
+func (p *plan) refusal(err error, hw wire.Hardware) string {
+	var is *assign.Error
+	if !errors.As(err, &is) {
+		return err.Error()
+	}
+	switch {
+	case errors.Is(err, assign.ErrCMDBNoEntry):
+		return fmt.Sprintf("%s fits, but %s", is.Profile, p.noEntry(is.Profile, hw))
+	case errors.Is(err, assign.ErrCMDBExhausted):
+		return fmt.Sprintf("%s fits, but %s", is.Profile, p.exhausted(is.Profile))
+	case errors.Is(err, assign.ErrBadCMDB):
+		return fmt.Sprintf("%s fits, but %v", is.Profile, err)
+	case errors.Is(err, assign.ErrStateExhausted), errors.Is(err, assign.ErrNoMatch):
+		if name := p.waiting(hw); name != "" {
+			return fmt.Sprintf("%s fits, but its count is 0: edeployctl state set %s N", name, name)
+		}
+	}
+	if errors.Is(err, assign.ErrStateExhausted) {
+		return "all counts of state are 0, and none of these profiles fits"
+	}
+	return err.Error()
+}
+
+// noEntry says which values no entry has, or that all that have them are taken.
+func (p *plan) noEntry(profile string, hw wire.Hardware) string {
+	specs, err := p.Specs(profile)
+	if specs == nil {
+		return err.Error()
+	}
+	strict := match.NewIndex(hw).Match(specs).Strict
+	wants := new(literal.Dict)
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(strict)) {
+		wants.Set(name, strict[name])
+		words = append(words, name+"="+literal.Repr(strict[name]))
+	}
+	f, err := p.CMDB(profile)
+	if f == nil {
+		return fmt.Sprint(err)
+	}
+	for i := range f.Len() {
+		if cmdb.IsIncluded(wants, f.Entry(i)) {
+			return fmt.Sprintf("entry %d of %s.cmdb, which has %s, is another machine's", i+1, profile, strings.Join(words, " and "))
+		}
+	}
+	return fmt.Sprintf("no entry of %s.cmdb has %s", profile, strings.Join(words, " and "))
+}
+
+func (p *plan) exhausted(profile string) string {
+	f, err := p.CMDB(profile)
+	if f == nil {
+		return fmt.Sprint(err)
+	}
+	if f.Len() == 1 {
+		return fmt.Sprintf("the only entry of %s.cmdb is used", profile)
+	}
+	return fmt.Sprintf("all %d entries of %s.cmdb are used", f.Len(), profile)
+}
+
+// waiting is the first profile that the machine fits and that takes none.
+func (p *plan) waiting(hw wire.Hardware) string {
+	st, _ := p.State()
+	if st == nil {
+		return ""
+	}
+	index := match.NewIndex(hw)
+	for _, pair := range st.Pairs() {
+		if specs, _ := p.Specs(pair.Profile); specs != nil && !pair.Available() && index.Try(specs).OK() {
+			return pair.Profile
+		}
+	}
+	return ""
+}
