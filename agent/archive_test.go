@@ -258,7 +258,7 @@ func TestArchiveFailures(t *testing.T) {
 		{"disk too small", func(a *appliance) {
 			a.pack(image.Archive(), zstandard)
 			a.republish(func(text string) string {
-				return strings.Replace(text, "size=200000", "size=1125899906842624", 1)
+				return strings.Replace(text, "size=2000000", "size=1125899906842624", 1)
 			})
 		}, "role mysql D7-F.1.0.0 does not fit on the disk: "},
 	}

@@ -8,11 +8,12 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow bounds the memory that a zstd archive can ask for: that of
-// zstd --long=27, the largest its own decoder takes without being told.
-const maxWindow = 128 << 20
+// ArchiveMemory is about how many bytes of memory OpenArchive takes at most:
+// windows of zstd --long=26, or several frames at once.
+const ArchiveMemory = 72 << 20
 
 var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd} // RFC 8878 section 3.1.1
@@ -25,27 +26,44 @@ var ErrNoArchive = errors.New("neither zstd nor gzip nor tar data")
 
 // OpenArchive answers the tar stream in an archive: zstd, gzip or plain tar,
 // told apart by their first bytes. Closing it frees the decoder, not r.
-func OpenArchive(r io.Reader) (io.ReadCloser, error) {
+func OpenArchive(r io.Reader) (io.ReadCloser, error) { return OpenArchiveWithin(r, ArchiveMemory) }
+
+// OpenArchiveWithin is OpenArchive for callers with less memory, in bytes; 4 MB
+// at least. Archives that need more are an error of Read.
+func OpenArchiveWithin(r io.Reader, memory int64) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	head, err := in.Peek(512)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
+	var archive io.ReadCloser
 	switch {
+	case bytes.HasPrefix(head, zstdMagic) && memory >= ArchiveMemory:
+		archive, err = openFrames(in, memory)
 	case bytes.HasPrefix(head, zstdMagic):
-		f, err := openFrames(in)
-		if err != nil {
-			return nil, fmt.Errorf("open archive: %w", err)
-		}
-		return f, nil
+		archive, err = openStream(in, memory, 1)
 	case bytes.HasPrefix(head, gzipMagic):
-		d, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("open archive: %w", err)
-		}
-		return d, nil
+		archive, err = gzip.NewReader(in)
 	case len(head) == 512 && bytes.HasPrefix(head[257:], tarMagic):
-		return io.NopCloser(in), nil
+		archive = io.NopCloser(in)
+	default:
+		err = ErrNoArchive
 	}
-	return nil, fmt.Errorf("open archive: %w", ErrNoArchive)
+	if err != nil {
+		return nil, fmt.Errorf("open archive: %w", err)
+	}
+	return archive, nil
+}
+
+// decoderMemory is about what a decoder takes beside its window.
+const decoderMemory = 3 << 20
+
+// openStream decompresses any zstd data, on one core mostly.
+func openStream(r io.Reader, memory int64, cores int) (io.ReadCloser, error) {
+	window := uint64(memory - decoderMemory)
+	d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(1<<63-1), zstd.WithDecoderConcurrency(cores))
+	if err != nil {
+		return nil, err
+	}
+	return d.IOReadCloser(), nil
 }

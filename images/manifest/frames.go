@@ -18,7 +18,8 @@ import (
 const (
 	frameBytes = 4 << 20 // of content, in archives that are written
 	maxFrame   = 8 << 20 // larger ones are read as a stream, on one core mostly
-	maxCoders  = 4       // frames that are packed or unpacked at once
+	maxPacked  = maxFrame + maxFrame/16
+	maxCoders  = 4 // frames that are packed or unpacked at once
 )
 
 func coders() int { return min(runtime.GOMAXPROCS(0), maxCoders) }
@@ -38,6 +39,7 @@ type frame struct {
 // queue are all there are, so that memory is bounded.
 type frames struct {
 	in      *bufio.Reader
+	memory  int64 // in bytes, for a stream
 	decoder *zstd.Decoder
 	free    chan *frame
 	queue   chan *frame // in the order of the archive
@@ -51,7 +53,7 @@ type frames struct {
 	err    error
 }
 
-func openFrames(in *bufio.Reader) (*frames, error) {
+func openFrames(in *bufio.Reader, memory int64) (*frames, error) {
 	n := coders()
 	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
@@ -59,7 +61,7 @@ func openFrames(in *bufio.Reader) (*frames, error) {
 	}
 	n++ // one more for the reader
 	ctx, stop := context.WithCancel(context.Background())
-	f := &frames{in: in, decoder: decoder, free: make(chan *frame, n), queue: make(chan *frame, n), stop: stop, stopped: ctx.Done()}
+	f := &frames{in: in, memory: memory, decoder: decoder, free: make(chan *frame, n), queue: make(chan *frame, n), stop: stop, stopped: ctx.Done()}
 	for range n {
 		f.free <- &frame{ready: make(chan struct{}, 1)}
 	}
@@ -138,11 +140,11 @@ func (f *frame) take(in *bufio.Reader, h *zstd.Header) error {
 // more reads so many bytes of the frame.
 func (f *frame) more(in io.Reader, n int) ([]byte, error) {
 	at := len(f.packed)
-	if at+n > 2*maxFrame {
+	if at+n > maxPacked {
 		return nil, errFrame
 	}
 	if at+n > cap(f.packed) {
-		grown := make([]byte, at, max(at+n, 2*cap(f.packed), frameBytes/2))
+		grown := make([]byte, at, max(at+n, min(2*cap(f.packed), maxPacked), frameBytes/2))
 		copy(grown, f.packed)
 		f.packed = grown
 	}
@@ -152,6 +154,15 @@ func (f *frame) more(in io.Reader, n int) ([]byte, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return f.packed[at:], err
+}
+
+// open reads the rest as a stream. The frames are not needed any more.
+func (f *frames) open() (io.ReadCloser, error) {
+	f.now = nil
+	for len(f.free) > 0 {
+		<-f.free
+	}
+	return openStream(f.in, f.memory, 2)
 }
 
 // Read answers the content of the frames.
@@ -183,11 +194,11 @@ func (f *frames) next() error {
 		f.left = nil
 		return f.now.err
 	case f.now.rest:
-		d, err := zstd.NewReader(f.in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(2))
+		stream, err := f.open()
 		if err != nil {
 			return err
 		}
-		f.left, f.stream = nil, d.IOReadCloser()
+		f.left, f.stream = nil, stream
 	}
 	return nil
 }

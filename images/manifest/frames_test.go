@@ -229,7 +229,7 @@ func FuzzOpenArchive(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d, err := zstd.NewReader(bytes.NewReader(archive), zstd.WithDecoderMaxWindow(128<<20))
+		d, err := zstd.NewReader(bytes.NewReader(archive), zstd.WithDecoderMaxWindow(manifest.ArchiveMemory-3<<20))
 		must(t, err)
 		defer d.Close()
 		if want, err := limited(d); err != nil || !bytes.Equal(got, want) {

@@ -15,18 +15,23 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Limits of a manifest. A Debian tree with a database server has 20,000
-// entries and 4 MB of text.
+// Limits of a manifest, kept while it is read, whether from text, an archive or
+// a disk. A Debian tree with a database server has 20,000 entries and 4 MB of
+// text. What is accepted can be written, and read again.
 const (
-	MaxEntries   = 4 << 20
-	MaxTextBytes = 256 << 20 // of the text, and of all paths, targets and attributes in memory
+	MaxEntries   = 512 << 10
+	MaxMemory    = 96 << 20  // of all entries as values, about
+	MaxTextBytes = 128 << 20 // as mtree(5) text
 	MaxLineBytes = 4 << 20
 	MaxPathBytes = 4095 // PATH_MAX of Linux without the NUL
+	MaxDepth     = 256  // names in a path
+	MaxFileBytes = 1 << 50
 )
 
 // ErrInvalid is wrapped by the errors of New, Read, FromTar and Extract when
@@ -96,6 +101,12 @@ func New(entries []Entry) (*Manifest, error) {
 	if err := m.numberGroups(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	var all size
+	for i := range entries {
+		if err := all.add(&entries[i]); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, Escape(entries[i].Path), err)
+		}
+	}
 	return m, nil
 }
 
@@ -112,13 +123,22 @@ func (m *Manifest) index(path string) (int, bool) {
 	return slices.BinarySearchFunc(m.Entries, path, func(e Entry, p string) int { return comparePaths(e.Path, p) })
 }
 
-// TotalBytes is the size of all files, each hard link counted.
+// TotalBytes is the size of all files, each hard link counted, or the largest
+// int64 when that is not enough.
 func (m *Manifest) TotalBytes() int64 {
 	var n int64
 	for i := range m.Entries {
-		n += m.Entries[i].Size
+		n = addSizes(n, m.Entries[i].Size)
 	}
 	return n
+}
+
+// addSizes adds sizes that are not negative.
+func addSizes(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // comparePaths orders the root first and a directory's content right after
@@ -171,6 +191,9 @@ func checkPath(path string) error {
 	case strings.IndexByte(path, 0) >= 0:
 		return fmt.Errorf("path %s holds a NUL byte", Escape(path))
 	}
+	if strings.Count(path, "/") >= MaxDepth {
+		return fmt.Errorf("path %s... has more than %d names", Escape(path[:40]), MaxDepth)
+	}
 	for name := range strings.SplitSeq(path, "/") {
 		switch {
 		case name == "" || name == "." || name == "..":
@@ -216,15 +239,6 @@ func (m *Manifest) check(i int) error {
 	return nil
 }
 
-// weight is about how many bytes of memory an entry takes beside the struct.
-func (e *Entry) weight() int64 {
-	n := len(e.Path) + len(e.Link)
-	for name, value := range e.Xattrs {
-		n += len(name) + len(value)
-	}
-	return int64(n)
-}
-
 func (e *Entry) check() error {
 	switch e.Type {
 	case Dir, File, Symlink, Block, Char, Fifo, Socket:
@@ -234,7 +248,7 @@ func (e *Entry) check() error {
 	switch {
 	case e.Mode&^0o7777 != 0:
 		return fmt.Errorf("mode %#o is not one of permission bits", e.Mode)
-	case e.Size < 0 || e.Size != 0 && e.Type != File:
+	case e.Size < 0 || e.Size > MaxFileBytes || e.Size != 0 && e.Type != File:
 		return fmt.Errorf("size %d of a %s", e.Size, e.Type)
 	case (e.Link != "") != (e.Type == Symlink):
 		return fmt.Errorf("target %q of a %s", e.Link, e.Type)

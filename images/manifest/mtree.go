@@ -84,8 +84,41 @@ func (e *Entry) appendLine(b []byte, names int) []byte {
 // path has all the attributes an Entry needs; unknown keywords are passed over.
 // Errors name the line and wrap ErrInvalid when the text is at fault.
 func Read(r io.Reader) (*Manifest, error) {
+	var entries []Entry
+	if err := parse(r, func(e Entry) { entries = append(entries, e) }); err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	m, err := New(entries)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	return m, nil
+}
+
+// Total is the size of what a manifest describes.
+type Total struct {
+	Entries int
+	Bytes   int64 // as Manifest.TotalBytes
+}
+
+// Measure reads mtree(5) text for its total only. It takes little memory, and
+// looks at each line but not at how they fit together.
+func Measure(r io.Reader) (Total, error) {
+	var t Total
+	err := parse(r, func(e Entry) {
+		t.Entries++
+		t.Bytes = addSizes(t.Bytes, e.Size)
+	})
+	if err != nil {
+		return Total{}, fmt.Errorf("read manifest: %w", err)
+	}
+	return t, nil
+}
+
+// parse reads mtree(5) text within the limits and hands on each entry.
+func parse(r io.Reader, found func(Entry)) error {
 	limited := &io.LimitedReader{R: r, N: MaxTextBytes + 1}
-	p := parser{in: bufio.NewReaderSize(limited, 64<<10), dir: ".", set: map[string]string{}, groups: map[string]int{}}
+	p := parser{in: bufio.NewReaderSize(limited, 64<<10), dir: ".", set: map[string]string{}, groups: map[string]int{}, found: found}
 	for {
 		line, err := p.nextLine()
 		if err == io.EOF {
@@ -95,28 +128,24 @@ func Read(r io.Reader) (*Manifest, error) {
 			err = p.take(line)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read manifest: line %d: %w", p.line, err)
+			return fmt.Errorf("line %d: %w", p.line, err)
 		}
 	}
 	if limited.N == 0 {
-		return nil, fmt.Errorf("read manifest: %w: longer than %d bytes", ErrInvalid, MaxTextBytes)
+		return fmt.Errorf("%w: longer than %d bytes", ErrInvalid, MaxTextBytes)
 	}
-	m, err := New(p.entries)
-	if err != nil {
-		return nil, fmt.Errorf("read manifest: %w", err)
-	}
-	return m, nil
+	return nil
 }
 
 // parser holds the state of mtree(5) text between lines.
 type parser struct {
-	in      *bufio.Reader
-	line    int
-	dir     string            // current directory of relative names
-	set     map[string]string // defaults of /set
-	groups  map[string]int    // hard-link group by device and inode
-	entries []Entry
-	weight  int64 // of the entries: /set and relative names make much of little text
+	in     *bufio.Reader
+	line   int
+	dir    string            // current directory of relative names
+	set    map[string]string // defaults of /set
+	groups map[string]int    // hard-link group by device and inode
+	found  func(Entry)
+	size   size // of the entries: /set and relative names make much of little text
 }
 
 // Every line is read with all keywords of /set, so these are few and short.
@@ -201,9 +230,6 @@ func (p *parser) take(line string) error {
 }
 
 func (p *parser) takeEntry(word string, keywords []string) error {
-	if len(p.entries) == MaxEntries {
-		return fmt.Errorf("more than %d entries", MaxEntries)
-	}
 	name, err := Unescape(word)
 	if err != nil {
 		return err
@@ -222,16 +248,22 @@ func (p *parser) takeEntry(word string, keywords []string) error {
 		values[name] = value
 	}
 	e, err := p.entry(path, values)
+	if err == nil {
+		err = checkPath(path)
+	}
+	if err == nil {
+		err = e.check()
+	}
 	if err != nil {
 		return err
 	}
-	if p.weight += e.weight(); p.weight > MaxTextBytes {
-		return fmt.Errorf("more than %d bytes of paths and attributes", MaxTextBytes)
+	if err := p.size.add(&e); err != nil {
+		return err
 	}
 	if relative && e.Type == Dir {
 		p.dir = path
 	}
-	p.entries = append(p.entries, e)
+	p.found(e)
 	return nil
 }
 
@@ -283,6 +315,7 @@ func (p *parser) entry(path string, values map[string]string) (Entry, error) {
 // group numbers (device, inode) pairs.
 func (p *parser) group(key string) int {
 	if p.groups[key] == 0 {
+		p.size.memory += int64(mapBytes + len(key))
 		p.groups[strings.Clone(key)] = len(p.groups) + 1
 	}
 	return p.groups[key]

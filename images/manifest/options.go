@@ -33,4 +33,9 @@ type Options struct {
 	// MaxBytes is how much file content Extract and FromTar accept at most;
 	// 0 means 1 TiB.
 	MaxBytes int64
+
+	// MaxEntries is how many paths Extract and FromTar accept at most, with
+	// those of directories that the archive only implies; 0 means the
+	// constant MaxEntries.
+	MaxEntries int
 }

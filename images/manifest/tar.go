@@ -61,7 +61,7 @@ type tarReader struct {
 	implied map[string]bool // directories that were used before they were described
 	groups  int
 	bytes   int64
-	weight  int64 // of the entries, in memory
+	size    size // of the entries
 }
 
 // readTar reads an archive. take is called for every path in the order of the
@@ -71,6 +71,9 @@ type tarReader struct {
 func readTar(r io.Reader, o Options, take takeFunc) (*Manifest, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = defaultMaxBytes
+	}
+	if o.MaxEntries == 0 {
+		o.MaxEntries = MaxEntries
 	}
 	t := tarReader{o: o, index: map[string]int{}, implied: map[string]bool{}}
 	err := t.read(r, take)
@@ -91,7 +94,8 @@ func readTar(r io.Reader, o Options, take takeFunc) (*Manifest, error) {
 
 func (t *tarReader) read(r io.Reader, take takeFunc) error {
 	p := progress{tell: t.o.Progress, total: -1}
-	in := tar.NewReader(r)
+	limited := &allowance{r: r, left: maxHeaders}
+	in := tar.NewReader(limited)
 	for {
 		h, err := in.Next()
 		if err == io.EOF {
@@ -101,10 +105,34 @@ func (t *tarReader) read(r io.Reader, take takeFunc) error {
 		if err != nil {
 			return err
 		}
+		limited.left += memberBytes + min(h.Size, t.o.MaxBytes)
 		if err := t.next(h, progressReader{in, &p}, take); err != nil {
 			return fmt.Errorf("%s: %w", Escape(h.Name), err)
 		}
 	}
+}
+
+// What an archive may have beside the content of files: so much in all for
+// headers, and so much more for each member.
+const (
+	maxHeaders  = 64 << 20
+	memberBytes = 4 << 10
+)
+
+// allowance reads as much as there is a reason for: pax records that mean
+// nothing here make much of few packed bytes.
+type allowance struct {
+	r    io.Reader
+	left int64
+}
+
+func (a *allowance) Read(b []byte) (int, error) {
+	if a.left <= 0 {
+		return 0, fmt.Errorf("%w: more than %d MB of headers", ErrInvalid, maxHeaders>>20)
+	}
+	n, err := a.r.Read(b[:min(int64(len(b)), a.left)])
+	a.left -= int64(n)
+	return n, err
 }
 
 type progressReader struct {
@@ -138,12 +166,6 @@ func (t *tarReader) next(h *tar.Header, content io.Reader, take takeFunc) error 
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if len(t.entries) >= MaxEntries {
-		return fmt.Errorf("%w: more than %d entries", ErrInvalid, MaxEntries)
-	}
-	if t.weight += e.weight(); t.weight > MaxTextBytes {
-		return fmt.Errorf("%w: more than %d bytes of paths and attributes", ErrInvalid, MaxTextBytes)
 	}
 	if target == "" {
 		if t.bytes += e.Size; t.bytes > t.o.MaxBytes || t.bytes < 0 {
@@ -187,6 +209,9 @@ func (t *tarReader) place(e Entry, take takeFunc) error {
 		if e.Type != Dir || t.entries[i].Type != Dir || !t.implied[e.Path] && !sameDir(&e, &t.entries[i]) {
 			return fmt.Errorf("%w: it is in the archive twice", ErrInvalid)
 		}
+		if err := t.size.add(&e); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 		delete(t.implied, e.Path)
 		t.entries[i] = e
 		return nil
@@ -196,6 +221,12 @@ func (t *tarReader) place(e Entry, take takeFunc) error {
 		if err := t.imply(dir, take); err != nil {
 			return err
 		}
+	}
+	if len(t.entries) >= t.o.MaxEntries {
+		return fmt.Errorf("%w: more than %d entries", ErrInvalid, t.o.MaxEntries)
+	}
+	if err := t.size.add(&e); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	t.index[e.Path] = len(t.entries)
 	t.entries = append(t.entries, e)

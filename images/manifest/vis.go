@@ -34,7 +34,7 @@ func Escape(s string) string {
 		if isPlain[s[i]] {
 			b.WriteByte(s[i])
 		} else {
-			fmt.Fprintf(&b, `\%03o`, s[i])
+			b.Write([]byte{'\\', '0' + s[i]>>6, '0' + s[i]>>3&7, '0' + s[i]&7})
 		}
 	}
 	return b.String()

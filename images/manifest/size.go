@@ -1,0 +1,48 @@
+package manifest
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// size is how much entries take, as values and as text. It is added up while
+// they are read, so that what is too large is refused before it is there.
+type size struct {
+	entries      int
+	memory, text int64
+	line         []byte
+}
+
+// add counts one more entry.
+func (s *size) add(e *Entry) error {
+	s.line = e.appendLine(s.line[:0], MaxEntries) // the longest number of names
+	s.entries++
+	s.memory += e.weight()
+	s.text += int64(len(s.line))
+	switch {
+	case s.entries > MaxEntries:
+		return fmt.Errorf("more than %d entries", MaxEntries)
+	case s.memory > MaxMemory:
+		return fmt.Errorf("more than %d bytes of paths and attributes", MaxMemory)
+	case s.text > MaxTextBytes-textHead:
+		return fmt.Errorf("more than %d bytes of text", MaxTextBytes)
+	case len(s.line) > MaxLineBytes:
+		return fmt.Errorf("its line has more than %d bytes", MaxLineBytes)
+	}
+	return nil
+}
+
+// textHead is room for the line that WriteTo begins with.
+const textHead = 64
+
+// weight is about how many bytes of memory an entry takes.
+func (e *Entry) weight() int64 {
+	n := int(unsafe.Sizeof(*e)) + len(e.Path) + len(e.Link)
+	for name, value := range e.Xattrs {
+		n += mapBytes + len(name) + len(value)
+	}
+	return int64(n)
+}
+
+// mapBytes is about what a map takes for an element beside its strings.
+const mapBytes = 64
