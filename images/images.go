@@ -7,7 +7,6 @@ package images
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -94,11 +93,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.rsync.Serve(ctx, ln) })
 	g.Go(func() error {
-		err := s.catalog.Describe(ctx)
-		if errors.Is(err, context.Canceled) {
-			return nil
-		}
-		return err
+		s.catalog.Tidy(ctx)
+		s.catalog.Describe(ctx)
+		return nil
 	})
 	return g.Wait()
 }

@@ -280,9 +280,10 @@ func TestStart(t *testing.T) {
 	waitFor(t, "manifest", func() bool {
 		return cmp.Equal([]string{"old V0 true"}, s.names(t))
 	})
-	if left, _ := filepath.Glob(filepath.Join(dir, ".incoming", "*")); len(left) > 0 {
-		t.Errorf("left in staging: %v", left)
-	}
+	waitFor(t, "empty staging directory", func() bool {
+		left, err := filepath.Glob(filepath.Join(dir, ".incoming", "*"))
+		return err == nil && len(left) == 0
+	})
 	if got := s.do(t, "GET", "/metadata/V0/old/", nil); got.body != "V1/\n" {
 		t.Errorf("listing: %+v", got)
 	}

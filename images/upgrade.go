@@ -51,7 +51,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, from wire.Image
 // 13.1.2) keeps another upgrade from being replaced.
 func (s *Server) putUpgrade(w http.ResponseWriter, r *http.Request, from wire.ImageRef, to string) {
 	body := &patient{http.NewResponseController(w), r.Body, s.cfg.UploadIdle}
-	u, err := s.catalog.PutUpgrade(from, to, body, r.Header.Get("If-None-Match") == "*")
+	u, err := s.catalog.PutUpgrade(r.Context(), from, to, body, r.Header.Get("If-None-Match") == "*")
 	if err != nil {
 		s.log.Warn("put upgrade", "role", from.Role, "from", from.Version, "to", to, "peer", r.RemoteAddr, "err", err)
 		s.fail(w, err)

@@ -45,6 +45,9 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, tell func(Prog
 		if info, err := os.Stat(c.install(ref.Tree())); err != nil || !info.IsDir() {
 			return image, fmt.Errorf("publish %s: nothing was uploaded and there is no tree: %w", ref, ErrNotFound)
 		}
+		if image.Broken != "" {
+			return image, fmt.Errorf("publish %s: its manifest is broken, delete the image and push it again: %s", ref, image.Broken)
+		}
 		tell(Progress{Step: "verify"})
 		if err := c.describe(ctx, ref); err != nil {
 			return image, fmt.Errorf("publish %s: %w", ref, err)
@@ -97,7 +100,7 @@ func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload,
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(stage)
+	defer c.discard(stage)
 	tree := filepath.Join(stage, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return err
@@ -242,6 +245,10 @@ func differ(what string, diffs []manifest.Difference) error {
 // reveal makes the image visible. Everything is on the disk before the first
 // rename, and the manifest, which completes the image, comes last.
 func (c *Catalog) reveal(ref wire.ImageRef, m *manifest.Manifest, stage string) error {
+	text := filepath.Join(stage, "manifest")
+	if err := writeManifest(text, m); err != nil {
+		return err
+	}
 	if err := c.syncFileSystem(); err != nil {
 		return err
 	}
@@ -258,7 +265,7 @@ func (c *Catalog) reveal(ref wire.ImageRef, m *manifest.Manifest, stage string) 
 	if err := os.Rename(filepath.Join(stage, "tree"), c.install(ref.Tree())); err != nil {
 		return err
 	}
-	if err := writeManifest(c.install(ref.Manifest()), m); err != nil {
+	if err := os.Rename(text, c.install(ref.Manifest())); err != nil {
 		return err
 	}
 	return errors.Join(c.dropUploads(ref), c.syncFileSystem())

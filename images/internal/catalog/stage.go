@@ -3,12 +3,15 @@ package catalog
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"strings"
 
 	"edeploy/images/internal/metadata"
 	"edeploy/images/manifest"
@@ -18,23 +21,26 @@ import (
 // upgrades of its version.
 const (
 	maxUpgradeBytes = 8 << 20
-	maxUpgradeFiles = 1000
+	maxUpgradeNames = 1000 // files and directories, also those that are only implied
+	maxUpgradeDepth = 16
+	maxUpgradePath  = 1000 // bytes
 )
 
 // stageUpgrade unpacks and checks the files of an upgrade.
-func stageUpgrade(stage string, archive io.Reader) error {
+func stageUpgrade(ctx context.Context, stage string, archive io.Reader) error {
 	dir, err := os.OpenRoot(stage)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	limited := &io.LimitedReader{R: archive, N: maxUpgradeBytes + 1}
-	plain, err := manifest.OpenArchive(limited)
+	plain, err := manifest.OpenArchiveWithin(limited, upgradeMemory)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(unpackUpgrade(dir, plain), plain.Close()) // nobody reads ahead any more
-	if limited.N <= 0 {
+	whole := &io.LimitedReader{R: whileIn(ctx, plain), N: 2 * maxUpgradeBytes} // with headers and what fills blocks
+	err = errors.Join(unpackUpgrade(dir, whole), plain.Close())                // nobody reads ahead any more
+	if limited.N <= 0 || whole.N <= 0 {
 		return fmt.Errorf("it is larger than %d MB", maxUpgradeBytes>>20)
 	}
 	if err != nil {
@@ -43,11 +49,27 @@ func stageUpgrade(stage string, archive io.Reader) error {
 	return metadata.Check(dir)
 }
 
+// whileIn ends a stream when the context ends.
+func whileIn(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
+
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
 func unpackUpgrade(dir *os.Root, plain io.Reader) error {
 	left := int64(maxUpgradeBytes)
 	end := &zeros{r: plain}
 	t := tar.NewReader(end)
-	for range maxUpgradeFiles {
+	made := names{".": true}
+	for range maxUpgradeNames { // members that make no name anew count, too
 		h, err := t.Next()
 		if err == io.EOF {
 			// The end is read too, so that the client is heard to its end.
@@ -60,22 +82,46 @@ func unpackUpgrade(dir *os.Root, plain io.Reader) error {
 			return err
 		}
 		name := path.Clean(h.Name)
-		switch h.Typeflag {
-		case tar.TypeDir:
-			err = dir.MkdirAll(name, 0o755)
-		case tar.TypeReg:
-			if left -= h.Size; left < 0 {
-				return fmt.Errorf("its files are larger than %d MB", maxUpgradeBytes>>20)
-			}
-			err = stageFile(dir, name, h, t)
-		default:
+		switch {
+		case h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeReg:
 			return fmt.Errorf("%.200q is neither a file nor a directory", h.Name)
+		case !filepath.IsLocal(name):
+			return fmt.Errorf("%.200q escapes from the directory", h.Name)
+		}
+		if err := made.add(name); err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeDir {
+			err = dir.MkdirAll(name, 0o755)
+		} else if left -= h.Size; left < 0 {
+			return fmt.Errorf("its files are larger than %d MB", maxUpgradeBytes>>20)
+		} else {
+			err = stageFile(dir, name, h, t)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("it has more than %d files", maxUpgradeFiles)
+	return errTooMany
+}
+
+var errTooMany = fmt.Errorf("it has more than %d files and directories", maxUpgradeNames)
+
+// names are the files and directories that are there, or soon will be.
+type names map[string]bool
+
+// add counts a name and the directories above it.
+func (n names) add(name string) error {
+	if len(name) > maxUpgradePath || strings.Count(name, "/") >= maxUpgradeDepth {
+		return fmt.Errorf("the name %.40q... has more than %d bytes, or is below more than %d directories", name, maxUpgradePath, maxUpgradeDepth-1)
+	}
+	for ; !n[name]; name = path.Dir(name) {
+		n[name] = true
+	}
+	if len(n) > maxUpgradeNames {
+		return errTooMany
+	}
+	return nil
 }
 
 // tarEnd is how many zero bytes a tar ends with, at least (POSIX pax).

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"edeploy/server/wire"
@@ -31,7 +33,8 @@ type Upgrade struct {
 	To        string        `json:"to"`
 	Files     []UpgradeFile `json:"files"`
 	Published time.Time     `json:"published"`
-	Complete  bool          `json:"complete"` // the image ROLE TO is here
+	Complete  bool          `json:"complete"`         // the image ROLE TO is here
+	Broken    string        `json:"broken,omitempty"` // why its files cannot be read
 	State     UpgradeState  `json:"state,omitempty"`
 }
 
@@ -74,7 +77,8 @@ func (c *Catalog) Upgrades() ([]Upgrade, error) {
 	for _, from := range froms {
 		roles, err := c.metadata.names(from)
 		if err != nil {
-			return nil, fmt.Errorf("list upgrades: %w", err)
+			c.log.Error("list upgrades", "from", from, "err", err)
+			continue
 		}
 		for _, role := range roles {
 			ref, err := wire.NewImageRef(role, from)
@@ -83,7 +87,8 @@ func (c *Catalog) Upgrades() ([]Upgrade, error) {
 			}
 			upgrades, err := c.UpgradesFrom(ref)
 			if err != nil {
-				return nil, err
+				c.log.Error("list upgrades", "err", err)
+				continue
 			}
 			found = append(found, upgrades...)
 		}
@@ -100,13 +105,11 @@ func (c *Catalog) UpgradesFrom(from wire.ImageRef) ([]Upgrade, error) {
 	}
 	for _, to := range versions {
 		u, err := c.Upgrade(from, to)
-		if errors.Is(err, ErrNoUpgrade) || errors.Is(err, ErrInvalid) {
-			continue // deleted meanwhile, or a directory of another purpose
+		if err == nil {
+			found = append(found, u)
+		} else if !errors.Is(err, ErrNoUpgrade) && !errors.Is(err, ErrInvalid) { // deleted meanwhile, or a directory of another purpose
+			c.log.Error("list upgrades", "err", err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, u)
 	}
 	return found, nil
 }
@@ -127,7 +130,7 @@ func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
 	}
 	u.Published = info.ModTime().UTC()
 	if u.Files, err = upgradeFiles(c.metadata.FS(), name); err != nil {
-		return u, err
+		u.Files, u.Broken = []UpgradeFile{}, err.Error()
 	}
 	image, err := c.Get(wire.ImageRef{Role: from.Role, Version: to})
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -138,11 +141,21 @@ func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
 }
 
 // upgradeFiles describes the files below a directory, in the order of names.
+// One that was put in by hand may have more than one that was sent, but not
+// without bound.
 func upgradeFiles(tree fs.FS, dir string) ([]UpgradeFile, error) {
+	const most = 10
 	files := []UpgradeFile{}
+	names, bytes := 0, int64(0)
 	err := fs.WalkDir(tree, dir, func(name string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
+		if err != nil {
 			return err
+		}
+		if names++; names > most*maxUpgradeNames || strings.Count(name, "/") > most*maxUpgradeDepth || bytes > most*maxUpgradeBytes {
+			return fmt.Errorf("there is more in it than the metadata of an upgrade can be: %d names, %d MB", names, bytes>>20)
+		}
+		if !e.Type().IsRegular() {
+			return nil
 		}
 		info, err := e.Info()
 		if err != nil {
@@ -154,7 +167,8 @@ func upgradeFiles(tree fs.FS, dir string) ([]UpgradeFile, error) {
 		}
 		defer f.Close()
 		sum := sha256.New()
-		n, err := io.Copy(sum, f)
+		n, err := io.Copy(sum, io.LimitReader(f, most*maxUpgradeBytes))
+		bytes += n
 		rel, _ := filepath.Rel(dir, name)
 		files = append(files, UpgradeFile{rel, n, fmt.Sprintf("%04o", info.Mode().Perm()), hex.EncodeToString(sum.Sum(nil))})
 		return err
@@ -165,7 +179,7 @@ func upgradeFiles(tree fs.FS, dir string) ([]UpgradeFile, error) {
 // PutUpgrade makes an upgrade of the files in a tar stream (plain, gzip or
 // zstd). It is checked aside and appears whole; one that was there stays when
 // this one is refused. With onlyNew another one is not replaced: ErrAnother.
-func (c *Catalog) PutUpgrade(from wire.ImageRef, to string, archive io.Reader, onlyNew bool) (Upgrade, error) {
+func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string, archive io.Reader, onlyNew bool) (Upgrade, error) {
 	none := Upgrade{}
 	name, release, err := c.reserveUpgrade(from, to)
 	if err != nil {
@@ -176,10 +190,15 @@ func (c *Catalog) PutUpgrade(from wire.ImageRef, to string, archive io.Reader, o
 	if err != nil {
 		return none, err
 	}
-	defer os.RemoveAll(stage)
-	if err := stageUpgrade(stage, archive); err != nil {
+	defer c.discard(stage)
+	if err := c.memory.Acquire(ctx, upgradeMemory); err != nil {
+		return none, err
+	}
+	err = stageUpgrade(ctx, stage, archive)
+	c.memory.Release(upgradeMemory)
+	if err != nil {
 		kind := ErrInvalid
-		if errors.Is(err, unix.ENOSPC) {
+		if isFull(err) {
 			kind = ErrNoSpace
 		}
 		return none, fmt.Errorf("%w: upgrade of %s to %s: %w", kind, from, to, err)
@@ -236,7 +255,7 @@ func (c *Catalog) compareUpgrade(from wire.ImageRef, to, stage string) (UpgradeS
 	if err != nil {
 		return "", err
 	}
-	if slices.Equal(old.Files, files) {
+	if old.Broken == "" && slices.Equal(old.Files, files) {
 		return UpgradeSame, nil
 	}
 	return UpgradeReplaced, nil
@@ -286,7 +305,8 @@ func (c *Catalog) DeleteUpgrade(from wire.ImageRef, to string) error {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		c.metadata.Remove(dir) // succeeds when this was the last upgrade in it
 	}
-	return os.RemoveAll(trash)
+	c.discard(trash)
+	return nil
 }
 
 // directory is a directory whose names come from the network.

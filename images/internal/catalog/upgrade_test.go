@@ -3,8 +3,10 @@ package catalog_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 )
 
 var from = wire.ImageRef{Role: "mysql", Version: "V1"}
@@ -80,7 +83,7 @@ func TestPutUpgrade(t *testing.T) {
 	c, dir := open(t)
 	put := func(onlyNew bool, members ...member) string {
 		t.Helper()
-		u, err := c.PutUpgrade(from, "V2", tarOf(t, members...), onlyNew)
+		u, err := c.PutUpgrade(t.Context(), from, "V2", tarOf(t, members...), onlyNew)
 		if err != nil {
 			return err.Error()
 		}
@@ -112,6 +115,10 @@ func TestRefusedUpgrades(t *testing.T) {
 	for i := range 1000 {
 		many = append(many, file(fmt.Sprint(i), "", 0o644))
 	}
+	var implied []member
+	for i := range 100 {
+		implied = append(implied, file(fmt.Sprint(i)+strings.Repeat("/d", 14), "", 0o644))
+	}
 	tests := []struct {
 		name    string
 		members []member
@@ -127,7 +134,11 @@ func TestRefusedUpgrades(t *testing.T) {
 		{"long pattern", []member{file("exclude", strings.Repeat("a", 4096), 0o644), addOnly}, "V2", "4096 bytes"},
 		{"directory as exclude", []member{{"exclude", "", 0o755, tar.TypeDir}, addOnly}, "V2", "exclude is not a file"},
 		{"post not executable", []member{exclude, addOnly, file("post", "#!/bin/sh\n", 0o644)}, "V2", "post is not executable"},
-		{"pre without interpreter", []member{exclude, addOnly, file("pre", "reboot\n", 0o755)}, "V2", "pre is neither a program nor a script"},
+		{"all at once", []member{file("exclude", "- \n/a\n+ \n", 0o644), file("post", "", 0o644)}, "V2",
+			`exclude: line 1: "- " has no pattern; exclude: line 3: "+ " has no pattern; add_only is missing: a line "- *" says that nothing is added; post is not executable, it would not run: chmod +x post`},
+		{"deep", []member{exclude, addOnly, file(strings.Repeat("d/", 16)+"x", "", 0o644)}, "V2", "below more than 15 directories"},
+		{"long", []member{exclude, addOnly, file(strings.Repeat("long/", 200)+"x", "", 0o644)}, "V2", "more than 1000 bytes"},
+		{"many implied", implied, "V2", "more than 1000 files and directories"},
 		{"link", []member{exclude, addOnly, {"post", "/bin/true", 0o777, tar.TypeSymlink}}, "V2", `"post" is neither a file nor a directory`},
 		{"device", []member{exclude, addOnly, {"null", "", 0o666, tar.TypeChar}}, "V2", "neither a file nor a directory"},
 		{"climbing", []member{exclude, addOnly, file("../../x", "", 0o644)}, "V2", "escapes"},
@@ -141,7 +152,7 @@ func TestRefusedUpgrades(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c, dir := open(t)
-			_, err := c.PutUpgrade(from, tt.to, tarOf(t, tt.members...), false)
+			_, err := c.PutUpgrade(t.Context(), from, tt.to, tarOf(t, tt.members...), false)
 			if !errors.Is(err, catalog.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
@@ -153,12 +164,76 @@ func TestRefusedUpgrades(t *testing.T) {
 		})
 	}
 	c, _ := open(t)
-	if _, err := c.PutUpgrade(from, "V2", strings.NewReader("no tar"), false); !errors.Is(err, catalog.ErrInvalid) {
+	if _, err := c.PutUpgrade(t.Context(), from, "V2", strings.NewReader("no tar"), false); !errors.Is(err, catalog.ErrInvalid) {
 		t.Errorf("no tar: %v", err)
 	}
 	whole := tarOf(t, exclude, addOnly, post).Bytes()
-	if _, err := c.PutUpgrade(from, "V2", bytes.NewReader(whole[:1600]), false); !errors.Is(err, catalog.ErrInvalid) {
+	if _, err := c.PutUpgrade(t.Context(), from, "V2", bytes.NewReader(whole[:1600]), false); !errors.Is(err, catalog.ErrInvalid) {
 		t.Errorf("half of it: %v", err)
+	}
+}
+
+// What the client runs is taken: a script without "#!" is one for its shell.
+func TestScriptWithoutInterpreter(t *testing.T) {
+	c, _ := open(t)
+	u, err := c.PutUpgrade(t.Context(), from, "V2", tarOf(t, exclude, addOnly, member{"pre", "systemctl stop mysql\n", 0o755, tar.TypeReg}), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("V1 mysql V2: add_only 0644 12, exclude 0644 7, pre 0755 21 new", shown(u)); diff != "" {
+		t.Errorf("upgrade (-want +got):\n%s", diff)
+	}
+}
+
+// Content that is large when it is unpacked is given up early, and when the
+// client is gone, whatever its packed size.
+func TestBombedUpgrade(t *testing.T) {
+	c, dir := open(t)
+	var packed bytes.Buffer
+	z, err := zstd.NewWriter(&packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	if err := w.WriteHeader(&tar.Header{Name: "exclude", Typeflag: tar.TypeReg, Mode: 0o644, Size: 10 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 200 {
+		if _, err := w.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, want string
+		body       io.Reader
+	}{
+		{"content", "larger than 8 MB", bytes.NewReader(packed.Bytes())},
+		{"behind the end", "larger than 8 MB", io.MultiReader(tarOf(t, exclude, addOnly), bytes.NewReader(make([]byte, 20<<20)))},
+	}
+	for _, tt := range tests {
+		if _, err := c.PutUpgrade(t.Context(), from, "V2", tt.body, false); !errors.Is(err, catalog.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	wide, err := zstd.NewWriter(nil, zstd.WithWindowSize(32<<20), zstd.WithSingleSegment(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := wide.EncodeAll(make([]byte, 64<<20), nil)
+	if _, err := c.PutUpgrade(t.Context(), from, "V2", bytes.NewReader(large), false); !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		t.Errorf("a window of 32 MB: %v, want %v", err, zstd.ErrWindowSizeExceeded)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.PutUpgrade(gone, from, "V2", tarOf(t, exclude, addOnly), false); !errors.Is(err, context.Canceled) {
+		t.Errorf("for a client that is gone: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, ".incoming")); err != nil || len(left) > 0 {
+		t.Errorf("left in .incoming: %v, %v", left, err)
 	}
 }
 
@@ -166,7 +241,7 @@ func TestRefusedUpgrades(t *testing.T) {
 func TestRefusedUpgradeKeepsTheOld(t *testing.T) {
 	c, _ := open(t)
 	for _, members := range [][]member{{exclude, addOnly, post}, {exclude}} {
-		c.PutUpgrade(from, "V2", tarOf(t, members...), false)
+		c.PutUpgrade(t.Context(), from, "V2", tarOf(t, members...), false)
 	}
 	u, err := c.Upgrade(from, "V2")
 	if err != nil {
@@ -181,7 +256,7 @@ func TestListAndDeleteUpgrades(t *testing.T) {
 	c, dir := open(t)
 	for _, name := range []string{"V1 mysql V2", "V1 mysql V3", "V1 base V2", "V2 mysql V3"} {
 		w := strings.Fields(name)
-		if _, err := c.PutUpgrade(wire.ImageRef{Role: w[1], Version: w[0]}, w[2], tarOf(t, exclude, addOnly), false); err != nil {
+		if _, err := c.PutUpgrade(t.Context(), wire.ImageRef{Role: w[1], Version: w[0]}, w[2], tarOf(t, exclude, addOnly), false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,7 +306,7 @@ func TestListAndDeleteUpgrades(t *testing.T) {
 	if err := c.DeleteUpgrade(through, "V3"); !errors.Is(err, catalog.ErrInvalid) || !strings.Contains(err.Error(), "V0 is a link to V1") {
 		t.Errorf("deleting through a link: %v", err)
 	}
-	if _, err := c.PutUpgrade(through, "V9", tarOf(t, exclude, addOnly), false); !errors.Is(err, catalog.ErrInvalid) {
+	if _, err := c.PutUpgrade(t.Context(), through, "V9", tarOf(t, exclude, addOnly), false); !errors.Is(err, catalog.ErrInvalid) {
 		t.Errorf("putting through a link: %v", err)
 	}
 	if none, err := c.UpgradesFrom(wire.ImageRef{Role: "web", Version: "V1"}); err != nil || len(none) > 0 {
@@ -252,7 +327,7 @@ func TestUpgradeOutside(t *testing.T) {
 	if u, err := c.Upgrade(from, "V2"); err == nil {
 		t.Errorf("an upgrade outside of the directory is shown: %v", u)
 	}
-	if _, err := c.PutUpgrade(from, "V3", tarOf(t, exclude, addOnly), false); err == nil {
+	if _, err := c.PutUpgrade(t.Context(), from, "V3", tarOf(t, exclude, addOnly), false); err == nil {
 		t.Error("an upgrade is written outside of the directory")
 	}
 	if all, err := c.Upgrades(); err != nil || len(all) > 0 {
@@ -277,7 +352,7 @@ func FuzzPutUpgrade(f *testing.F) {
 	f.Add([]byte("\x28\xb5\x2f\xfd"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		c, dir := open(t)
-		u, err := c.PutUpgrade(from, "V2", bytes.NewReader(body), false)
+		u, err := c.PutUpgrade(t.Context(), from, "V2", bytes.NewReader(body), false)
 		got, readErr := os.ReadDir(filepath.Join(dir, "metadata"))
 		if readErr != nil {
 			t.Fatal(readErr)

@@ -7,7 +7,6 @@ package metadata
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -27,20 +26,46 @@ const (
 	maxPatternBytes = 4095
 )
 
-// Check says what would make the client refuse the upgrade, or pass over a
+// Check says all that would make the client refuse the upgrade, or pass over a
 // script of it. The directory holds nothing but files and directories.
 func Check(dir *os.Root) error {
+	var found mistakes
 	if _, err := readRules(dir, Exclude); err != nil {
-		return err
+		found = append(found, err)
 	}
-	rules, err := readRules(dir, AddOnly)
-	if err != nil {
-		return err
+	if rules, err := readRules(dir, AddOnly); err != nil {
+		found = append(found, err)
+	} else if rules == 0 {
+		found = append(found, errors.New("add_only has no rule: "+nothingAdded))
 	}
-	if rules == 0 {
-		return errors.New(`add_only has no rule: a line "- *" says that nothing is added`)
+	for _, name := range []string{Pre, Post} {
+		if err := checkScript(dir, name); err != nil {
+			found = append(found, err)
+		}
 	}
-	return errors.Join(checkScript(dir, Pre), checkScript(dir, Post))
+	if len(found) > 0 {
+		return found
+	}
+	return nil
+}
+
+const nothingAdded = `a line "- *" says that nothing is added`
+
+// mistakes are shown in one line.
+type mistakes []error
+
+func (m mistakes) Unwrap() []error { return m }
+
+func (m mistakes) Error() string {
+	const most = 20
+	var lines []string
+	for _, err := range m[:min(most, len(m))] {
+		lines = append(lines, err.Error())
+	}
+	if len(m) > most {
+		lines = append(lines, fmt.Sprintf("and %d more", len(m)-most))
+	}
+	return strings.Join(lines, "; ")
 }
 
 // readRules counts the rules of a file that count in the end.
@@ -50,7 +75,7 @@ func readRules(dir *os.Root, name string) (int, error) {
 	case errors.Is(err, fs.ErrNotExist) && name == Exclude:
 		return 0, errors.New("exclude is missing: an upgrade without it could destroy data")
 	case errors.Is(err, fs.ErrNotExist):
-		return 0, fmt.Errorf("%s is missing", name)
+		return 0, fmt.Errorf("%s is missing: %s", name, nothingAdded)
 	case err != nil:
 		return 0, err
 	case !info.Mode().IsRegular() || info.Size() > maxRuleBytes:
@@ -60,14 +85,14 @@ func readRules(dir *os.Root, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	rules, err := countRules(string(text))
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
+	rules, found := countRules(name, string(text))
+	if len(found) > 0 {
+		return 0, found
 	}
 	return rules, nil
 }
 
-func countRules(text string) (rules int, err error) {
+func countRules(file, text string) (rules int, found mistakes) {
 	number := 0
 	for line := range strings.SplitSeq(text, "\n") {
 		number++
@@ -75,49 +100,35 @@ func countRules(text string) (rules int, err error) {
 			pattern := strings.TrimPrefix(strings.TrimPrefix(part, "- "), "+ ")
 			switch {
 			case part == "" || part[0] == '#' || part[0] == ';':
-				continue
 			case part == "!": // forgets the rules before it
 				rules = 0
-				continue
 			case pattern == "":
-				return 0, fmt.Errorf("line %d: %q has no pattern", number, part)
+				found = append(found, fmt.Errorf("%s: line %d: %q has no pattern", file, number, part))
 			case len(pattern) > maxPatternBytes:
-				return 0, fmt.Errorf("line %d: a pattern of %d bytes, at most %d are taken", number, len(pattern), maxPatternBytes)
+				found = append(found, fmt.Errorf("%s: line %d: a pattern of %d bytes, at most %d are taken", file, number, len(pattern), maxPatternBytes))
 			case strings.IndexByte(pattern, 0) >= 0:
-				return 0, fmt.Errorf("line %d has a zero byte", number)
+				found = append(found, fmt.Errorf("%s: line %d has a zero byte", file, number))
+			default:
+				rules++
 			}
-			rules++
 		}
 	}
-	return rules, nil
+	return rules, found
 }
 
-// checkScript accepts a script that is missing.
+// checkScript accepts a script that is missing. One without "#!" is for
+// /bin/sh, which runs it on the machine.
 func checkScript(dir *os.Root, name string) error {
 	info, err := dir.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
-	}
-	if !info.Mode().IsRegular() {
+	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is not a file", name)
-	}
-	if info.Mode()&0o111 == 0 {
-		return fmt.Errorf("%s is not executable, it would not run: chmod +x", name)
-	}
-	f, err := dir.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	start, err := io.ReadAll(io.LimitReader(f, 4))
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(string(start), "#!") && string(start) != "\x7fELF" {
-		return fmt.Errorf("%s is neither a program nor a script: its first line must be like #!/bin/sh", name)
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not executable, it would not run: chmod +x %s", name, name)
 	}
 	return nil
 }

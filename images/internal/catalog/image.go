@@ -1,0 +1,177 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
+)
+
+// Image is one version of one role as the appliance has it.
+type Image struct {
+	wire.ImageRef
+	Complete     bool      `json:"complete"`                // tree and manifest are there
+	Entries      int       `json:"entries,omitempty"`       // of the tree
+	Bytes        int64     `json:"bytes,omitempty"`         // of the tree's files
+	ArchiveBytes int64     `json:"archive_bytes,omitempty"` // 0: no archive
+	Published    time.Time `json:"published,omitzero"`      // when the manifest came
+	Broken       string    `json:"broken,omitempty"`        // why it cannot be read; it is not complete then
+}
+
+// measured is what a manifest was found to be, as long as it does not change.
+type measured struct {
+	modified time.Time
+	size     int64
+	total    manifest.Total
+	err      error
+}
+
+// List names all images, complete or not, by version and role. What cannot be
+// read is named with the reason, or in the log when it has no name.
+func (c *Catalog) List() ([]Image, error) {
+	versions, err := os.ReadDir(c.install(""))
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	images := []Image{}
+	for _, v := range versions {
+		if !v.IsDir() {
+			continue
+		}
+		entries, err := os.ReadDir(c.install(v.Name()))
+		if err != nil {
+			c.log.Error("list images", "version", v.Name(), "err", err)
+			continue
+		}
+		for _, ref := range refs(v.Name(), entries) {
+			if image, err := c.Get(ref); err == nil { // else it was deleted meanwhile
+				images = append(images, image)
+			}
+		}
+	}
+	return images, nil
+}
+
+// refs finds the images among the entries of a version's directory.
+func refs(version string, entries []fs.DirEntry) []wire.ImageRef {
+	var found []wire.ImageRef
+	for _, e := range entries {
+		role := e.Name()
+		if !e.IsDir() {
+			stem, ok := strings.CutSuffix(role, ".edeploy")
+			if !ok {
+				continue
+			}
+			if role, ok = strings.CutSuffix(stem, "-"+version); !ok {
+				continue
+			}
+		}
+		ref, err := wire.NewImageRef(role, version)
+		if err == nil && !slices.Contains(found, ref) {
+			found = append(found, ref)
+		}
+	}
+	slices.SortFunc(found, func(a, b wire.ImageRef) int { return strings.Compare(a.Role, b.Role) })
+	return found
+}
+
+// Get describes one image; the error wraps ErrNotFound when nothing of it is there.
+func (c *Catalog) Get(ref wire.ImageRef) (Image, error) {
+	image := Image{ImageRef: ref}
+	tree, treeErr := os.Stat(c.install(ref.Tree()))
+	text, textErr := os.Stat(c.install(ref.Manifest()))
+	archive, archiveErr := os.Stat(c.install(ref.Archive()))
+	if treeErr != nil && textErr != nil && archiveErr != nil {
+		return image, fmt.Errorf("%s: %w", ref, ErrNotFound)
+	}
+	if archiveErr == nil {
+		image.ArchiveBytes = archive.Size()
+	}
+	if textErr != nil || treeErr != nil || !tree.IsDir() {
+		return image, nil
+	}
+	total, err := c.measure(c.install(ref.Manifest()), text)
+	image.Published = text.ModTime().UTC()
+	if err != nil {
+		image.Broken = err.Error()
+		return image, nil
+	}
+	image.Complete, image.Entries, image.Bytes = true, total.Entries, total.Bytes
+	return image, nil
+}
+
+// measure reads a manifest once for as long as it does not change.
+func (c *Catalog) measure(path string, info fs.FileInfo) (manifest.Total, error) {
+	c.measuring.Lock()
+	defer c.measuring.Unlock()
+	known, ok := c.manifests[path]
+	if ok && known.modified.Equal(info.ModTime()) && known.size == info.Size() {
+		return known.total, known.err
+	}
+	known = measured{modified: info.ModTime(), size: info.Size()}
+	if known.total, known.err = measureFile(path); known.err != nil {
+		c.log.Error("this image is broken", "manifest", path, "err", known.err)
+	}
+	c.manifests[path] = known
+	return known.total, known.err
+}
+
+func measureFile(path string) (manifest.Total, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return manifest.Total{}, err
+	}
+	defer f.Close()
+	total, err := manifest.Measure(f)
+	if err != nil {
+		return total, fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return total, nil
+}
+
+func readManifest(path string) (*manifest.Manifest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, err := manifest.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return m, nil
+}
+
+// Delete removes the image: first it disappears, then its files are removed.
+func (c *Catalog) Delete(ref wire.ImageRef) error {
+	release, err := c.reserve(ref)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := c.Get(ref); err != nil {
+		return err
+	}
+	trash, err := os.MkdirTemp(c.incoming(""), "delete-")
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{ref.Manifest(), ref.Tree(), ref.Archive()} { // without its manifest it is not complete
+		if err := os.Rename(c.install(path), filepath.Join(trash, filepath.Base(path))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	os.Remove(c.install(ref.Version)) // succeeds when this was the last image of the version
+	c.measuring.Lock()
+	delete(c.manifests, c.install(ref.Manifest()))
+	c.measuring.Unlock()
+	c.discard(trash)
+	return nil
+}
