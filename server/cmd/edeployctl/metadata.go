@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"edeploy/server/wire"
 
@@ -21,9 +23,11 @@ import (
 const metadataLong = `Bring upgrade metadata to the appliance: what machines keep and leave out when they upgrade (exclude, add_only), and
 the programs that run before and after (pre, post).
 
-DIR is .../FROM/ROLE/TO, as in metadata/D7-F.1.0.0/mysql/D7-F.1.1.0 of an eDeploy server, or a directory of such: then all of
-them are brought, one after the other. The appliance checks each whole, and shows it whole or not at all. The same metadata is
-not published twice. Another upgrade of the same name is replaced only with --replace.`
+DIR is .../FROM/ROLE/TO, as in metadata/D7-F.1.0.0/mysql/D7-F.1.1.0 of an eDeploy server, or a directory above such (FROM/ROLE,
+FROM, metadata): then all below it are brought, one after the other. An upgrade needs exclude and add_only; when nothing is to be
+added, add_only is the line "- *". The appliance checks each upgrade whole, and shows it whole or not at all; all mistakes are told,
+and what has none is brought. The same metadata is not published twice. Another upgrade of the same name is replaced only with
+--replace.`
 
 // maxMetadata bounds one upgrade's metadata, as the appliance does.
 const maxMetadata = 8 << 20
@@ -61,19 +65,30 @@ type pushMetadata struct {
 
 func (p pushMetadata) run(ctx context.Context, dirs []string) error {
 	var all []upgrade
+	var wrong []error
 	for _, dir := range dirs { // all are looked at before any is brought
 		found, err := findUpgrades(dir)
-		if err != nil {
-			return err
+		all, wrong = append(all, found...), append(wrong, err)
+	}
+	for i := range all {
+		var err error
+		if all[i].tar, err = all[i].pack(); err != nil {
+			wrong = append(wrong, fmt.Errorf("metadata of %s: %w", all[i], err))
 		}
-		all = append(all, found...)
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return err
 	}
 	for _, u := range all {
-		if err := p.push(ctx, u); err != nil {
-			return fmt.Errorf("push metadata of %s: %w", u, err)
+		err := p.push(ctx, u)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("push metadata of %s: %w", u, err))
+		}
+		if err != nil && !errors.As(err, new(*httpError)) {
+			break // there is no server
 		}
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // upgrade is the metadata of one: from an image to a version of its role.
@@ -81,6 +96,7 @@ type upgrade struct {
 	dir  string
 	from wire.ImageRef
 	to   string
+	tar  []byte // its files
 }
 
 func (u upgrade) String() string {
@@ -90,49 +106,54 @@ func (u upgrade) String() string {
 // path is its API path.
 func (u upgrade) path() string { return imagePath(u.from, "metadata", u.to) }
 
-// metadataFile must be there for an upgrade; it tells one from a directory of
-// upgrades.
-const metadataFile = "exclude"
+// metadataFiles tell an upgrade from a directory of upgrades.
+var metadataFiles = []string{"exclude", "add_only", "pre", "post"}
 
-// findUpgrades finds the upgrade that a directory is, or all in it.
+// maxDepth bounds how far below a directory upgrades are looked for:
+// metadata/FROM/ROLE/TO in a directory of directories.
+const maxDepth = 6
+
+// findUpgrades finds the upgrade that a directory is, or all below it.
 func findUpgrades(dir string) ([]upgrade, error) {
 	path, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	found := []string{path}
-	if _, err := os.Stat(filepath.Join(path, metadataFile)); err != nil {
-		if found, err = filepath.Glob(filepath.Join(escapeGlob(path), "*", "*", "*", metadataFile)); err != nil {
-			return nil, err
-		}
-		for i := range found {
-			found[i] = filepath.Dir(found[i])
-		}
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("%s holds no upgrade metadata: want FROM/ROLE/TO with a file %s", dir, metadataFile)
-	}
 	var all []upgrade
-	for _, path := range found {
-		u, err := newUpgrade(path)
-		if err != nil {
-			return nil, err
+	var wrong []error
+	err = filepath.WalkDir(path, func(at string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case !e.IsDir():
+			return nil
+		case isUpgrade(at):
+			u, err := newUpgrade(at)
+			all, wrong = append(all, u), append(wrong, err)
+			return fs.SkipDir
+		case strings.Count(strings.TrimPrefix(at, path), string(filepath.Separator)) >= maxDepth:
+			return fs.SkipDir
 		}
-		all = append(all, u)
+		return nil
+	})
+	if err == nil {
+		err = errors.Join(wrong...)
+	}
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%s holds no upgrade metadata: want FROM/ROLE/TO with the files exclude and add_only, in it or below it", dir)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return all, nil
 }
 
-// escapeGlob makes a path stand for itself in a pattern.
-func escapeGlob(path string) string {
-	var b bytes.Buffer
-	for _, c := range path {
-		if c == '*' || c == '?' || c == '[' || c == '\\' {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(c)
-	}
-	return b.String()
+// isUpgrade tells whether a directory holds the files of an upgrade.
+func isUpgrade(dir string) bool {
+	return slices.ContainsFunc(metadataFiles, func(name string) bool {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil && !info.IsDir()
+	})
 }
 
 // newUpgrade reads the names of a directory .../FROM/ROLE/TO.
@@ -197,15 +218,11 @@ func packEntry(archive *tar.Writer, files fs.FS, name string, e fs.DirEntry) err
 
 // push brings one upgrade.
 func (p pushMetadata) push(ctx context.Context, u upgrade) error {
-	body, err := u.pack()
-	if err != nil {
-		return err
-	}
 	header := http.Header{"Content-Type": {"application/x-tar"}}
 	if !p.replace {
 		header.Set("If-None-Match", "*")
 	}
-	text, _, err := exchange(ctx, p.server, http.MethodPut, u.path(), header, body)
+	text, _, err := exchange(ctx, p.server, http.MethodPut, u.path(), header, u.tar)
 	var refused *httpError
 	if errors.As(err, &refused) && refused.code == http.StatusConflict && !p.replace {
 		return fmt.Errorf("%w: --replace replaces it", err)

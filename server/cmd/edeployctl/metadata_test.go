@@ -54,6 +54,11 @@ func TestPushMetadata(t *testing.T) {
 	if want := first + "was there already" + missing + "mysql from D7-F.1.0.0 to D7-F.1.2.0: published"; !strings.HasPrefix(out, want) {
 		t.Errorf("all: %q, want %q", out, want)
 	}
+	for _, above := range []string{"", "metadata/D7-F.1.0.0", "metadata/D7-F.1.0.0/mysql"} {
+		if out, _ := push(0, filepath.Join(top, above)); strings.Count(out, "was there already") != 2 {
+			t.Errorf("below %s: %q", above, out)
+		}
+	}
 	writeUpgrade(t, top, "D7-F.1.1.0", map[string]string{"exclude": "/etc/passwd\n"})
 	if _, stderr := push(1, one); !strings.HasPrefix(stderr, "edeployctl: push metadata of mysql from D7-F.1.0.0 to D7-F.1.1.0: ") || !strings.Contains(stderr, "--replace replaces it") {
 		t.Errorf("another one: %q", stderr)
@@ -98,12 +103,14 @@ func TestPushMetadataRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ name, dir, want string }{
-		{"no such directory", filepath.Join(top, "none"), "holds no upgrade metadata: want FROM/ROLE/TO with a file exclude"},
+		{"no such directory", filepath.Join(top, "none"), "no such file or directory"},
+		{"an empty directory", t.TempDir(), "holds no upgrade metadata: want FROM/ROLE/TO with the files exclude and add_only"},
+		{"no exclude", writeUpgrade(t, top, "D7-F.1.7.0", map[string]string{"add_only": "- *\n"}), "exclude is missing"},
 		{"a link", linked, "pre is neither a file nor a directory"},
 		{"a name", nameless, "is not named FROM/ROLE/TO"},
 		{"no add_only", writeUpgrade(t, top, "D7-F.1.4.0", map[string]string{"exclude": "/etc/hosts\n"}), "add_only"},
 		{"too large", writeUpgrade(t, top, "D7-F.1.5.0", map[string]string{"exclude": strings.Repeat("/etc/hosts\n", maxMetadata/11+1)}), "more than 8388608"},
-		{"program", writeUpgrade(t, top, "D7-F.1.6.0", map[string]string{"exclude": "/etc/hosts\n", "add_only": "/var/lib\n", "post": "echo\n"}), "post"},
+		{"program", writeUpgrade(t, top, "D7-F.1.6.0", map[string]string{"exclude": "/etc/hosts\n", "add_only": "/var/lib\n", "post": "echo\n"}), "post is not executable"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, out, stderr := ctl(t, "push-metadata", "--server", address, tt.dir)
@@ -111,6 +118,14 @@ func TestPushMetadataRefusals(t *testing.T) {
 				t.Errorf("status %d, %q, %q; want %q", status, out, stderr, tt.want)
 			}
 		})
+	}
+	several := t.TempDir()
+	writeUpgrade(t, several, "D7-F.1.1.0", map[string]string{"exclude": "/etc/hosts\n"})
+	writeUpgrade(t, several, "D7-F.1.2.0", good)
+	writeUpgrade(t, several, "D7-F.1.3.0", map[string]string{"exclude": "/etc/hosts\n", "add_only": ""})
+	status, out, stderr := ctl(t, "push-metadata", "--server", address, several)
+	if status != 1 || !strings.HasPrefix(out, "mysql from D7-F.1.0.0 to D7-F.1.2.0: published") || !strings.Contains(stderr, "to D7-F.1.1.0: ") || !strings.Contains(stderr, "to D7-F.1.3.0: ") {
+		t.Errorf("several: %d, %q, %q", status, out, stderr)
 	}
 	if status, _, stderr := ctl(t, "push-metadata", linked); status != 1 || !strings.Contains(stderr, "EDEPLOY_SERVER") {
 		t.Errorf("without a server: %d %s", status, stderr)
