@@ -48,7 +48,7 @@ func New(ctx context.Context, c Config, sockets Sockets, log *slog.Logger) (*App
 		log = slog.New(slog.DiscardHandler)
 	}
 	a := &Appliance{config: c, log: log, console: console.New(time.Now), sockets: sockets, ready: make(chan struct{})}
-	for _, step := range []func(context.Context) error{a.makeDirectories, a.makeServer, a.makeImages, a.makeBoot} {
+	for _, step := range []func(context.Context) error{a.takeDevice, a.makeDirectories, a.makeServer, a.makeImages, a.makeBoot} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, sockets.Close())
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"edeploy/appliance"
 	"edeploy/integration/needs"
@@ -41,6 +42,36 @@ func TestOtherCardsGetNothing(t *testing.T) {
 	wires.clients(t, "ip", "route", "add", own+"/32", "dev", "cli1", "src", "192.168.77.2")
 	wires.expect(t, true, own, 8000)
 	wires.expect(t, false, own, 80, 873)
+}
+
+// The provisioning device is removed and made anew under the same name, as an
+// adapter that is plugged out and in: it is served again, and the console says
+// so.
+func TestDeviceMadeAnew(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		inNewNamespace(t)
+		return
+	}
+	wires := newWires(t)
+	serve(t)
+	wires.expect(t, true, "10.0.3.1", 80, 873)
+	for _, args := range [][]string{
+		{"link", "del", "srv0"},
+		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "netns", strconv.Itoa(wires.peer)},
+	} {
+		time.Sleep(2 * time.Second) // longer than the interval at which it looks
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v\n%s", args, err, out)
+		}
+	}
+	wires.clients(t, "ip", "address", "add", "10.0.3.50/24", "dev", "cli0")
+	wires.clients(t, "ip", "link", "set", "cli0", "up")
+	for end := time.Now().Add(20 * time.Second); wires.command(t.Context(), "timeout", "3", "bash", "-c", "exec 3<>/dev/tcp/10.0.3.1/80").Run() != nil; {
+		if time.Now().After(end) {
+			t.Fatal("the new device is not served")
+		}
+	}
+	wires.expect(t, true, "10.0.3.1", 80, 873)
 }
 
 // inNewNamespace runs the test once more, in a network namespace of its own.

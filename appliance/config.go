@@ -28,6 +28,15 @@ type Config struct {
 	RsyncPort int
 	ImagesTop string // holds install/ and metadata/
 	Boot      bootConfig
+
+	// Defaulted are sentences about directories that the file does not name,
+	// though a host of an operator may want them elsewhere.
+	Defaulted []string
+}
+
+// SameSockets says whether both configurations have the same TCP sockets.
+func (c Config) SameSockets(other Config) bool {
+	return c.Interface == other.Interface && c.HTTPPort == other.HTTPPort && c.RsyncPort == other.RsyncPort
 }
 
 // Deployment is one section of the original's edeploy.conf (reference section
@@ -233,7 +242,24 @@ func (r raw) typed(dir string) (Config, error) {
 	c.DHCP = of("DHCP").dhcp(c.Interface.Address)
 	c.Boot = of("BOOT").boot(abs, c)
 	c.Deployments = r.deployments(abs, of)
+	c.Defaulted = r.defaulted(c)
 	return c, errors.Join(errs...)
+}
+
+// defaulted names the directories that are used because the file is silent.
+func (r raw) defaulted(c Config) []string {
+	var lines []string
+	for _, d := range []struct{ section, key, holds, dir string }{
+		{"SERVER", "CONFIGDIR", "configuration", c.Deployments["SERVER"].ConfigDir},
+		{"STATE", "DIR", "machine records and leases", c.StateDir},
+		{"IMAGES", "TOP", "images", c.ImagesTop},
+		{"BOOT", "DIR", "boot files", c.Boot.Dir},
+	} {
+		if _, named := r[d.section][d.key]; !named && (d.section != "BOOT" || c.DHCP.Enabled) {
+			lines = append(lines, fmt.Sprintf("%s: in %s, because edeploy.conf has no [%s] %s", d.holds, d.dir, d.section, d.key))
+		}
+	}
+	return lines
 }
 
 func (f fields) dhcp(own netip.Prefix) dhcpConfig {

@@ -33,7 +33,7 @@ func TestReferenceFileShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(appliance.Config{}, "Defaulted")); diff != "" {
 		t.Errorf("edeploy.conf.example differs from the defaults (-default +example):\n%s", diff)
 	}
 }
@@ -60,6 +60,26 @@ func TestPortsReachTheBootParameters(t *testing.T) {
 	want := "SERV=192.168.7.1 HTTP_PORT=9000 RSERV_PORT=2020 ONFAILURE=console | console=ttyS0 |"
 	if got := c.Boot.Args.String(); got != want {
 		t.Errorf("boot parameters:\n got %s\nwant %s", got, want)
+	}
+}
+
+// What a host's operator did not name is said, with the place that is used.
+func TestDefaultedDirectories(t *testing.T) {
+	for text, want := range map[string][]string{
+		"[SERVER]\nCONFIGDIR=c\n[STATE]\nDIR=s\n[IMAGES]\nTOP=i\n[BOOT]\nDIR=b\n": nil,
+		"[SERVER]\nCONFIGDIR=c\n[IMAGES]\nTOP=i\n[BOOT]\nDIR=b\n": {
+			"machine records and leases: in /var/lib/edeploy/server, because edeploy.conf has no [STATE] DIR"},
+		"[STATE]\nDIR=s\n[BOOT]\nDIR=b\n": {
+			"configuration: in /var/lib/edeploy/config, because edeploy.conf has no [SERVER] CONFIGDIR",
+			"images: in /var/lib/debootstrap, because edeploy.conf has no [IMAGES] TOP"},
+	} {
+		c, err := readText(t, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, c.Defaulted, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ type Sockets struct{ HTTP, Rsync *net.TCPListener }
 // on this device only.
 func Listen(ctx context.Context, c Config) (Sockets, error) {
 	if c.Interface.Configure {
-		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, deviceWait)
 		defer cancel()
 		if err := nic.Configure(ctx, c.Interface.Name, c.Interface.Address); err != nil {
 			return Sockets{}, err
@@ -89,8 +89,12 @@ func (a *Appliance) rsyncListener() *admission.Listener {
 		Refusal: rsyncRefusal, WriteBuffer: sendBuffer, Warn: a.warn, Log: a.log}
 }
 
-// deviceInterval is how often the network device is looked at.
-const deviceInterval = time.Second
+// deviceWait is how long a start waits for a device that the kernel has not
+// found yet; deviceInterval is how often it is looked at later.
+const (
+	deviceWait     = 30 * time.Second
+	deviceInterval = time.Second
+)
 
 // watchDevice notices that the provisioning device was removed and made anew
 // under the same name: sockets that were bound to the old one hear nothing.
@@ -116,7 +120,7 @@ func (a *Appliance) watchDevice(ctx context.Context) error {
 		if !present || index == bound {
 			continue
 		}
-		if err := a.listenAnew(ctx); err != nil {
+		if err := a.listenAnew(ctx, deviceInterval); err != nil {
 			a.log.Warn("network device came back", "device", device, "err", err) // tried again at the next tick
 			continue
 		}
@@ -131,11 +135,20 @@ func (a *Appliance) warnDevice(format string, args ...any) {
 	a.log.Warn("network device", "text", text)
 }
 
+// takeDevice is the first step of a start: the sockets may come from a parent,
+// and the device may be another one than when they were opened.
+func (a *Appliance) takeDevice(ctx context.Context) error {
+	if a.config.Interface.Name == "" {
+		return nil
+	}
+	return a.listenAnew(ctx, deviceWait)
+}
+
 // listenAnew binds the open sockets to the device that has the name now.
-func (a *Appliance) listenAnew(ctx context.Context) error {
+func (a *Appliance) listenAnew(ctx context.Context, wait time.Duration) error {
 	c := a.config.Interface
 	if c.Configure {
-		ctx, cancel := context.WithTimeout(ctx, deviceInterval)
+		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		if err := nic.Configure(ctx, c.Name, c.Address); err != nil {
 			return err
