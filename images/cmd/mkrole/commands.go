@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -23,9 +24,20 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	roles := root.PersistentFlags().String("roles", "images/roles", "directory of the role definitions")
+	roles := root.PersistentFlags().String("roles", builtIn, "directory of your own role definitions and versions; those of "+builtIn+" are known, too")
 	root.AddCommand(newListCommand(roles), newBuildCommand(roles), newCheckCommand(), newDiffCommand(), newMetadataCommand(roles))
 	return root
+}
+
+// builtIn are the role definitions that come with the product.
+const builtIn = "images/roles"
+
+// rolePath are the directories of role definitions.
+func rolePath(own string) role.Path {
+	if filepath.Clean(own) == builtIn {
+		return role.Path{own}
+	}
+	return role.Path{own, builtIn}
 }
 
 func newListCommand(dir *string) *cobra.Command {
@@ -34,7 +46,7 @@ func newListCommand(dir *string) *cobra.Command {
 		Short: "List the roles that can be built",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			roles, err := role.List(*dir)
+			roles, err := rolePath(*dir).List()
 			if err != nil {
 				return err
 			}
@@ -86,7 +98,7 @@ tree with changes; metadata for the upgrade to it is made too, as by mkrole meta
 			if b.Epoch, err = parseEpoch(epoch, time.Now()); err != nil {
 				return err
 			}
-			b.Roles, b.Image = *dir, ref
+			b.Roles, b.Image = rolePath(*dir), ref
 			return runBuild(cmd, b)
 		},
 	}
@@ -128,7 +140,7 @@ func runBuild(cmd *cobra.Command, b build.Build) error {
 	if r.From == "" {
 		return nil
 	}
-	return proposal{roles: b.Roles, out: b.Out}.run(cmd.OutOrStdout(), r.Image.Role, r.From, r.Image.Version)
+	return proposal{roles: b.Roles, out: b.Out}.run(cmd.OutOrStdout(), []string{r.Image.Role}, r.From, r.Image.Version)
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

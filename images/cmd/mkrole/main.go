@@ -6,7 +6,7 @@
 //	mkrole diff A B                 what changed between two archives or manifests
 //	mkrole metadata FROM TO         propose what upgrades leave alone, add and run
 //
-// It reads role definitions from images/roles (--roles), writes below
+// It reads role definitions from images/roles (and before that from --roles), writes below
 // out/install (--out), and obeys SOURCE_DATE_EPOCH: no file of a tree is newer.
 package main
 

@@ -29,7 +29,7 @@ func TestCommands(t *testing.T) {
 		err  string // in the error
 	}{
 		{[]string{"list", "--roles", "../../roles"}, "  D12-F.1.0.1  D12-F.1.0.0  0         the newest MariaDB", ""},
-		{[]string{"list", "--roles", t.TempDir()}, "", "no */role.yaml below"},
+		{[]string{"list", "--roles", t.TempDir()}, "", "no ROLE/role.yaml and no ROLE/versions/VERSION/version.yaml below"},
 		{[]string{"build", "no-such-role", "V1", "--roles", "../../roles", "--out", t.TempDir()}, "", "no such role"},
 		{[]string{"build", "base", "../V1", "--roles", "../../roles"}, "", "starts with"},
 		{[]string{"build", "base", "V1", "--epoch", "yesterday"}, "", "want Unix seconds or a date"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,10 +20,11 @@ import (
 
 // proposal is one upgrade whose metadata is to be made.
 type proposal struct {
-	roles, out string // role definitions; builds
-	dir        string // of all metadata; "": metadata beside out
-	verify     string // file with the output of `edeploy verify --json`
-	force      bool
+	roles  role.Path
+	out    string // builds
+	dir    string // of all metadata; "": metadata beside out
+	verify string // file with the output of `edeploy verify --json`
+	force  bool
 }
 
 func newMetadataCommand(roles *string) *cobra.Command {
@@ -39,24 +41,22 @@ func newMetadataCommand(roles *string) *cobra.Command {
             (changed in role.yaml), or the version does (version.yaml)
 
 Comments in the files say why each line is there. A file that somebody changed is
-left as it is. Without ROLE: all roles that are built in both versions.
-Publish it with edeployctl push.`,
+left as it is. Without ROLE: all roles that are defined, and built in both versions.
+Publish it with: edeployctl push-metadata out/metadata/FROM`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p.roles = *roles
+			p.roles = rolePath(*roles)
 			names := args[2:]
 			if len(names) == 0 {
-				var err error
-				if names, err = builtInBoth(p.out, args[0], args[1]); err != nil {
+				built, err := builtInBoth(p.out, args[0], args[1])
+				if err != nil {
+					return err
+				}
+				if names, err = p.defined(cmd.ErrOrStderr(), built); err != nil {
 					return err
 				}
 			}
-			for _, name := range names {
-				if err := p.run(cmd.OutOrStdout(), name, args[0], args[1]); err != nil {
-					return err
-				}
-			}
-			return nil
+			return p.run(cmd.OutOrStdout(), names, args[0], args[1])
 		},
 	}
 	flags := cmd.Flags()
@@ -91,16 +91,49 @@ func builtInBoth(out, from, to string) ([]string, error) {
 	return names, nil
 }
 
-func (p proposal) run(w io.Writer, name, from, to string) error {
-	q, err := p.question(name, from, to)
-	if err != nil {
-		return err
+// defined leaves the roles out of which nothing but a build is known.
+func (p proposal) defined(w io.Writer, built []string) (names []string, err error) {
+	for _, name := range built {
+		_, err := p.roles.Chain(name)
+		if errors.Is(err, role.ErrUnknown) {
+			fmt.Fprintf(w, "left out: %v\n", err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
 	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("none of the roles that are built in both versions is defined in %s: give --roles DIR", p.roles)
+	}
+	return names, nil
+}
+
+// run writes the metadata of all roles, or of none when one cannot be.
+func (p proposal) run(w io.Writer, names []string, from, to string) error {
+	var questions []metadata.Question
+	for _, name := range names {
+		q, err := p.question(name, from, to)
+		if err != nil {
+			return err
+		}
+		questions = append(questions, q)
+	}
+	for _, q := range questions {
+		if err := p.write(w, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p proposal) write(w io.Writer, q metadata.Question) error {
 	dir := p.dir
 	if dir == "" {
 		dir = filepath.Join(filepath.Dir(filepath.Clean(p.out)), "metadata")
 	}
-	dir = filepath.Join(dir, wire.UpgradePath(q.From, to))
+	dir = filepath.Join(dir, wire.UpgradePath(q.From, q.To.Version))
 	outcomes, err := metadata.Write(dir, metadata.Propose(q), p.force)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", dir, err)
@@ -109,7 +142,7 @@ func (p proposal) run(w io.Writer, name, from, to string) error {
 	for _, name := range metadata.Names(outcomes) {
 		words = append(words, name+" "+string(outcomes[name]))
 	}
-	fmt.Fprintf(w, "%s to %s: %s\n%s\n", q.From, to, strings.Join(words, ", "), dir)
+	fmt.Fprintf(w, "%s to %s: %s\n%s\n", q.From, q.To.Version, strings.Join(words, ", "), dir)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -132,7 +165,7 @@ func (p proposal) question(name, from, to string) (q metadata.Question, err erro
 	if from == to {
 		return q, fmt.Errorf("an upgrade from %s to itself", q.From)
 	}
-	if q.Chain, err = role.Chain(p.roles, name); err != nil {
+	if q.Chain, err = p.roles.Chain(name); err != nil {
 		return q, err
 	}
 	for _, version := range []string{from, to} {

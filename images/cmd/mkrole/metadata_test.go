@@ -70,6 +70,38 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// A role that is built in both versions and that nothing is known of is left
+// out; named, it is an error, and nothing is written.
+func TestMetadataOfUnknownRoles(t *testing.T) {
+	roles, out := builds(t)
+	for _, version := range []string{"V1", "V2"} {
+		for _, suffix := range []string{".mtree", ".packages"} {
+			text, err := os.ReadFile(filepath.Join(out, version, "web-"+version+suffix))
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, filepath.Join(out, version, "db-"+version+suffix), string(text))
+		}
+	}
+	dir := filepath.Join(filepath.Dir(out), "metadata", "V1")
+	if _, err := run(t, "metadata", "V1", "V2", "web", "db", "--roles", roles, "--out", out); err == nil || !strings.Contains(err.Error(), "no such role") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("something was written")
+	}
+	text, err := run(t, "metadata", "V1", "V2", "--roles", roles, "--out", out)
+	if err != nil || !strings.Contains(text, "left out: role db: no such role") || !strings.Contains(text, "web V1 to V2: ") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := os.RemoveAll(filepath.Join(roles, "web")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, "metadata", "V1", "V2", "--roles", roles, "--out", out); err == nil || !strings.Contains(err.Error(), "give --roles DIR") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestMetadataRefuses(t *testing.T) {
 	roles, out := builds(t)
 	other := filepath.Join(t.TempDir(), "verify.json")

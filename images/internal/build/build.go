@@ -22,7 +22,7 @@ import (
 
 // Build is one version of one role to be made.
 type Build struct {
-	Roles   string        // directory of the role definitions
+	Roles   role.Path     // directories of the role definitions
 	Image   wire.ImageRef // what to make
 	Out     string        // directory that holds VERSION/ROLE-VERSION.edeploy and the rest
 	Base    string        // version of the base role to start from; "": the version to make
@@ -163,7 +163,8 @@ func (b Build) bootstrap(ctx context.Context, args []string, logFile, treeFile s
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("%s: %w (log: %s)\n%s", cmd, err, logFile, watch.tail())
+		cause, before := watch.cause()
+		return nil, fmt.Errorf("build %s: %s\nbefore that:\n%s\nlog: %s\n%w of %s", b.Image, cause, indent(before), logFile, err, cmd)
 	}
 	if _, err := tree.Seek(0, io.SeekStart); err != nil {
 		tree.Close()
@@ -171,6 +172,8 @@ func (b Build) bootstrap(ctx context.Context, args []string, logFile, treeFile s
 	}
 	return tree, nil
 }
+
+func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
 
 // pack writes the archive, its manifest and its package list into work.
 func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem string, r *Result) error {

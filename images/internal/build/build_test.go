@@ -59,8 +59,28 @@ func TestWatch(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
-	if !strings.HasSuffix(w.tail(), "Setting up a (1) ...") {
-		t.Errorf("tail %q", w.tail())
+}
+
+// The cause of a failure is what was said before mmdebstrap spoke of itself.
+func TestCause(t *testing.T) {
+	tests := []struct{ name, said, last, before string }{
+		{"package", "(Reading database ... 100%\nReading state information...\nE: Unable to locate package x\nE: setup failed: E: apt-get -o a=b failed\n" +
+			"I: main() received signal PIPE: waiting for setup...\nI: removing tempdir /tmp/x...\nE: mmdebstrap failed to run\n",
+			"E: Unable to locate package x", "Reading state information..."},
+		{"command", "+ a\n+ systemctl enable b\nFailed to enable unit: Unit file b does not exist.\nE: command failed: /w/commands\nE: run_setup failed: x\n",
+			"Failed to enable unit: Unit file b does not exist.", "+ a\n+ systemctl enable b"},
+		{"nothing else", "E: mmdebstrap failed to run\n", "mmdebstrap failed", "E: mmdebstrap failed to run"},
+		{"many lines", strings.Repeat("x\n", 20) + "end\n", "end", strings.Repeat("x\n", 7) + "x"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWatch(func(Event) {})
+			io.WriteString(w, tt.said)
+			last, before := w.cause()
+			if diff := cmp.Diff([]string{tt.last, tt.before}, []string{last, before}); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -21,7 +21,7 @@ type recipe struct {
 
 // recipe reads the definitions and finds the archive to start from.
 func (b Build) recipe() (recipe, error) {
-	chain, err := role.Chain(b.Roles, b.Image.Role)
+	chain, err := b.Roles.Chain(b.Image.Role)
 	if err != nil {
 		return recipe{}, err
 	}

@@ -21,9 +21,9 @@ import (
 // roles writes role definitions, and an archive of each image that is named.
 func roles(t *testing.T, files map[string]string, images ...string) Build {
 	t.Helper()
-	b := Build{Roles: t.TempDir(), Out: t.TempDir()}
+	b := Build{Roles: role.Path{t.TempDir()}, Out: t.TempDir()}
 	for name, text := range files {
-		file := filepath.Join(b.Roles, name)
+		file := filepath.Join(b.Roles[0], name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}

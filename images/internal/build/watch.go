@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -85,4 +86,17 @@ func phaseOf(info string) string {
 	return ""
 }
 
-func (w *watch) tail() string { return strings.Join(w.last, "\n") }
+// ownWords are lines that say nothing about why a build failed: progress, and
+// what mmdebstrap says about commands of its own.
+var ownWords = regexp.MustCompile(`^(I: |\(Reading database |Chrooting into |E: (setup failed|mmdebstrap failed|command failed|run_\w+ failed)\b)`)
+
+// cause is the last thing that was said, and what was said before it.
+func (w *watch) cause() (last, before string) {
+	lines := slices.DeleteFunc(slices.Clone(w.last), ownWords.MatchString)
+	if len(lines) == 0 {
+		return "mmdebstrap failed", strings.Join(w.last, "\n")
+	}
+	const shown = 8
+	end := len(lines) - 1
+	return lines[end], strings.Join(lines[max(end-shown, 0):end], "\n")
+}

@@ -1,6 +1,7 @@
 // Package role reads role definitions: what a tree is made of, as data. A role
 // is a directory NAME with role.yaml and, if it lays in files, files/. What one
-// version of it adds is in NAME/versions/VERSION, see Version.
+// version of it adds is in NAME/versions/VERSION, see Version, which needs no
+// role.yaml beside it when another directory of the Path has it.
 package role
 
 import (
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,6 +27,8 @@ import (
 type Definition struct {
 	Name string `yaml:"-"`
 	Dir  string `yaml:"-"` // where it was read from
+
+	versions []string // directories that may say something about versions
 
 	Description string    `yaml:"description"`
 	Suite       string    `yaml:"suite"`        // Debian suite of a role without Base
@@ -69,26 +73,42 @@ type Program struct {
 // ErrUnknown is wrapped by Load when there is no such role.
 var ErrUnknown = errors.New("no such role")
 
-// Load reads and checks the role NAME below dir.
-func Load(dir, name string) (Definition, error) {
-	d := Definition{Name: name, Dir: filepath.Join(dir, name)}
+// Path are the directories of role definitions, in the order in which they are
+// looked into: one's own before those that come with the product.
+type Path []string
+
+func (p Path) String() string { return strings.Join(p, " and ") }
+
+// Load reads and checks the role NAME: the first role.yaml counts, and what it
+// and the directories before it say about versions.
+func (p Path) Load(name string) (Definition, error) {
+	d := Definition{Name: name}
 	if _, err := wire.NewImageRef(name, "0"); err != nil {
 		return d, err
 	}
-	file := filepath.Join(d.Dir, "role.yaml")
-	f, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, fmt.Errorf("role %s: %w (no file %s)", name, ErrUnknown, file)
+	for _, dir := range p {
+		d.Dir = filepath.Join(dir, name)
+		d.versions = append(d.versions, filepath.Join(d.Dir, "versions"))
+		f, err := os.Open(filepath.Join(d.Dir, "role.yaml"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return d, err
+		}
+		defer f.Close()
+		return d.read(f)
 	}
-	if err != nil {
-		return d, err
-	}
-	defer f.Close()
+	return d, fmt.Errorf("role %s: %w (no %s/role.yaml in %s)", name, ErrUnknown, name, p)
+}
+
+// read reads and checks role.yaml.
+func (d Definition) read(f *os.File) (Definition, error) {
 	if err := decode(f, &d); err != nil {
-		return d, fmt.Errorf("%s: %w", file, err)
+		return d, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	if err := d.check(); err != nil {
-		return d, fmt.Errorf("%s: %w", file, err)
+		return d, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return d, nil
 }
@@ -105,13 +125,13 @@ func decode(r io.Reader, to any) error {
 }
 
 // Chain reads the role and the roles it is based on, the outermost base first.
-func Chain(dir, name string) ([]Definition, error) {
+func (p Path) Chain(name string) ([]Definition, error) {
 	var chain []Definition
 	for name != "" {
 		if slices.ContainsFunc(chain, func(d Definition) bool { return d.Name == name }) {
 			return nil, fmt.Errorf("role %s is based on itself", name)
 		}
-		d, err := Load(dir, name)
+		d, err := p.Load(name)
 		if err != nil {
 			return nil, err
 		}
@@ -122,18 +142,28 @@ func Chain(dir, name string) ([]Definition, error) {
 	return chain, nil
 }
 
-// List reads all roles below dir, by name.
-func List(dir string) ([]Definition, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*", "role.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("list roles: no */role.yaml below %s", dir)
+// List reads all roles, by name. The first directory must hold something.
+func (p Path) List() ([]Definition, error) {
+	names := map[string]bool{}
+	for i, dir := range p {
+		for _, pattern := range []string{"*/role.yaml", "*/versions/*/version.yaml"} {
+			files, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				return nil, err
+			}
+			for _, file := range files {
+				rel, _ := filepath.Rel(dir, file)
+				name, _, _ := strings.Cut(rel, string(filepath.Separator))
+				names[name] = true
+			}
+		}
+		if i == 0 && len(names) == 0 {
+			return nil, fmt.Errorf("list roles: no ROLE/role.yaml and no ROLE/versions/VERSION/version.yaml below %s", dir)
+		}
 	}
 	var roles []Definition
-	for _, file := range files {
-		d, err := Load(dir, filepath.Base(filepath.Dir(file)))
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		d, err := p.Load(name)
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ import (
 
 // The roles that come with the product are read as they are.
 func TestShippedRoles(t *testing.T) {
-	roles, err := role.List("../../roles")
+	roles, err := (role.Path{"../../roles"}).List()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func TestShippedRoles(t *testing.T) {
 		if r.Description == "" {
 			t.Errorf("role %s has no description", r.Name)
 		}
-		if _, err := role.Chain("../../roles", r.Name); err != nil {
+		if _, err := (role.Path{"../../roles"}).Chain(r.Name); err != nil {
 			t.Errorf("role %s: %v", r.Name, err)
 		}
 		got[r.Name] = r.Bootable
@@ -70,7 +70,7 @@ func TestLoadRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "r", tt.text)
-			if _, err := role.Load(dir, "r"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := (role.Path{dir}).Load("r"); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})
@@ -85,7 +85,7 @@ func TestChain(t *testing.T) {
 	write(t, dir, "x", "base: y\n")
 	write(t, dir, "y", "base: x\n")
 	write(t, dir, "orphan", "base: nobody\n")
-	chain, err := role.Chain(dir, "c")
+	chain, err := (role.Path{dir}).Chain("c")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,15 +96,67 @@ func TestChain(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", "b", "c"}, names); diff != "" {
 		t.Errorf("chain (-want +got):\n%s", diff)
 	}
-	if _, err := role.Chain(dir, "x"); err == nil || !strings.Contains(err.Error(), "based on itself") {
+	if _, err := (role.Path{dir}).Chain("x"); err == nil || !strings.Contains(err.Error(), "based on itself") {
 		t.Errorf("circle: %v", err)
 	}
 	for _, name := range []string{"orphan", "nobody"} {
-		if _, err := role.Chain(dir, name); !errors.Is(err, role.ErrUnknown) {
+		if _, err := (role.Path{dir}).Chain(name); !errors.Is(err, role.ErrUnknown) {
 			t.Errorf("%s: %v, want ErrUnknown", name, err)
 		}
 	}
-	if _, err := role.Load(dir, "../a"); err == nil {
+	if _, err := (role.Path{dir}).Load("../a"); err == nil {
 		t.Error("a role name that climbs is accepted")
+	}
+}
+
+// One's own directory comes before the product's: a version there needs no
+// role.yaml, and a role.yaml there takes the place of the other with its versions.
+func TestPath(t *testing.T) {
+	own, product := t.TempDir(), t.TempDir()
+	version := func(dir, name, text string) {
+		t.Helper()
+		dir = filepath.Join(dir, name, "files", "etc")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "../../version.yaml"), []byte("description: "+text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, product, "base", "description: product\nsuite: bookworm\n")
+	write(t, product, "web", "description: product\nbase: base\n")
+	write(t, own, "web", "description: own\nbase: base\n")
+	version(own, "base/versions/V2", "own")
+	version(product, "base/versions/V1", "product")
+	version(product, "base/versions/V2", "product")
+	version(product, "web/versions/V1", "product")
+	p := role.Path{own, product}
+	base, err := p.Load("base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"V1": "product", "V2": "own", "V3": ""} {
+		v, err := base.LoadVersion(name)
+		if err != nil || v.Description != want || (v.Files() == "") != (want == "") {
+			t.Errorf("base %s: %q, files %q, %v, want %q", name, v.Description, v.Files(), err, want)
+		}
+	}
+	chain, err := p.Chain("web")
+	if err != nil || len(chain) != 2 || chain[1].Description != "own" {
+		t.Errorf("chain %+v, %v", chain, err)
+	}
+	var got []string
+	roles, err := p.List()
+	for _, d := range roles {
+		versions, versionsErr := d.Versions()
+		err = errors.Join(err, versionsErr)
+		got = append(got, d.Name+" "+strings.Join(versions, " "))
+	}
+	if diff := cmp.Diff([]string{"base V1 V2", "web "}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	version(own, "nobody/versions/V1", "own")
+	if _, err := p.List(); !errors.Is(err, role.ErrUnknown) {
+		t.Errorf("a version without a role: %v", err)
 	}
 }

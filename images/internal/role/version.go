@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"edeploy/server/wire"
 )
@@ -38,15 +39,19 @@ type Preference struct {
 	Suite    string   `yaml:"suite"`
 }
 
-// LoadVersion reads and checks what is written of a version of the role. It is
-// empty when nothing is.
+// LoadVersion reads and checks what is written of a version of the role, in the
+// first directory that has something. It is empty when nothing is.
 func (d Definition) LoadVersion(name string) (Version, error) {
-	v := Version{Name: name, Dir: filepath.Join(d.Dir, "versions", name)}
+	v := Version{Name: name}
 	if _, err := wire.NewImageRef(d.Name, name); err != nil {
 		return v, err
 	}
-	file := filepath.Join(v.Dir, "version.yaml")
-	f, err := os.Open(file)
+	i := slices.IndexFunc(d.versions, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil })
+	if i < 0 {
+		return v, nil
+	}
+	v.Dir = filepath.Join(d.versions[i], name)
+	f, err := os.Open(filepath.Join(v.Dir, "version.yaml"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return v, nil
 	}
@@ -55,10 +60,10 @@ func (d Definition) LoadVersion(name string) (Version, error) {
 	}
 	defer f.Close()
 	if err := decode(f, &v); err != nil {
-		return v, fmt.Errorf("%s: %w", file, err)
+		return v, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	if err := v.check(d.Name); err != nil {
-		return v, fmt.Errorf("%s: %w", file, err)
+		return v, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return v, nil
 }
@@ -105,16 +110,27 @@ func (v Version) checkSuites() error {
 
 // Versions are the names of the versions that something is written of.
 func (d Definition) Versions() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(d.Dir, "versions", "*", "version.yaml"))
 	var names []string
-	for _, file := range files {
-		names = append(names, filepath.Base(filepath.Dir(file)))
+	for _, dir := range d.versions {
+		files, err := filepath.Glob(filepath.Join(dir, "*", "version.yaml"))
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			names = append(names, filepath.Base(filepath.Dir(file)))
+		}
 	}
-	return names, err
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // Files is the directory laid over the tree after the role's, "" when there is none.
-func (v Version) Files() string { return filesOf(v.Dir) }
+func (v Version) Files() string {
+	if v.Dir == "" {
+		return ""
+	}
+	return filesOf(v.Dir)
+}
 
 // InstallPackages is the kernel and Packages.
 func (v Version) InstallPackages() []string {

@@ -13,7 +13,7 @@ import (
 
 // The versions that come with the product are a chain, each with its start.
 func TestShippedVersions(t *testing.T) {
-	mysql, err := role.Load("../../roles", "mysql")
+	mysql, err := (role.Path{"../../roles"}).Load("mysql")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestLoadVersionRefuses(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tt.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			d, err := role.Load(dir, "r")
+			d, err := (role.Path{dir}).Load("r")
 			if err != nil {
 				t.Fatal(err)
 			}
