@@ -39,7 +39,7 @@ func (s *Server) add(ctx context.Context, q NewMachine) (machine.Record, error) 
 	}
 	var now machine.Admission
 	err := s.together(ctx, func(d *draft) (err error) {
-		if now, err = s.decideAddition(mac, q.Machine); err != nil {
+		if now, err = s.decideAddition(d, mac, q.Machine); err != nil {
 			return err
 		}
 		d.accept(append([]machine.Record{now.Record}, now.Others...))
@@ -57,7 +57,7 @@ func (s *Server) add(ctx context.Context, q NewMachine) (machine.Record, error) 
 }
 
 // decideAddition is for who has the turn.
-func (s *Server) decideAddition(mac, owner string) (machine.Admission, error) {
+func (s *Server) decideAddition(d *draft, mac, owner string) (machine.Admission, error) {
 	known := s.machines.drafted
 	if owner != "" {
 		r, err := known.named(owner)
@@ -72,8 +72,8 @@ func (s *Server) decideAddition(mac, owner string) (machine.Admission, error) {
 	}
 	now := known.own(mac)
 	if now.New {
-		if known.len() >= s.config.Limits.Machines {
-			return now, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())
+		if err := s.makeRoom(d); err != nil {
+			return now, err
 		}
 		now.Record.Since = s.config.Now()
 	}

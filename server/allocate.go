@@ -71,7 +71,7 @@ func (s *Server) sectionsToLock(q request) []string {
 // that leaves no trace in the machine's record, because it is not known which
 // record that would be.
 func (s *Server) decide(d *draft, q request) (outcome, error) {
-	admitted, err := s.admit(q)
+	admitted, err := s.admit(d, q)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -91,17 +91,16 @@ func (s *Server) decide(d *draft, q request) (outcome, error) {
 }
 
 // admit finds out which machine it is.
-func (s *Server) admit(q request) (machine.Admission, error) {
-	known := s.machines.drafted
-	admitted, err := known.admit(q.identity)
+func (s *Server) admit(d *draft, q request) (machine.Admission, error) {
+	admitted, err := s.machines.drafted.admit(q.identity)
 	if errors.Is(err, machine.ErrAmbiguous) || errors.Is(err, machine.ErrKept) {
 		s.problem(q.deployment.name, "A machine was refused: %v.", err)
 	}
 	switch {
 	case err != nil:
 		return admitted, refuseIdentity("hardware description", err)
-	case admitted.New && known.len() >= s.config.Limits.Machines:
-		return admitted, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())
+	case admitted.New:
+		return admitted, s.makeRoom(d)
 	}
 	return admitted, nil
 }

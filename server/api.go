@@ -66,6 +66,7 @@ func (s *Server) apiRoutes() *http.ServeMux {
 		{"POST", wire.ReportPath, s.takeReport},
 		{"GET", "/api/v1/machines", s.listMachines},
 		{"POST", "/api/v1/machines", s.addMachine},
+		{"DELETE", "/api/v1/machines", s.deleteStrangers},
 		{"GET", "/api/v1/machines/{id}", s.showMachine},
 		{"GET", "/api/v1/machines/{id}/explanation", s.showExplanation},
 		{"PUT", "/api/v1/machines/{id}/section", s.putSection},
@@ -101,12 +102,18 @@ func (s *Server) apiRoutes() *http.ServeMux {
 	return mux
 }
 
-func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
-	all := []Machine{}
-	for _, rec := range s.machines.all() {
-		all = append(all, s.show(rec))
+// deleteStrangers answers DELETE /api/v1/machines?strangers=1.
+func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("strangers") != "1" {
+		s.answerError(w, refuse(errInput, "only the machines that nobody needs are forgotten together: say ?strangers=1"))
+		return
 	}
-	answerJSON(w, http.StatusOK, all)
+	n, err := s.forgetStrangers(r.Context())
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, map[string]int{"forgotten": n})
 }
 
 func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {

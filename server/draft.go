@@ -60,6 +60,12 @@ func (d *draft) remove(ids ...string) {
 	}
 }
 
+// removeForGood removes records together with their histories.
+func (d *draft) removeForGood(ids ...string) {
+	d.remove(ids...)
+	d.lost = append(d.lost, ids...)
+}
+
 // add takes on a whole change.
 func (d *draft) add(c change) {
 	d.accept(c.put)

@@ -40,11 +40,7 @@ const apiTime = 30 * time.Second
 // limitReading ends a body that trickles. Only a real connection has
 // deadlines; a test's recorder has none and needs none.
 func limitReading(w http.ResponseWriter, most time.Duration) error {
-	err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(most))
-	if errors.Is(err, http.ErrNotSupported) {
-		return nil
-	}
-	return err
+	return supported(http.NewResponseController(w).SetReadDeadline(time.Now().Add(most)))
 }
 
 // recovered answers 500 when a handler panics, and goes on.

@@ -337,3 +337,5 @@ func tiny(n int) wire.Hardware {
 	h[0].Value = "2"
 	return h
 }
+
+func unmarshal(text string, into any) error { return json.Unmarshal([]byte(text), into) }

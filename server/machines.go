@@ -134,6 +134,13 @@ func (m *shelf) all() []machine.Record {
 	return m.book.All()
 }
 
+// ids are those of all machines, sorted.
+func (m *shelf) ids() []string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.IDs()
+}
+
 func (m *shelf) len() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -164,6 +171,19 @@ func (m *shelf) named(word string) (machine.Record, error) {
 		ids = append(ids, r.ID)
 	}
 	return machine.Record{}, refuse(errConflict, "%d machines are called %s: say which, %s", len(found), clipText(word, 100), strings.Join(ids, " "))
+}
+
+// isNew: no record has this id.
+func (m *shelf) isNew(r machine.Record) bool {
+	_, known := m.get(r.ID)
+	return !known
+}
+
+// strangers are the ids of the machines that nobody needs, oldest first.
+func (m *shelf) strangers() []string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.book.Strangers()
 }
 
 // maxNamed bounds the ids that a refusal lists.

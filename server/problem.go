@@ -41,6 +41,9 @@ func (s *Server) Problems() []Problem {
 	return append(all, s.problems.all()...)
 }
 
+// maxPerSection bounds the problems of one deployment's configuration.
+const maxPerSection = 500
+
 // problems reads the whole configuration of a deployment.
 func (d *deployment) problems() []Problem {
 	st, err := d.dir.State()
@@ -57,6 +60,9 @@ func (d *deployment) problems() []Problem {
 			continue
 		}
 		seen[pair.Profile] = true
+		if len(all) >= maxPerSection {
+			return append(all, Problem{Section: d.name, Text: fmt.Sprintf("there are more problems in the configuration of %s: these come first", d.name)})
+		}
 		all = append(all, d.profileProblems(pair.Profile)...)
 	}
 	return all

@@ -361,11 +361,13 @@ func countChanges(before, after *state.State) []string {
 		return fmt.Sprint(s.Pairs()[i].Count)
 	}
 	var all []string
+	seen := map[string]bool{}
 	for _, pair := range slices.Concat(before.Pairs(), after.Pairs()) {
-		line := fmt.Sprintf("%s: %s -> %s", pair.Profile, count(before, pair.Profile), count(after, pair.Profile))
-		if count(before, pair.Profile) != count(after, pair.Profile) && !slices.Contains(all, line) {
-			all = append(all, line)
+		was, is := count(before, pair.Profile), count(after, pair.Profile)
+		if was != is && !seen[pair.Profile] {
+			all = append(all, fmt.Sprintf("%s: %s -> %s", pair.Profile, was, is))
 		}
+		seen[pair.Profile] = true
 	}
 	return all
 }

@@ -24,6 +24,14 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
+	if err := machine.Check(rep.Machine); err != nil {
+		s.answerError(w, refuseIdentity("report", err))
+		return
+	}
+	if err := s.arrives(peerOf(r), rep.Machine); err != nil {
+		s.answerError(w, err)
+		return
+	}
 	rec, err := s.noteReport(r.Context(), rep)
 	if err != nil {
 		s.answerError(w, err)
@@ -80,7 +88,11 @@ func (s *Server) updateRecord(ctx context.Context, rep wire.Report) (machine.Rec
 		return rec, err
 	}
 	err = s.together(ctx, func(d *draft) error {
-		rec, _, err := s.reported(s.machines.drafted, rep)
+		now, _, err := s.reported(s.machines.drafted, rep)
+		rec = now
+		if err == nil && s.machines.drafted.isNew(rec) {
+			err = s.makeRoom(d)
+		}
 		if err == nil {
 			d.accept([]machine.Record{rec})
 		}
@@ -93,11 +105,8 @@ func (s *Server) updateRecord(ctx context.Context, rep wire.Report) (machine.Rec
 // changed it.
 func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, error) {
 	noticed, err := known.notice(rep.Machine)
-	switch {
-	case err != nil:
+	if err != nil {
 		return machine.Record{}, false, refuseIdentity("report", err)
-	case noticed.New && known.len() >= s.config.Limits.Machines:
-		return machine.Record{}, false, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())
 	}
 	r := noticed.Record
 	old, _ := known.get(r.ID)

@@ -94,7 +94,7 @@ func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
 func (s *Server) setSection(ctx context.Context, name, section string) (machine.Record, error) {
 	var r machine.Record
 	err := s.together(ctx, func(d *draft) error {
-		known, err := s.knownOrNew(name)
+		known, err := s.knownOrNew(d, name)
 		if err != nil {
 			return err
 		}
@@ -116,15 +116,15 @@ func (s *Server) setSection(ctx context.Context, name, section string) (machine.
 
 // knownOrNew finds a machine, or makes a record of a MAC address; for who has
 // the turn.
-func (s *Server) knownOrNew(name string) (machine.Record, error) {
+func (s *Server) knownOrNew(d *draft, name string) (machine.Record, error) {
 	known := s.machines.drafted
 	r, err := known.named(name)
 	mac := wire.NormalMAC(name)
 	if mac == "" || err == nil {
 		return r, err
 	}
-	if known.len() >= s.config.Limits.Machines {
-		return machine.Record{}, refuse(errBusy, "the server knows %d machines and takes no more: forget some of them", known.len())
+	if err := s.makeRoom(d); err != nil {
+		return machine.Record{}, err
 	}
 	noticed, err := known.notice(wire.Identity{MACs: []string{mac}})
 	if err != nil {

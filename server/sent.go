@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -48,17 +49,17 @@ func (s *Server) hardwareOf(r machine.Record) (wire.Hardware, error) {
 
 // showHardware answers the description as an agent uploads it, in JSON.
 func (s *Server) showHardware(w http.ResponseWriter, r *http.Request) {
-	rec, err := s.machines.named(r.PathValue("id"))
-	var h wire.Hardware
-	if err == nil {
-		h, err = s.hardwareOf(rec)
-	}
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	plainAnswer(w, "application/json")
-	_ = wire.EncodeHardware(w, h) // the client is gone: it asks again
+	s.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
+		rec, err := s.machines.named(r.PathValue("id"))
+		if err != nil {
+			return err
+		}
+		h, err := s.hardwareOf(rec)
+		if err != nil {
+			return err
+		}
+		return wire.EncodeHardware(out, h)
+	})
 }
 
 // logsOf lists the logs of a machine: those under the name that its agent
@@ -94,14 +95,15 @@ func (s *Server) listLogs(w http.ResponseWriter, r *http.Request) {
 
 // showLog answers one log, compressed as it is kept.
 func (s *Server) showLog(w http.ResponseWriter, r *http.Request) {
-	f, err := s.openLog(r.PathValue("id"), r.PathValue("name"))
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	defer f.Close()
-	plainAnswer(w, "application/gzip")
-	_, _ = io.Copy(w, f) // the client is gone: it asks again
+	s.answerLong(w, r, "application/gzip", func(out *bufio.Writer) error {
+		f, err := s.openLog(r.PathValue("id"), r.PathValue("name"))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(out, f)
+		return err
+	})
 }
 
 func (s *Server) openLog(id, name string) (io.ReadCloser, error) {

@@ -58,20 +58,21 @@ type Deployment struct {
 
 // Limits bound what the network can use up. A zero value means the default.
 type Limits struct {
-	Uploads       int           // uploads that are read at once; 64
+	Uploads       int           // uploads that are read at once; 64. One peer may have a quarter
 	Wait          time.Duration // longest wait for a place or for the lock; 60 s (an agent gives up after 120 s)
 	BodyTime      time.Duration // longest time one upload may take on the wire; 5 min
 	LogBytes      int64         // one uploaded log; 64 MiB
 	LogsPerMember int           // older logs kept per machine; 5
 	ArchiveBytes  int64         // all logs, and all descriptions, of one deployment; 1 GiB each
-	Machines      int           // machines that are known; 5000
+	Machines      int           // machines that are known; 5000. When there are more, strangers go (see machine.Record.Stranger)
+	NewPerPeer    int           // machines that nobody knew, of one peer, at once and then per minute; 500
 	HistoryBytes  int64         // half of the history of one machine; 32 KiB
 }
 
 func (l Limits) withDefaults() Limits {
 	def := Limits{Uploads: 64, Wait: time.Minute, BodyTime: 5 * time.Minute, LogBytes: 64 << 20,
-		LogsPerMember: 5, ArchiveBytes: 1 << 30, Machines: 5000, HistoryBytes: 32 << 10}
-	for _, f := range []struct{ is, def *int }{{&l.Uploads, &def.Uploads}, {&l.LogsPerMember, &def.LogsPerMember}, {&l.Machines, &def.Machines}} {
+		LogsPerMember: 5, ArchiveBytes: 1 << 30, Machines: 5000, NewPerPeer: 500, HistoryBytes: 32 << 10}
+	for _, f := range []struct{ is, def *int }{{&l.Uploads, &def.Uploads}, {&l.LogsPerMember, &def.LogsPerMember}, {&l.Machines, &def.Machines}, {&l.NewPerPeer, &def.NewPerPeer}} {
 		if *f.is == 0 {
 			*f.is = *f.def
 		}
@@ -105,7 +106,9 @@ type Server struct {
 	progress     *progressTable
 	notes        *noteTable
 	problems     *problemList
-	places       chan struct{}       // uploads that are read
+	places       *places             // uploads that are read
+	long         *places             // long answers that are written
+	arrivals     *arrivals           // of machines that nobody knew
 	seats        *semaphore.Weighted // uploads that wait for their turn
 	inWork       atomic.Int64        // uploads
 	editors      chan struct{}       // configuration files in work
@@ -136,7 +139,8 @@ func newServer(config Config, open opener) (_ *Server, err error) {
 		editors: make(chan struct{}, maxEditors), turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
-	s.places = make(chan struct{}, s.config.Limits.Uploads)
+	s.places, s.long = newPlaces(s.config.Limits.Uploads), newPlaces(maxLong)
+	s.arrivals = newArrivals(s.config.Limits.NewPerPeer)
 	s.seats = semaphore.NewWeighted(maxWaitingBytes)
 	if s.config.Now == nil {
 		s.config.Now = time.Now

@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"sync"
-	"time"
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
+	"edeploy/server/internal/machine"
 	"edeploy/server/internal/sysname"
 	"edeploy/server/internal/upload"
 )
@@ -37,7 +36,7 @@ func (s *Server) takeUpload(w http.ResponseWriter, r *http.Request) {
 
 // upload does the work and answers the body: the configuration, or nothing.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) {
-	leave, err := s.enter(r.Context())
+	leave, err := s.enter(r.Context(), peerOf(r))
 	if err != nil {
 		return "", err
 	}
@@ -55,26 +54,29 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) 
 	if form.Log != nil {
 		return "", s.keepLog(d, form.Log, r.RemoteAddr)
 	}
+	if err := machine.Check(form.Hardware.Identity()); err != nil {
+		return "", refuseIdentity("hardware description", err)
+	}
 	if form.Failure == "" { // a failure report is about what the machine holds
 		if d, err = s.admitSection(form.Section, form.Hardware.Identity()); err != nil {
 			return "", err
 		}
 	}
+	if err := s.arrives(peerOf(r), form.Hardware.Identity()); err != nil {
+		return "", err
+	}
 	return s.takeHardware(r.Context(), d, form, leave)
 }
 
 // enter waits for one of the places for uploads.
-func (s *Server) enter(ctx context.Context) (leave func(), err error) {
-	wait := time.NewTimer(s.config.Limits.Wait)
-	defer wait.Stop()
-	select {
-	case s.places <- struct{}{}:
-		return sync.OnceFunc(func() { <-s.places }), nil
-	case <-ctx.Done():
-		return nil, refuse(errBusy, "the machine has gone away")
-	case <-wait.C:
-		return nil, refuse(errBusy, "the server is busy with %d uploads: ask again", s.config.Limits.Uploads)
+func (s *Server) enter(ctx context.Context, peer string) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
+	defer cancel()
+	leave, ok := s.places.enter(ctx, peer)
+	if !ok {
+		return nil, s.places.refusal(peer, "uploads")
 	}
+	return leave, nil
 }
 
 // sit waits for room among the uploads that are read and wait for their turn.

@@ -6,6 +6,7 @@ package assign
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -104,7 +105,17 @@ func (facts *Facts) Find(src Source, others Others) (Decision, error) {
 		return Decision{}, f.fail(ErrStateExhausted, "", "No more role available in "+src.Path()+"/state", nil)
 	}
 	return Decision{}, f.fail(ErrNoMatch, "", "Unable to match requirements on the following available roles in "+
-		src.Path()+"/: "+strings.Join(names, ", "), nil)
+		src.Path()+"/: "+listed(names), nil)
+}
+
+// maxListed bounds the names in a sentence.
+const maxListed = 200
+
+func listed(names []string) string {
+	if more := len(names) - maxListed; more > 0 {
+		return strings.Join(names[:maxListed], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Again decides for a machine that holds something: the same profile, no

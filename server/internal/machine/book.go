@@ -1,8 +1,10 @@
 package machine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,6 +88,9 @@ func (b *Book) Get(id string) (Record, bool) {
 	return r, ok
 }
 
+// IDs are those of all records, sorted.
+func (b *Book) IDs() []string { return slices.Sorted(maps.Keys(b.records)) }
+
 // All answers all records, by id.
 func (b *Book) All() []Record {
 	all := make([]Record, 0, len(b.records))
@@ -94,6 +99,23 @@ func (b *Book) All() []Record {
 	}
 	slices.SortFunc(all, func(x, y Record) int { return strings.Compare(x.ID, y.ID) })
 	return all
+}
+
+// Strangers are the ids of the machines that nobody would miss, those first
+// that have been so for the longest time.
+func (b *Book) Strangers() []string {
+	var all []Record
+	for _, r := range b.records {
+		if r.Stranger() {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(x, y Record) int { return cmp.Or(x.Since.Compare(y.Since), strings.Compare(x.ID, y.ID)) })
+	ids := make([]string, len(all))
+	for i, r := range all {
+		ids[i] = r.ID
+	}
+	return ids
 }
 
 // ByMAC answers the machine that has, or else the one that had, this address.

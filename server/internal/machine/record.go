@@ -75,6 +75,13 @@ type Allocation struct {
 	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
 }
 
+// Stranger tells whether nobody would miss the machine: it holds nothing, is
+// not installed, and no operator has said anything about it. It comes back with
+// its next word.
+func (r Record) Stranger() bool {
+	return r.Allocation == nil && r.State != Installed && r.Boot == Auto && r.BootSection == ""
+}
+
 // BootAction is what the machine boots next.
 func (r Record) BootAction() wire.BootAction {
 	switch r.Boot {

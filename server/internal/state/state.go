@@ -26,7 +26,8 @@ func (p Pair) Available() bool { return p.Unlimited || p.Count > 0 }
 // make a new one.
 type State struct {
 	pairs []Pair
-	raw   literal.List // the pairs as they stand in the file
+	first map[string]int // profile -> index of its first pair
+	raw   literal.List   // the pairs as they stand in the file
 	text  string
 	doc   *literal.Document // the file as read
 }
@@ -41,16 +42,25 @@ func Parse(file, text string) (*State, error) {
 	if !ok {
 		return nil, doc.ErrorAt(doc.Node.Start, "want a list of pairs (profile, count)")
 	}
-	s := &State{raw: list, text: text, doc: doc}
-	for _, node := range doc.Node.Items {
+	if len(list) > MaxPairs {
+		return nil, doc.ErrorAt(doc.Node.Items[MaxPairs].Start, "the list has %d profiles, %d are taken", len(list), MaxPairs)
+	}
+	s := &State{raw: list, text: text, doc: doc, first: map[string]int{}}
+	for i, node := range doc.Node.Items {
 		pair, err := parsePair(doc, node)
 		if err != nil {
 			return nil, err
 		}
 		s.pairs = append(s.pairs, pair)
+		if _, ok := s.first[pair.Profile]; !ok {
+			s.first[pair.Profile] = i
+		}
 	}
 	return s, nil
 }
+
+// MaxPairs bounds a state file. Each profile is tried until one fits.
+const MaxPairs = 10000
 
 func parsePair(doc *literal.Document, node literal.Node) (Pair, error) {
 	switch node.Value.(type) {
@@ -89,10 +99,8 @@ func (s *State) Pairs() []Pair { return s.pairs }
 
 // Find is the index of the first pair of a profile, or -1.
 func (s *State) Find(profile string) int {
-	for i, p := range s.pairs {
-		if p.Profile == profile {
-			return i
-		}
+	if i, ok := s.first[profile]; ok {
+		return i
 	}
 	return -1
 }

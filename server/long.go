@@ -1,0 +1,109 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/http"
+	"time"
+)
+
+// Long answers are written as they are made: nobody keeps thousands of machines
+// in memory for a client that does not read.
+const (
+	maxLong   = 16               // that are written at once; one peer may have a quarter
+	longWait  = 10 * time.Second // for one of these places
+	longPause = 20 * time.Second // longest time that a client may read nothing
+	longBlock = 32 << 10         // bytes that are written at once
+)
+
+// listMachines answers GET /api/v1/machines.
+func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
+	s.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
+		return writeList(out, func(yield func(any) bool) {
+			for _, id := range s.machines.ids() {
+				if rec, ok := s.machines.get(id); ok && !yield(s.show(rec)) {
+					return
+				}
+			}
+		})
+	})
+}
+
+// answerLong makes a long answer when there is a place for it. What write
+// refuses before it has written anything is answered as an error.
+func (s *Server) answerLong(w http.ResponseWriter, r *http.Request, contentType string, write func(*bufio.Writer) error) {
+	ctx, cancel := context.WithTimeout(r.Context(), longWait)
+	defer cancel()
+	peer := peerOf(r)
+	leave, ok := s.long.enter(ctx, peer)
+	if !ok {
+		s.answerError(w, s.long.refusal(peer, "long answers"))
+		return
+	}
+	defer leave()
+	to := &patient{w: w, conn: http.NewResponseController(w), contentType: contentType}
+	out := bufio.NewWriterSize(to, longBlock)
+	err := write(out)
+	if err != nil && !to.started {
+		s.answerError(w, err)
+		return
+	}
+	if err = errors.Join(err, out.Flush(), to.flush()); err != nil {
+		s.config.Log.Debug("answer not read", "peer", peer, "path", r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+}
+
+func writeList(out *bufio.Writer, items iter.Seq[any]) error {
+	before := "[\n  "
+	for item := range items {
+		text, err := json.MarshalIndent(item, "  ", "  ")
+		if err != nil {
+			return err
+		}
+		_, _ = out.WriteString(before) // a buffer keeps its error until Flush
+		if _, err := out.Write(text); err != nil {
+			return err
+		}
+		before = ",\n  "
+	}
+	if before[0] == '[' {
+		_, _ = out.WriteString("[]\n")
+	} else {
+		_, _ = out.WriteString("\n]\n")
+	}
+	return nil
+}
+
+// patient gives every block of an answer its own time.
+type patient struct {
+	w           http.ResponseWriter
+	conn        *http.ResponseController
+	contentType string
+	started     bool
+}
+
+func (p *patient) Write(block []byte) (int, error) {
+	if !p.started {
+		p.started = true
+		plainAnswer(p.w, p.contentType)
+		p.w.Header().Set("Connection", "close") // the deadline stays with it
+	}
+	if err := supported(p.conn.SetWriteDeadline(time.Now().Add(longPause))); err != nil {
+		return 0, err
+	}
+	return p.w.Write(block)
+}
+
+func (p *patient) flush() error { return supported(p.conn.Flush()) }
+
+// supported lets pass that a test's recorder has no deadlines.
+func supported(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
