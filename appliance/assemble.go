@@ -78,8 +78,18 @@ func (a *Appliance) makeBoot(context.Context) error {
 		KernelArgs: a.config.Boot.KernelArgs,
 		Policy:     a.server,
 		Section:    a.server.BootSection,
-		OnEvent:    func(e pxe.Event) { a.server.Note(e.MAC, e.UUID, e.Message) },
+		OnEvent:    a.bootEvent,
 		Log:        a.log.With("room", "pxe"),
 	})
 	return err
+}
+
+// bootEvent takes a machine's event to its history, one of the boot services
+// themselves to the console.
+func (a *Appliance) bootEvent(e pxe.Event) {
+	if e.MAC == "" {
+		a.console.Printf("boot services: %s", e.Message)
+		return
+	}
+	a.server.Note(e.MAC, e.UUID, e.Message)
 }

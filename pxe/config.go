@@ -19,8 +19,7 @@ type Config struct {
 	// TFTP are bound to it. Only with a loopback DHCPListen may it be empty.
 	Interface string
 	// Address is the own address on the provisioning network and the network's
-	// length. It must be the device's first address in that network. Machines
-	// get everything from it.
+	// length. Machines get everything from it, also when the device has others.
 	Address netip.Prefix
 	// RangeFirst to RangeLast, both included, are the addresses to give away:
 	// inside Address's network, at most 65536.

@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +21,9 @@ import (
 
 	"edeploy/integration/needs"
 	"edeploy/pxe"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // inNamespace is set when the test runs in a network namespace of its own.
@@ -33,10 +39,7 @@ func TestPeers(t *testing.T) {
 		return
 	}
 	wire := newWire(t)
-	conf := loopback(t)
-	conf.Interface, conf.DHCPListen, conf.TFTPListen = "srv0", netip.AddrPort{}, netip.AddrPort{}
-	conf.Address = netip.MustParsePrefix("192.168.122.1/24")
-	conf.RangeFirst, conf.RangeLast = netip.MustParseAddr("192.168.122.100"), netip.MustParseAddr("192.168.122.109")
+	conf := onWire(t)
 	conf.Router = netip.MustParseAddr("192.168.122.254")
 	conf.DNS = []netip.Addr{netip.MustParseAddr("192.168.122.253")}
 	_, stop := run(t, conf)
@@ -120,6 +123,148 @@ func TestPeers(t *testing.T) {
 	})
 }
 
+// onWire is the configuration of a server on srv0.
+func onWire(t *testing.T) pxe.Config {
+	conf := loopback(t)
+	conf.Interface, conf.DHCPListen, conf.TFTPListen = "srv0", netip.AddrPort{}, netip.AddrPort{}
+	conf.Address = netip.MustParsePrefix("192.168.122.1/24")
+	conf.RangeFirst, conf.RangeLast = netip.MustParseAddr("192.168.122.100"), netip.MustParseAddr("192.168.122.109")
+	return conf
+}
+
+// TestSecondAddress: everything comes from the address asked and by the device
+// asked, though it is not the device's first and another device has the same
+// network.
+func TestSecondAddress(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		needs.Root(t)
+		needs.Programs(t, "ip", "unshare", "nsenter", "busybox", "tftp", "atftp")
+		again(t)
+		return
+	}
+	wire := newWire(t)
+	mustIP(t, "address", "flush", "dev", "srv0", "scope", "global")
+	mustIP(t, "address", "flush", "dev", "srv1", "scope", "global")
+	mustIP(t, "address", "add", "192.168.122.77/24", "dev", "srv1")
+	mustIP(t, "address", "add", "192.168.122.5/24", "dev", "srv0")
+	mustIP(t, "address", "add", "192.168.122.1/24", "dev", "srv0")
+	mustIP(t, "route", "replace", "192.168.122.0/24", "dev", "srv1", "src", "192.168.122.77") // it comes first
+	sent := map[string]func() []string{"srv0": listenIn(t, "srv0"), "srv1": listenIn(t, "srv1")}
+	run(t, onWire(t))
+
+	c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-t", "8", "-T", "1", "-s", wire.script)
+	c.expect("bound ip=192.168.122.100")
+	for range 2 { // renewing, it hears its server only
+		c.signal(syscall.SIGUSR1)
+		c.expect("renew ip=192.168.122.100")
+	}
+	for _, args := range [][]string{
+		{"busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "got", "192.168.122.1"},
+		{"tftp", "-m", "binary", "192.168.122.1", "-c", "get", "undionly.kpxe", "got"},
+		{"atftp", "--get", "-r", "undionly.kpxe", "-l", "got", "192.168.122.1"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
+		cmd := wire.command(ctx, args...)
+		cmd.Dir = t.TempDir()
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if text, _ := os.ReadFile(filepath.Join(cmd.Dir, "got")); err != nil || len(text) != 6000 {
+			t.Errorf("%v: %v, %d bytes, want 6000\n%s", args, err, len(text), out)
+		}
+	}
+	for device, want := range map[string][]string{"srv0": {"192.168.122.1"}, "srv1": nil} {
+		if diff := cmp.Diff(want, sent[device]()); diff != "" {
+			t.Errorf("source addresses of what %s sent: (-want +got)\n%s", device, diff)
+		}
+	}
+}
+
+// listenIn listens in on a device; the function answers the source addresses
+// of the UDP packets that went out by it.
+func listenIn(t *testing.T, device string) func() []string {
+	t.Helper()
+	link, err := net.InterfaceByName(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL}) // in network order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}); err != nil {
+		t.Fatal(err)
+	}
+	return func() (sources []string) {
+		packet := make([]byte, 2048)
+		for {
+			n, from, err := unix.Recvfrom(fd, packet, 0)
+			if err != nil {
+				slices.Sort(sources)
+				return slices.Compact(sources)
+			}
+			out := from.(*unix.SockaddrLinklayer).Pkttype == unix.PACKET_OUTGOING
+			if out && n >= 20 && packet[0]>>4 == 4 && packet[9] == unix.IPPROTO_UDP {
+				sources = append(sources, netip.AddrFrom4([4]byte(packet[12:16])).String())
+			}
+		}
+	}
+}
+
+// TestDeviceAnew: the device is removed and made anew under the same name; it
+// is noticed, said, and served again.
+func TestDeviceAnew(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		needs.Root(t)
+		needs.Programs(t, "ip", "unshare", "nsenter", "busybox", "rdisc6")
+		again(t)
+		return
+	}
+	wire := newWire(t)
+	conf := onWire(t)
+	events := make(chan pxe.Event, 100)
+	conf.OnEvent = func(e pxe.Event) { events <- e }
+	run(t, conf)
+	boots := func() {
+		t.Helper()
+		c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-q", "-t", "8", "-T", "1", "-s", wire.script)
+		c.expect("bound ip=192.168.122.100")
+		wire.mustRun(t, "timeout", "10", "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "/dev/null", "192.168.122.1")
+		wire.mustRun(t, "rdisc6", "--single", "--retry", "10", "--wait", "1000", "cli0")
+	}
+	said := func(text string) {
+		t.Helper()
+		for deadline := time.After(soon); ; {
+			select {
+			case e := <-events:
+				if e.MAC == "" && strings.Contains(e.Message, text) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("no event says %q", text)
+			}
+		}
+	}
+	boots()
+	for range 2 {
+		mustIP(t, "link", "del", "srv0")
+		said("no machine can boot: network device srv0 is gone")
+		wire.cable(t)
+		said("machines can boot again: DHCP and TFTP listen on srv0")
+		boots()
+	}
+	// So quickly that nobody sees it gone, and at first without its address.
+	mustIP(t, "link", "del", "srv0")
+	mustIP(t, "link", "add", "srv0", "type", "veth", "peer", "name", "spare")
+	said("no machine can boot: network device srv0")
+	said("no machine can boot yet: TFTP: listen udp4 192.168.122.1:69: bind: cannot assign requested address")
+	mustIP(t, "link", "del", "srv0")
+	wire.cable(t)
+	said("machines can boot again")
+	boots()
+}
+
 // again runs the test once more, in a new network namespace.
 func again(t *testing.T) {
 	t.Helper()
@@ -168,25 +313,34 @@ func newWire(t *testing.T) *testWire {
 		t.Fatal(err)
 	}
 	w.awaitNamespace(t)
-	pid := strconv.Itoa(w.clients)
+	w.cable(t)
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
-		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "address", "52:54:12:34:00:10", "netns", pid},
-		{"link", "add", "srv1", "type", "veth", "peer", "name", "cli1", "netns", pid},
-		{"address", "add", "192.168.122.1/24", "dev", "srv0"},
+		{"link", "add", "srv1", "type", "veth", "peer", "name", "cli1", "netns", strconv.Itoa(w.clients)},
 		{"address", "add", "192.168.123.1/24", "dev", "srv1"},
+		{"link", "set", "srv1", "up"},
+	} {
+		mustIP(t, args...)
+	}
+	w.mustRun(t, "ip", "link", "set", "cli1", "up")
+	return w
+}
+
+// cable makes srv0 - cli0.
+func (w *testWire) cable(t *testing.T) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "address", "52:54:12:34:00:10", "netns", strconv.Itoa(w.clients)},
+		{"address", "add", "192.168.122.1/24", "dev", "srv0"},
 		{"link", "set", "srv0", "addrgenmode", "none"},
 		{"address", "add", "fe80::1/64", "dev", "srv0", "nodad"},
 		{"link", "set", "srv0", "up"},
-		{"link", "set", "srv1", "up"},
 	} {
 		mustIP(t, args...)
 	}
 	w.mustRun(t, "ip", "link", "set", "cli0", "addrgenmode", "none")
 	w.mustRun(t, "ip", "address", "add", "fe80::10/64", "dev", "cli0", "nodad")
 	w.mustRun(t, "ip", "link", "set", "cli0", "up")
-	w.mustRun(t, "ip", "link", "set", "cli1", "up")
-	return w
 }
 
 // mustIP configures the server's namespace.

@@ -10,6 +10,7 @@
 package pxe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,11 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
+	"edeploy/pxe/internal/device"
 	"edeploy/pxe/internal/dhcp"
 	"edeploy/pxe/internal/firmware"
 	"edeploy/pxe/internal/httpboot"
@@ -42,9 +45,9 @@ type Policy interface {
 	BootAction(mac, uuid string) wire.BootAction
 }
 
-// Event is one line of a machine's history.
+// Event is one line of a machine's history, or of the services' own.
 type Event struct {
-	MAC     string     // as wire.NormalMAC writes it
+	MAC     string     // as wire.NormalMAC writes it; "" when it is about the services
 	UUID    string     // SMBIOS UUID, "" when it is not known
 	IP      netip.Addr // the machine's address; the zero Addr when it has none
 	Message string     // one sentence for the history: "ipxe: gets 192.168.122.100 and its boot script"
@@ -61,6 +64,10 @@ type Server struct {
 	radv    *radv.Server // nil: the device has no IPv6
 	events  chan Event
 	ready   chan struct{}
+
+	watcher            *device.Watcher
+	bound              int            // number of the device that the sockets are bound to
+	dhcpAddr, tftpAddr netip.AddrPort // once Ready
 }
 
 // maxEvents is how many events may wait for a slow OnEvent; later ones are
@@ -118,19 +125,28 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // DHCPAddr is where DHCP listens, once Ready.
-func (s *Server) DHCPAddr() netip.AddrPort { return s.dhcp.Addr() }
+func (s *Server) DHCPAddr() netip.AddrPort { return s.dhcpAddr }
 
 // TFTPAddr is where TFTP listens, once Ready.
-func (s *Server) TFTPAddr() netip.AddrPort { return s.tftp.Addr() }
+func (s *Server) TFTPAddr() netip.AddrPort { return s.tftpAddr }
 
 // String names the component.
 func (s *Server) String() string { return "boot services" }
 
-// Run serves until ctx ends, or until the first error. It can be called once.
+// Run serves until ctx ends; it can be called once. An error is one of the
+// first start: a port is taken, the device is missing. Later ones are waited
+// out.
 func (s *Server) Run(ctx context.Context) error {
+	if s.conf.Interface != "" {
+		s.watcher = device.Watch()
+		defer s.watcher.Close()
+	}
 	if err := s.listen(); err != nil {
 		return fmt.Errorf("boot services: %w", err)
 	}
+	// Sockets that are opened anew get the same ports, also those of tests.
+	s.dhcpAddr, s.tftpAddr = s.dhcp.Addr(), s.tftp.Addr()
+	s.conf.DHCPListen, s.conf.TFTPListen = s.dhcpAddr, s.tftpAddr
 	s.log.Info("boot services", "dhcp", s.DHCPAddr(), "device", s.conf.Interface, "tftp", s.TFTPAddr(),
 		"range", s.conf.RangeFirst.String()+"-"+s.conf.RangeLast.String())
 	for _, name := range []string{httpboot.Kernel, httpboot.Initrd, "undionly.kpxe"} {
@@ -140,20 +156,77 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	close(s.ready)
 
+	var telling sync.WaitGroup
+	telling.Go(func() { s.tell(ctx) })
+	defer telling.Wait()
+	for {
+		err := s.serve(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.say("no machine can boot: %v", err)
+		if !s.listenAgain(ctx, err) {
+			return nil
+		}
+		s.say("machines can boot again: DHCP and TFTP listen on %s", cmp.Or(s.conf.Interface, s.tftpAddr.String()))
+	}
+}
+
+// serve serves on the open sockets until ctx ends, the device goes away, or one
+// of the services fails; then they are closed.
+func (s *Server) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.dhcp.Serve(ctx) })
 	g.Go(func() error { return s.tftp.Serve(ctx) })
 	if s.radv != nil {
 		g.Go(func() error { s.quietIPv6(ctx); return nil })
 	}
-	g.Go(func() error { s.tell(ctx); return nil })
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("boot services: %w", err)
+	if s.watcher != nil {
+		g.Go(func() error { return s.watcher.Await(ctx, s.conf.Interface, s.bound) })
 	}
-	return nil
+	return g.Wait()
+}
+
+// listenPause is between two tries to open the sockets.
+const listenPause = 500 * time.Millisecond
+
+// listenAgain tries until the sockets are open; false: ctx ended first. Each
+// new reason why they are not is said.
+func (s *Server) listenAgain(ctx context.Context, reason error) bool {
+	said := reason.Error()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(listenPause):
+		}
+		if s.watcher != nil && device.Index(s.conf.Interface) == 0 {
+			s.watcher.Pause(ctx)
+			continue
+		}
+		err := s.listen()
+		if err == nil {
+			return true
+		}
+		if err.Error() != said {
+			said = err.Error()
+			s.say("no machine can boot yet: %v", err)
+		}
+	}
+}
+
+// say logs a sentence about the services themselves and makes it an event
+// without a machine.
+func (s *Server) say(sentence string, args ...any) {
+	sentence = fmt.Sprintf(sentence, args...)
+	s.log.Warn("boot services", "sentence", sentence)
+	s.note("", "", netip.Addr{}, sentence)
 }
 
 func (s *Server) listen() error {
+	if s.watcher != nil {
+		s.bound = device.Index(s.conf.Interface)
+	}
 	if err := s.tftp.Listen(s.conf.Interface, s.conf.TFTPListen); err != nil {
 		return err
 	}
@@ -164,13 +237,12 @@ func (s *Server) listen() error {
 	if s.conf.Interface == "" {
 		return nil
 	}
-	quiet := &radv.Server{Log: s.log}
-	if err := quiet.Listen(s.conf.Interface); err != nil {
+	s.radv = &radv.Server{Log: s.log}
+	if err := s.radv.Listen(s.conf.Interface); err != nil {
 		// Booting works without, it only takes longer.
 		s.log.Warn("iPXE will wait for an IPv6 router", "device", s.conf.Interface, "err", err)
-		return nil
+		s.radv = nil
 	}
-	s.radv = quiet
 	return nil
 }
 

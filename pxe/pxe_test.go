@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -263,6 +264,80 @@ func TestBrokenLeaseFile(t *testing.T) {
 	case <-time.After(soon):
 		t.Error("nobody hears of it")
 	}
+}
+
+// TestNoDescriptors: when the process has no file descriptor left, DHCP goes on,
+// TFTP requests are not answered, and served as soon as there are some again.
+func TestNoDescriptors(t *testing.T) {
+	s, _ := run(t, loopback(t))
+	machine, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.DHCPAddr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer machine.Close()
+	loader, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loader.Close()
+	asks := func(within time.Duration) bool {
+		loader.WriteToUDPAddrPort([]byte("\x00\x01undionly.kpxe\x00octet\x00"), s.TFTPAddr())
+		loader.SetReadDeadline(time.Now().Add(within))
+		buf := make([]byte, 1000)
+		n, _, err := loader.ReadFrom(buf)
+		if err == nil && (n != 516 || buf[1] != 3) {
+			t.Errorf("TFTP answers %q", buf[:n])
+		}
+		return err == nil
+	}
+
+	restore := noDescriptors(t)
+	request, err := dhcpv4.NewDiscovery(net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine.Write(request.ToBytes())
+	machine.SetReadDeadline(time.Now().Add(soon))
+	if _, err := machine.Read(make([]byte, 1500)); err != nil {
+		t.Errorf("DHCP does not answer: %v", err)
+	}
+	if asks(300 * time.Millisecond) {
+		t.Error("TFTP answers without a descriptor: the test tests nothing")
+	}
+	restore()
+	if !asks(soon) {
+		t.Error("TFTP does not answer again")
+	}
+}
+
+// noDescriptors takes all file descriptors, until restore is called.
+func noDescriptors(t *testing.T) (restore func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 100, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	var taken []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		taken = append(taken, f)
+	}
+	restore = sync.OnceFunc(func() {
+		for _, f := range taken {
+			f.Close()
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(restore)
+	return restore
 }
 
 // TestBootStorm: many machines at once, on a real disk; every one gets an

@@ -100,6 +100,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		if n < 8 || buf[0] != solicitation || !to.IP.IsLinkLocalUnicast() {
 			continue // from a machine that has no address yet: it asks again when it has
 		}
+		// The socket's device, not the name of the zone: package net remembers
+		// the number of a device for a minute, also when it is made anew.
+		to.Zone = ""
 		if _, err := s.raw.WriteTo(notARouter, to); err != nil {
 			s.Log.Debug("router solicitation not answered", "from", to, "err", err)
 		}
