@@ -22,21 +22,24 @@ const (
 	errIllegal  = 4
 )
 
-// Block sizes: without the option, and the bounds of RFC 2348.
+// Block sizes: without the option, and the bound of RFC 2348. The library
+// accepts none below the default.
 const (
 	defaultBlock = 512
-	minBlock     = 8
 	maxBlock     = 65464
 )
 
+// maxRequest bounds a request, RFC 2347.
+const maxRequest = 512
+
 // request is a read request.
 type request struct {
-	name     string
-	netascii bool     // text with CR LF line ends; else the bytes as they are
-	options  []option // in the client's order
+	name    string
+	mode    string   // netascii: text with CR LF line ends; octet: the bytes as they are
+	options []option // in the client's order
 }
 
-// option of RFC 2347. The name is as the client spells it; case does not count.
+// option of RFC 2347, its name in small letters.
 type option struct{ name, value string }
 
 // refusal is an error that the client is told.
@@ -63,60 +66,50 @@ func parseRequest(packet []byte) (request, error) {
 	default:
 		return request{}, errIgnore
 	}
+	if len(packet) > maxRequest {
+		return request{}, refusal{errIllegal, fmt.Sprintf("a request has at most %d bytes", maxRequest)}
+	}
 	words := bytes.Split(packet[2:], []byte{0})
 	words = words[:len(words)-1] // what follows the last zero byte
 	if len(words) < 2 || len(words[0]) == 0 {
 		return request{}, refusal{errIllegal, "malformed request"}
 	}
-	r := request{name: string(words[0])}
-	switch mode := strings.ToLower(string(words[1])); mode {
-	case "octet":
-	case "netascii":
-		r.netascii = true
-	default:
-		return request{}, refusal{errIllegal, fmt.Sprintf("mode %q: want octet or netascii", mode)}
+	r := request{name: string(words[0]), mode: strings.ToLower(string(words[1]))}
+	if r.mode != "octet" && r.mode != "netascii" {
+		return request{}, refusal{errIllegal, fmt.Sprintf("mode %q: want octet or netascii", r.mode)}
 	}
 	for rest := words[2:]; len(rest) >= 2; rest = rest[2:] {
-		r.options = append(r.options, option{string(rest[0]), string(rest[1])})
+		r.options = append(r.options, option{strings.ToLower(string(rest[0])), string(rest[1])})
 	}
 	return r, nil
 }
 
-// negotiate answers the options that are understood, each once, and the size
-// of a block. No accepted option: the first data packet is the answer.
-func (r request) negotiate(size int64, largest int) (accepted []option, block int) {
-	block = defaultBlock
+// packet is the request as the library reads it: it knows mode and options in
+// small letters only, and takes the last of two options of one name.
+func (r request) packet() []byte {
+	words := []string{r.name, r.mode}
 	seen := map[string]bool{}
 	for _, o := range r.options {
-		name := strings.ToLower(o.name)
-		if seen[name] {
-			continue
+		if !seen[o.name] {
+			words = append(words, o.name, o.value)
 		}
-		seen[name] = true
-		switch name {
-		case "blksize":
-			n, err := strconv.Atoi(o.value)
-			if err != nil || n < minBlock {
-				continue
-			}
-			block = min(n, largest)
-			accepted = append(accepted, option{o.name, strconv.Itoa(block)})
-		case "tsize":
-			if !r.netascii { // its size is known when it has been sent
-				accepted = append(accepted, option{o.name, strconv.FormatInt(size, 10)})
-			}
-		}
+		seen[o.name] = true
 	}
-	return accepted, block
-}
-
-func optionsPacket(accepted []option) []byte {
-	packet := binary.BigEndian.AppendUint16(nil, opOptions)
-	for _, o := range accepted {
-		packet = append(append(packet, o.name...), 0)
-		packet = append(append(packet, o.value...), 0)
+	packet := binary.BigEndian.AppendUint16(nil, opRead)
+	for _, word := range words {
+		packet = append(append(packet, word...), 0)
 	}
 	return packet
+}
+
+// block is the size of a block that is used at the most.
+func (r request) block(largest int) int {
+	for _, o := range r.options {
+		if n, err := strconv.Atoi(o.value); err == nil && o.name == "blksize" && n >= defaultBlock {
+			return min(n, largest)
+		}
+	}
+	return defaultBlock
 }
 
 func errorPacket(r refusal) []byte {

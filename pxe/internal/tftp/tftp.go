@@ -6,13 +6,13 @@
 package tftp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -22,6 +22,7 @@ import (
 
 	"edeploy/pxe/internal/quiet"
 
+	"github.com/pin/tftp/v3"
 	"golang.org/x/sys/unix"
 )
 
@@ -181,29 +182,49 @@ func (s *Server) serve(ctx context.Context, t *transfer, req request, largest in
 		return
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	began := time.Now()
+	wire := &session{UDPConn: conn, client: net.UDPAddrFromAddrPort(t.client), patience: s.Patience, request: req.packet(), since: began,
+		heard: func() { s.places.acknowledged(t) }}
+	stop := context.AfterFunc(ctx, func() { wire.end(context.Cause(ctx)) })
 	defer stop()
-	to := &sender{conn: conn, patience: s.Patience, heard: func() { s.places.acknowledged(t) }}
-	file, size, err := s.open(req.name)
-	if err != nil {
-		s.warn(t.client, req.name, err)
-		if !isShortage(err) {
-			to.refuse(refusal{errNotFound, err.Error()})
+	var missing error
+	var protocol *tftp.Server
+	protocol = tftp.NewServer(func(_ string, to io.ReaderFrom) error {
+		defer protocol.Shutdown()
+		missing = s.send(req.name, to)
+		if missing != nil && isShortage(missing) {
+			wire.end(missing)
 		}
+		return missing
+	}, nil)
+	protocol.EnableSinglePort()
+	protocol.SetBlockSizeNegotiation(false)
+	protocol.SetBlockSize(req.block(largest))
+	protocol.SetTimeout(resendAfter)
+	protocol.SetRetries(math.MaxInt) // the session ends it
+	protocol.SetBackoff(func(int) time.Duration { return 0 })
+	if err := protocol.Serve(wire); err != nil {
+		s.warn(t.client, req.name, err)
 		return
 	}
-	defer file.Close()
-	var data io.Reader = file
-	if req.netascii {
-		data = &netascii{from: bufio.NewReader(file)}
+	if missing != nil {
+		s.warn(t.client, req.name, missing)
+		return
 	}
-	accepted, block := req.negotiate(size, largest)
-	began := time.Now()
-	n, err := to.send(data, accepted, block)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
+	n, err := wire.outcome()
 	s.finish(t, req.name, n, time.Since(began), err)
+}
+
+// send sends a file. An error is about the file; why a client did not get it
+// is the session's to say.
+func (s *Server) send(name string, to io.ReaderFrom) error {
+	file, err := s.open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, _ = to.ReadFrom(file)
+	return nil
 }
 
 // dial opens the transfer's own socket: on the same device, from the address
@@ -241,10 +262,10 @@ func (s *Server) finish(t *transfer, name string, n int64, took time.Duration, e
 }
 
 // open opens a file of the directory by the name a boot ROM sent.
-func (s *Server) open(name string) (*os.File, int64, error) {
+func (s *Server) open(name string) (*os.File, error) {
 	file, err := s.Root.Open(cleanName(name))
 	if err != nil {
-		return nil, 0, plain(err)
+		return nil, plain(err)
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -252,9 +273,9 @@ func (s *Server) open(name string) (*os.File, int64, error) {
 	}
 	if err != nil {
 		file.Close()
-		return nil, 0, err
+		return nil, err
 	}
-	return file, info.Size(), nil
+	return file, nil
 }
 
 // plain is a file error without the path, which the client knows.
