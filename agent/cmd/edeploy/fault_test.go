@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
@@ -270,23 +271,95 @@ func TestGuardOutlives(t *testing.T) {
 	}
 }
 
-// TestInterrupted stops an upgrade while post runs, as ^C does.
+// TestInterrupted stops commands as ^C does; what they say of the machine is true.
 func TestInterrupted(t *testing.T) {
+	for name, test := range map[string]struct {
+		args   []string
+		at     string // what is going on: "post", or a path that is being asked for
+		status int
+		want   string
+	}{
+		"post":         {[]string{"upgrade", after}, "post", 1, "upgrade: interrupted; everything was put back; this machine is mysql D12-F.1.0.0 as before\n"},
+		"stage":        {[]string{"upgrade", after}, "/usr/bin/su", 1, "upgrade: interrupted; nothing changed: run it again to go on\n"},
+		"manifest":     {[]string{"upgrade", after}, ".mtree", 1, "upgrade: interrupted; nothing changed: run it again to go on\n"},
+		"test-upgrade": {[]string{"test-upgrade", after}, ".mtree", 1, "test-upgrade: interrupted; nothing changed\n"},
+		"list":         {[]string{"list"}, "/api/v1/images", 0, ""}, // the versions alone are an answer
+		"verify":       {[]string{"verify"}, "", 2, "verify: interrupted; nothing changed\n"},
+		"rollback":     {[]string{"rollback"}, "", 1, "rollback: no version before this one is kept; this machine is mysql D12-F.1.0.0 as before\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			fifo := filepath.Join(s.root, "tmp/go")
+			must(t, unix.Mkfifo(fifo, 0o600))
+			s.script(t, "post", "echo >/tmp/go; read x </tmp/go\n")
+			ctx, cancel := context.WithCancel(t.Context())
+			s.handler = func(w http.ResponseWriter, r *http.Request, files http.HandlerFunc) {
+				if strings.HasSuffix(r.URL.Path, test.at) {
+					cancel()
+				}
+				files(w, r)
+			}
+			switch test.at {
+			case "":
+				cancel()
+			case "post":
+				go func() {
+					os.ReadFile(fifo)
+					cancel()
+				}()
+			}
+			was := s.state(t)
+			status, _, errs := s.callContext(ctx, test.args...)
+			if want := "edeploy: " + test.want; status != test.status || errs != want && test.want != "" {
+				t.Errorf("%q = %d, stderr %q, want %d %q", test.args, status, errs, test.status, want)
+			}
+			s.unchanged(t, was)
+			if name != "stage" {
+				return
+			}
+			must(t, os.Remove(filepath.Join(s.upgrade, "post")))
+			if status, _, errs := s.call(t, "upgrade", after); status != 0 {
+				t.Errorf("the second attempt = %d, stderr %q", status, errs)
+			}
+		})
+	}
+}
+
+// TestVerifyBesideUpgrade: what is compared is one version, or nothing is said.
+func TestVerifyBesideUpgrade(t *testing.T) {
 	s := newSite(t)
+	work := transaction.Machine{Root: s.root}
 	fifo := filepath.Join(s.root, "tmp/go")
 	must(t, unix.Mkfifo(fifo, 0o600))
 	s.script(t, "post", "echo >/tmp/go; read x </tmp/go\n")
-	was := s.state(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		os.ReadFile(fifo)
-		cancel()
-	}()
-	status, _, errs := s.callContext(ctx, "upgrade", after)
-	if status != 1 || !strings.Contains(errs, "context canceled; everything was put back; this machine is mysql D12-F.1.0.0 as before\n") {
-		t.Errorf("upgrade = %d, stderr %q", status, errs)
+	done := make(chan string, 1)
+	err := undisturbed(work, func() error {
+		go func() {
+			status, _, errs := s.call(t, "upgrade", after)
+			done <- fmt.Sprint(status, errs)
+		}()
+		_, err := os.ReadFile(fifo) // waits for post
+		return err
+	})
+	if err == nil || err.Error() != "an upgrade went on meanwhile: look again when it is done" {
+		t.Errorf("a look while an upgrade began = %v", err)
 	}
-	s.unchanged(t, was)
+	for _, args := range [][]string{{"verify"}, {"verify", "--json"}} {
+		status, out, errs := s.call(t, args...)
+		if want := "is changing this machine from mysql D12-F.1.0.0 to D12-F.1.0.1: wait until it is done\n"; status != 2 || out != "" || !strings.HasSuffix(errs, want) {
+			t.Errorf("%q beside an upgrade = %d %q %q", args, status, out, errs)
+		}
+	}
+	must(t, os.WriteFile(fifo, []byte("go\n"), 0))
+	if got := <-done; got != "0" {
+		t.Errorf("upgrade = %s", got)
+	}
+	if status, out, errs := s.call(t, "verify"); status != 0 {
+		t.Errorf("verify afterwards = %d %q %q", status, out, errs)
+	}
+	if err := undisturbed(work, func() error { return nil }); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestFullDisk has room for the machine, but not for the new version.

@@ -59,8 +59,11 @@ func (p program) prepare(ctx context.Context, machine installed.Machine, to, dir
 		return nil, err
 	}
 	bar := bar{out: p.stderr, title: "compare", on: p.terminal, now: time.Now, start: time.Now()}
-	r.disk, err = upgrade.Scan(ctx, machine.Root, r.target, rules.Exclude, bar.show)
-	bar.clear()
+	err = undisturbed(p.transaction(machine, true), func() error {
+		defer bar.clear()
+		r.disk, err = upgrade.Scan(ctx, machine.Root, r.target, rules.Exclude, bar.show)
+		return err
+	})
 	if err != nil {
 		return nil, errCannotLook{err}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/transaction"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -57,12 +58,21 @@ func (p program) run(ctx context.Context) int {
 	case err == errRebootNeeded:
 		return wire.RebootExitCode
 	}
+	if stopped(ctx, err) && !errors.Is(err, transaction.ErrUndone) {
+		err = errNothingChanged
+	}
+	if errors.Is(err, errNothingChanged) && goesOn[ran.Name()] {
+		err = fmt.Errorf("%w: run it again to go on", err)
+	}
 	if ran != root {
 		err = fmt.Errorf("%s: %w", ran.Name(), err)
 	}
 	fmt.Fprintf(p.stderr, "edeploy: %s\n", strings.ReplaceAll(err.Error(), "\n", "; ")) // joined errors
 	return exitStatus(ran.Name(), err)
 }
+
+// goesOn are the commands that go on where they were interrupted.
+var goesOn = map[string]bool{upgradeName: true, "rollback": true, "recover": true, "report": true}
 
 // exitStatus is that of a command that failed.
 func exitStatus(command string, err error) int {

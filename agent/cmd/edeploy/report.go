@@ -42,7 +42,7 @@ func (p program) reportLater(ctx context.Context, machine installed.Machine) err
 	switch {
 	case err != nil:
 		return err
-	case between(status.Phase):
+	case status.Between():
 		return fmt.Errorf("%s to %s: %w with edeploy recover", status.From, status.To.Version, errInterrupted)
 	}
 	news.report = ended(news.report, conf.Image)

@@ -55,7 +55,7 @@ func (p program) rollback(ctx context.Context, machine installed.Machine, noGuar
 		return fmt.Errorf("%w with edeploy recover", errInterrupted)
 	}
 	if err != nil {
-		err = p.afterwards(machine, work, conf.Image, err)
+		err = p.afterwards(ctx, machine, work, conf.Image, err)
 		news.failed(err)
 		return err
 	}

@@ -143,7 +143,7 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 		writeLeftovers(out, p.leftovers(ctx, machine)) // of what the scripts started
 	}
 	if err != nil {
-		err = p.afterwards(machine, work, conf.Image, err)
+		err = p.afterwards(ctx, machine, work, conf.Image, err)
 		fmt.Fprintln(log, err)
 		news.failed(err)
 		return err
@@ -176,18 +176,46 @@ func atRest(work transaction.Machine) error {
 		return errCannotLook{err}
 	case status.Running != 0:
 		return fmt.Errorf("%w: process %d", transaction.ErrBusy, status.Running)
-	case between(status.Phase):
-		return fmt.Errorf("%s to %s: %w with edeploy recover", status.From, status.To.Version, errInterrupted)
 	}
-	return nil
+	return wholeVersion(status)
+}
+
+// wholeVersion is an error when the tree may be neither of two versions.
+func wholeVersion(status transaction.Status) error {
+	switch {
+	case !status.Between():
+		return nil
+	case status.Running != 0:
+		return fmt.Errorf("process %d is changing this machine from %s to %s: wait until it is done", status.Running, status.From, status.To.Version)
+	}
+	return fmt.Errorf("%s to %s: %w with edeploy recover", status.From, status.To.Version, errInterrupted)
+}
+
+// undisturbed looks at the disk, which must be one version meanwhile. Who may not
+// see whether it is may not see all of the disk either, and look says so.
+func undisturbed(work transaction.Machine, look func() error) error {
+	before, err := work.Status()
+	if errors.Is(err, fs.ErrPermission) {
+		return look()
+	}
+	if err == nil {
+		err = wholeVersion(before)
+	}
+	if err != nil {
+		return errCannotLook{err}
+	}
+	looked := look()
+	after, err := work.Status()
+	if err == nil && !after.Changed.Equal(before.Changed) {
+		err = errors.New("an upgrade went on meanwhile: look again when it is done")
+	}
+	if err != nil {
+		return errCannotLook{err}
+	}
+	return looked
 }
 
 var errInterrupted = errors.New("this upgrade was interrupted: end it")
-
-// between tells whether the tree may be neither of two versions.
-func between(phase transaction.Phase) bool {
-	return phase == transaction.PhaseApplying || phase == transaction.PhasePost || phase == transaction.PhaseUndoing
-}
 
 // place puts the metadata where the scripts and verify find them. A version
 // that came without an exclude list gets this one: what it names may differ in
@@ -291,19 +319,32 @@ func (p program) transaction(machine installed.Machine, noGuard bool) transactio
 
 // afterwards completes the error of an upgrade or a rollback: what is the
 // machine now?
-func (p program) afterwards(machine installed.Machine, work transaction.Machine, was wire.ImageRef, cause error) error {
+func (p program) afterwards(ctx context.Context, machine installed.Machine, work transaction.Machine, was wire.ImageRef, cause error) error {
 	status, err := work.Status()
 	if err != nil {
 		return cause
 	}
-	conf, err := machine.Conf()
-	switch {
-	case between(status.Phase):
+	if status.Between() {
 		return fmt.Errorf("%w: the machine is between two versions, end this with edeploy recover", cause)
-	case err == nil && conf.Image == was:
+	}
+	if stopped(ctx, cause) {
+		if !errors.Is(cause, transaction.ErrUndone) {
+			return errNothingChanged
+		}
+		cause = fmt.Errorf("interrupted; %w", transaction.ErrUndone)
+	}
+	if conf, err := machine.Conf(); err == nil && conf.Image == was {
 		return fmt.Errorf("%w; this machine is %s as before", cause, was)
 	}
 	return cause
+}
+
+// errNothingChanged is the error of a command that ^C or SIGTERM ended early.
+var errNothingChanged = errors.New("interrupted; nothing changed")
+
+// stopped tells whether an error is the end of its context.
+func stopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
 }
 
 // outcome is what an upgrade came to.

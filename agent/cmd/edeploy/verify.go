@@ -98,9 +98,14 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 	start := time.Now()
 	bar := bar{out: p.stderr, title: "verify", on: p.terminal, now: time.Now, start: start}
 	allowed.Progress = bar.show
-	found, err := machine.Compare(ctx, want, allowed)
-	bar.clear()
-	if err != nil && found.Differences == nil {
+	var found installed.Comparison
+	err = undisturbed(p.transaction(machine, true), func() error {
+		defer bar.clear()
+		found, err = machine.Compare(ctx, want, allowed)
+		return err
+	})
+	var mixed errCannotLook
+	if err != nil && (found.Differences == nil || stopped(ctx, err) || errors.As(err, &mixed)) {
 		return err
 	}
 	report := report{Image: conf.Image, Root: machine.Root, Equal: err == nil && len(found.Differences) == 0, Entries: found.Entries,

@@ -216,6 +216,9 @@ func (m Machine) Status() (Status, error) {
 		return Status{}, err
 	}
 	status := Status{Phase: now.phase, Running: d.holder()}
+	if st, err := d.stat(phasePath); err == nil {
+		status.Changed = time.Unix(st.Mtim.Unix())
+	}
 	if now.phase == PhaseIdle {
 		return status, nil
 	}
@@ -232,9 +235,7 @@ func (m Machine) Status() (Status, error) {
 	}
 	if now.phase == PhaseKept {
 		status.KeptBytes, status.Rollback = d.usage(j), &j.From
-		if st, err := d.stat(phasePath); err == nil {
-			status.Committed = time.Unix(st.Mtim.Unix())
-		}
+		status.Committed = status.Changed
 		return status, nil
 	}
 	status.StagedBytes = d.usage(j)

@@ -167,6 +167,11 @@ type Status struct {
 	Committed time.Time // when To became the version; zero before
 	Running   int       // pid of the process that holds the lock, 0 when nobody does
 
+	// Changed is when Phase became what it is; zero: there never was a
+	// transaction. What was looked at between two equal values, while Phase let
+	// nothing change, was one version.
+	Changed time.Time
+
 	// Bytes on disk of what is staged, and of what is kept for a rollback.
 	StagedBytes, KeptBytes int64
 
@@ -176,6 +181,10 @@ type Status struct {
 	// FileSystems are those the transaction lies on, the root first.
 	FileSystems []FileSystem
 }
+
+// Between tells whether the tree may be neither of two versions: it is being
+// changed, or that was interrupted.
+func (s Status) Between() bool { return s.Phase.changing() }
 
 // FileSystem is one of those that a transaction changes.
 type FileSystem struct {
