@@ -85,6 +85,7 @@ func statusOf(err error) int {
 		{upload.ErrTooLarge, http.StatusRequestEntityTooLarge},
 		{errForbidden, http.StatusForbidden},
 		{errUnusable, http.StatusUnprocessableEntity},
+		{errNoSpace, http.StatusInsufficientStorage},
 		{errBroken, http.StatusServiceUnavailable},
 		{errBusy, http.StatusServiceUnavailable},
 		{upload.ErrSpool, http.StatusInsufficientStorage},

@@ -42,8 +42,7 @@ func (m *shelf) remove(id string) {
 	m.book.Remove(id)
 }
 
-// load reads all records anew. A broken one is left out and reported; as its
-// document is there, nothing can take its place until it is repaired.
+// load reads all records anew. A broken one is left out and reported.
 func (m *machines) load() error {
 	names, err := m.documents.List("machines")
 	if err != nil {
@@ -56,12 +55,9 @@ func (m *machines) load() error {
 			continue
 		}
 		doc, err := m.documents.Get(name)
-		if err != nil {
-			return fmt.Errorf("read machine records: %w", err)
-		}
-		r, err := machine.Decode(doc.Text)
-		if err == nil && recordName(r.ID) != name {
-			err = fmt.Errorf("it holds the record of %s", r.ID)
+		var r machine.Record
+		if err == nil {
+			r, err = decodeRecord(name, doc.Text)
 		}
 		if err != nil {
 			broken = append(broken, fmt.Errorf("machine record %s: %w", name, err))
@@ -75,6 +71,14 @@ func (m *machines) load() error {
 	defer m.mu.Unlock()
 	m.book, m.drafted, m.versions, m.broken = book, &shelf{book: drafted}, versions, broken
 	return nil
+}
+
+func decodeRecord(name string, text []byte) (machine.Record, error) {
+	r, err := machine.Decode(text)
+	if err == nil && recordName(r.ID) != name {
+		err = fmt.Errorf("it holds the record of %s", r.ID)
+	}
+	return r, err
 }
 
 // change is what one commit does.

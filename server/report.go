@@ -72,7 +72,7 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 	if rep.Status != wire.StatusProgress {
 		line := history.Line{Time: now, Step: string(rep.Step), Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
 		if err := s.history.Append(rec.ID, rep.Status != wire.StatusStarted, s.notes.take(rec.MACs, line)...); err != nil {
-			return rec, refuse(errBroken, "%v", err)
+			return rec, refuse(unwritable(err), "%v", err)
 		}
 	}
 	s.tell(Event{Time: now, Machine: rec.ID, Name: displayName(rec), Step: string(rep.Step), Status: string(rep.Status),

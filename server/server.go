@@ -268,7 +268,7 @@ func (s *Server) openState(open opener) error {
 		return fmt.Errorf("state directory %s is in use: %w", s.config.StateDir, err)
 	}
 	if err := clearSpool(at("spool")); err != nil {
-		return err
+		s.problem("", "%v", err)
 	}
 	collections := map[string]string{"machines": at("machines"), "forgotten": at("forgotten")}
 	for name, d := range s.deployments {
@@ -284,6 +284,7 @@ func (s *Server) openState(open opener) error {
 		return err
 	}
 	s.machines = &machines{documents: documents}
+	s.mendRecords()
 	if err := s.machines.load(); err != nil {
 		return err
 	}
@@ -299,7 +300,7 @@ func clearSpool(dir string) error {
 		return err
 	}
 	for _, path := range left {
-		if err := os.Remove(path); err != nil {
+		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("clear spool: %w", err)
 		}
 	}
@@ -310,6 +311,9 @@ func clearSpool(dir string) error {
 func (s *Server) tellRecovery(r store.Recovery) {
 	switch {
 	case r.Outcome == store.Nothing:
+	case r.Outcome == store.Damaged:
+		s.problem("", "The file %s is no journal of a change (%v) and was put aside as %s: compare the counts and CMDB entries with the list of machines, then remove it.",
+			filepath.Join(s.config.StateDir, "journal"), r.Damage, r.Aside)
 	case len(r.Edited) > 0:
 		s.problem("", "An interrupted change of %s was taken back, because %s was edited meanwhile. Compare the counts and CMDB entries with the list of machines.",
 			strings.Join(r.Names, ", "), strings.Join(r.Edited, ", "))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"syscall"
 
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/store"
@@ -160,11 +161,20 @@ func (s *Server) commitGroup(group []*errand) (defect any) {
 		s.problem("", "Documents cannot be written: %v", err)
 		for _, e := range group {
 			if e.err == nil {
-				e.err = refuse(errBroken, "the change cannot be written: %v", err)
+				e.err = refuse(unwritable(err), "the change cannot be written: %v", err)
 			}
 		}
 		return nil
 	}
+}
+
+// unwritable is the kind of a refusal because of an error of the file system.
+// Room may be made at any time: whoever asks again may get it.
+func unwritable(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return errNoSpace
+	}
+	return errBroken
 }
 
 // write commits what the decisions have made.
@@ -243,6 +253,7 @@ var (
 	errBusy      = errors.New("busy")
 	errTooLarge  = errors.New("too large")
 	errNoFile    = errors.New("no such file")
+	errNoSpace   = errors.New("no room on the disk")
 	// errPrecondition: a file is not the version that the operator has seen.
 	errPrecondition = errors.New("another version")
 )

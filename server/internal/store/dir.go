@@ -37,6 +37,8 @@ type Recovery struct {
 	Outcome Outcome
 	Names   []string // the documents of the commit
 	Edited  []string // documents left alone because somebody edited them meanwhile
+	Aside   string   // the file that a damaged journal was put aside as
+	Damage  error    // what is wrong with it
 }
 
 // Outcome is how an interrupted commit ended.
@@ -47,10 +49,12 @@ const (
 	Nothing  Outcome = "nothing"  // no commit was interrupted
 	Finished Outcome = "finished" // all its changes are made
 	Undone   Outcome = "undone"   // none of its changes is made
+	Damaged  Outcome = "damaged"  // the journal says nothing that can be done: it was put aside
 )
 
 // OpenDir opens the directories, which exist, and finishes an interrupted
-// commit. When a document was edited since by somebody else, the edit stays
+// commit. A journal that cannot be read is put aside: it must not keep the
+// process from starting. When a document was edited since by somebody else, the edit stays
 // and the other changes of that commit are taken back: nobody was told yet
 // that they had been made.
 func OpenDir(journal string, collections map[string]string) (*Dir, Recovery, error) {
@@ -124,7 +128,7 @@ func (d *Dir) get(name string) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
-	text, err := readFile(root, file)
+	text, err := readFile(root, file, MaxDocumentBytes)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Document{}, fmt.Errorf("%s: %w", name, ErrNotExist)
@@ -146,7 +150,7 @@ func (d *Dir) locate(name string) (*os.Root, string, error) {
 	return root, file, nil
 }
 
-func readFile(root *os.Root, file string) ([]byte, error) {
+func readFile(root *os.Root, file string, most int64) ([]byte, error) {
 	// Without O_NONBLOCK a fifo in the directory would hold us for ever.
 	f, err := root.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -158,11 +162,11 @@ func readFile(root *os.Root, file string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", file)
+		return nil, fmt.Errorf("%w: %s is no regular file", errDamaged, file)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, MaxDocumentBytes+1))
-	if err == nil && len(text) > MaxDocumentBytes {
-		err = fmt.Errorf("%s has more than %d bytes", file, MaxDocumentBytes)
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%w: %s has more than %d bytes", errDamaged, file, most)
 	}
 	return text, err
 }

@@ -1,10 +1,10 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"edeploy/server/internal/store"
@@ -221,10 +221,55 @@ func TestDamagedJournal(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.journal, "journal"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := store.OpenDir(p.journal, p.collections())
-	if err == nil || !strings.Contains(err.Error(), "journal of the state directory is damaged") {
-		t.Errorf("got %v", err)
+	for _, want := range []string{"journal.broken", "journal.broken2"} {
+		d, got, err := store.OpenDir(p.journal, p.collections())
+		if err != nil || got.Outcome != store.Damaged || got.Aside != want || got.Damage == nil {
+			t.Fatalf("got %+v, %v, want it to be put aside as %s", got, err, want)
+		}
+		d.Close()
+		// A journal that names a collection which is gone can be finished by nobody.
+		if err := os.WriteFile(filepath.Join(p.journal, "journal"), []byte(`[{"Name": "gone/state", "Text": "eA=="}]`), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+}
+
+// TestLargeJournal: a change that is larger than a document, with its old
+// texts, can be finished by the next start.
+func TestLargeJournal(t *testing.T) {
+	p := newPlace(t)
+	d := open(t, p)
+	old, next := bytes.Repeat([]byte("a"), 12<<20), bytes.Repeat([]byte("b"), 12<<20)
+	names := []string{"a/state", "a/vm.cmdb"}
+	for _, name := range names {
+		if err := d.Commit(store.Change{Name: name, Text: old}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Close()
+	var changes []store.Change
+	for _, name := range names {
+		changes = append(changes, store.Change{Name: name, Was: store.VersionOf(old), Text: next})
+	}
+	steps := 0
+	cut, _, err := store.OpenDirSteps(p.journal, p.collections(), func(what string) error {
+		if steps++; steps == 5 { // the journal is there, and nothing else
+			return errors.New("power cut")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cut.Commit(changes...); err == nil {
+		t.Fatal("the power was not cut")
+	}
+	cut.Close()
+	d, got, err := store.OpenDir(p.journal, p.collections())
+	if err != nil || got.Outcome != store.Finished {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	d.Close()
 }
 
 func TestKeepsModeOfEditedFile(t *testing.T) {

@@ -10,6 +10,13 @@ import (
 // journalFile is the name of the journal in the journal directory.
 const journalFile = "journal"
 
+// maxJournalBytes bounds the journal: a change of many documents with their old
+// texts, each up to MaxDocumentBytes.
+const maxJournalBytes = 256 << 20
+
+// errDamaged: a file is none that a Dir has written.
+var errDamaged = errors.New("damaged")
+
 // intent is one change of a commit as the journal keeps it: with the new text
 // to finish it and the old one to take it back.
 type intent struct {
@@ -23,6 +30,9 @@ func (d *Dir) writeJournal(intents []intent) error {
 	text, err := json.Marshal(intents)
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
+	}
+	if len(text) > maxJournalBytes {
+		return fmt.Errorf("write journal: the change has %d bytes with the old texts, %d are possible: make it in parts", len(text), maxJournalBytes)
 	}
 	return d.replace(d.journal, journalFile, text, 0o600)
 }
@@ -46,15 +56,18 @@ func (d *Dir) settle() error {
 
 // recover works off the journal, if there is one.
 func (d *Dir) recover() (Recovery, error) {
+	var plan recoveryPlan
 	intents, err := d.readJournal()
-	if err != nil {
-		return Recovery{}, err
-	}
-	if len(intents) == 0 {
+	if err == nil && len(intents) == 0 {
 		d.pending = false
 		return Recovery{Outcome: Nothing}, nil
 	}
-	plan, err := d.planRecovery(intents)
+	if err == nil {
+		plan, err = d.planRecovery(intents)
+	}
+	if errors.Is(err, errDamaged) {
+		return d.putAside(err)
+	}
 	if err != nil {
 		return Recovery{}, err
 	}
@@ -67,7 +80,7 @@ func (d *Dir) recover() (Recovery, error) {
 }
 
 func (d *Dir) readJournal() ([]intent, error) {
-	text, err := readFile(d.journal, journalFile)
+	text, err := readFile(d.journal, journalFile, maxJournalBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -76,11 +89,38 @@ func (d *Dir) readJournal() ([]intent, error) {
 	}
 	var intents []intent
 	if err := json.Unmarshal(text, &intents); err != nil {
-		// It is written whole and synced before its name appears, so this is
-		// not our doing and guessing would make it worse.
-		return nil, fmt.Errorf("the file %s of the state directory is damaged (%w): move it away and compare the machine records with state and CMDB", journalFile, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	for _, in := range intents {
+		if _, _, err := d.locate(in.Name); err != nil {
+			return nil, fmt.Errorf("%w: %w", errDamaged, err)
+		}
 	}
 	return intents, nil
+}
+
+// maxAside bounds the damaged journals that are kept.
+const maxAside = 9
+
+// putAside gives a damaged journal another name. It is written whole and synced
+// before its name appears, so this is not our doing, and guessing what it may
+// have said would make it worse.
+func (d *Dir) putAside(damage error) (Recovery, error) {
+	aside := journalFile + ".broken"
+	for n := 2; n <= maxAside; n++ {
+		if _, err := d.journal.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s.broken%d", journalFile, n)
+	}
+	if err := d.step("put aside " + journalFile); err != nil {
+		return Recovery{}, err
+	}
+	if err := d.journal.Rename(journalFile, aside); err != nil {
+		return Recovery{}, fmt.Errorf("put the damaged journal aside: %w", err)
+	}
+	d.pending = false
+	return Recovery{Outcome: Damaged, Aside: aside, Damage: damage}, d.sync(d.journal, journalFile)
 }
 
 // recoveryPlan is what recover will do.
