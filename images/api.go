@@ -7,11 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"edeploy/images/internal/catalog"
+	"edeploy/images/internal/share"
 	"edeploy/server/wire"
 )
 
@@ -22,12 +24,17 @@ const (
 	headerSHA256 = "Upload-Sha256" // of the whole part, hexadecimal
 )
 
+// uploads is the resource of unfinished uploads.
+const uploads = "uploads"
+
 // serveAPI answers below /api/v1/images/:
 //
 //	GET                                   all images
 //	GET, DELETE  VERSION/ROLE             one image
 //	HEAD, PATCH  VERSION/ROLE/archive     resumable upload; likewise manifest
 //	POST         VERSION/ROLE/publish     unpack, verify, make visible
+//	DELETE       VERSION/ROLE/uploads     forget what is not published
+//	GET          uploads                  all that is not published
 //	GET          metadata                 all upgrades
 //	GET          FROM/ROLE/metadata       upgrades of one image
 //	GET, PUT, DELETE  FROM/ROLE/metadata/TO  one upgrade
@@ -38,13 +45,17 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 		}
 		return
 	}
-	words := strings.Split(rest, "/")
-	if rest == catalog.MetadataDir {
+	switch rest {
+	case catalog.MetadataDir:
 		s.upgrades(w, r, s.catalog.Upgrades)
 		return
+	case uploads:
+		s.unfinished(w, r)
+		return
 	}
+	words := strings.SplitN(rest, "/", 5)
 	if len(words) < 2 || len(words) > 3 && words[2] != catalog.MetadataDir || len(words) > 4 {
-		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource: want VERSION/ROLE, or VERSION/ROLE/ and one of archive, manifest, publish, metadata"))
+		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource: want VERSION/ROLE, or VERSION/ROLE/ and one of archive, manifest, publish, uploads, metadata"))
 		return
 	}
 	ref, err := wire.NewImageRef(words[1], words[0])
@@ -69,10 +80,14 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 		if allow(w, r, http.MethodPost) {
 			s.publish(w, r, ref)
 		}
+	case uploads:
+		if allow(w, r, http.MethodDelete) {
+			s.forget(w, r, ref)
+		}
 	case catalog.MetadataDir:
 		s.upgrades(w, r, func() ([]catalog.Upgrade, error) { return s.catalog.UpgradesFrom(ref) })
 	default:
-		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource %q: want archive, manifest, publish or metadata", action))
+		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource %q: want archive, manifest, publish, uploads or metadata", action))
 	}
 }
 
@@ -131,26 +146,43 @@ func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef,
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	if s.admit(w) {
-		defer s.leave()
+	if leave, ok := s.admit(w, r); ok {
+		defer leave()
 		s.receive(w, r, ref, part)
 	}
 }
 
 // admit takes one more upload, which ends with leave, or answers that there
 // are too many.
-func (s *Server) admit(w http.ResponseWriter) bool {
-	select {
-	case s.uploads <- struct{}{}:
-		return true
-	default:
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+	leave, err := s.uploads.Take(share.Peer(r.RemoteAddr))
+	if err != nil {
 		w.Header().Set("Retry-After", "5")
-		apiError(w, http.StatusServiceUnavailable, fmt.Errorf("%d uploads are under way, more are not taken", maxUploads))
-		return false
+		apiError(w, http.StatusServiceUnavailable, fmt.Errorf("more uploads are not taken now: %w", err))
 	}
+	return leave, err == nil
 }
 
-func (s *Server) leave() { <-s.uploads }
+func (s *Server) unfinished(w http.ResponseWriter, r *http.Request) {
+	if !allow(w, r, http.MethodGet) {
+		return
+	}
+	found, err := s.catalog.Unfinished()
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, found)
+}
+
+func (s *Server) forget(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
+	if err := s.catalog.Forget(ref); err != nil {
+		s.fail(w, err)
+		return
+	}
+	s.log.Info("unfinished uploads deleted", "image", ref.String(), "peer", r.RemoteAddr)
+	w.WriteHeader(http.StatusNoContent)
+}
 
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
 	want, err := readUpload(r)
@@ -158,7 +190,8 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageR
 		apiError(w, http.StatusBadRequest, err)
 		return
 	}
-	body := &patient{http.NewResponseController(w), r.Body, s.cfg.UploadIdle}
+	want.Peer = share.Peer(r.RemoteAddr)
+	body := s.patient(w, r)
 	have, err := s.catalog.Receive(ref, part, want, body)
 	writeUpload(w, have)
 	if err != nil {
@@ -169,19 +202,44 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageR
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// patient gives every read of a body its own time limit.
+// minPace is the least that a body brings in a window of Config.UploadIdle, in
+// bytes a second: who sends less gives the place to others.
+const minPace = 1 << 10
+
+// errSlow ends a body that is slower. What arrived stays.
+var errSlow = fmt.Errorf("the upload is slower than %d bytes a second, its place is given to others: continue it later", minPace)
+
+// patient gives every read of a body its own time limit, and sees to the pace.
 type patient struct {
-	rc   *http.ResponseController
-	body io.Reader
-	idle time.Duration
+	rc     *http.ResponseController
+	body   io.Reader
+	window time.Duration
+	begun  time.Time // of the window
+	got    int64     // in it
+}
+
+func (s *Server) patient(w http.ResponseWriter, r *http.Request) *patient {
+	return &patient{rc: http.NewResponseController(w), body: r.Body, window: s.cfg.UploadIdle, begun: time.Now()}
 }
 
 func (p *patient) Read(b []byte) (int, error) {
+	now := time.Now()
+	if now.Sub(p.begun) >= p.window {
+		if p.got < int64(p.window.Seconds()*minPace) {
+			return 0, errSlow
+		}
+		p.begun, p.got = now, 0
+	}
 	// A transport without deadlines has no connection that could stall.
-	if err := p.rc.SetReadDeadline(time.Now().Add(p.idle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := p.rc.SetReadDeadline(now.Add(p.window)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	return p.body.Read(b)
+	n, err := p.body.Read(b)
+	p.got += int64(n)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errSlow
+	}
+	return n, err
 }
 
 func readUpload(r *http.Request) (catalog.Upload, error) {
@@ -257,6 +315,9 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 		apiError(w, http.StatusConflict, err)
 	case errors.Is(err, catalog.ErrExists), errors.Is(err, catalog.ErrAnother):
 		apiError(w, http.StatusConflict, err)
+	case errors.Is(err, errSlow):
+		w.Header().Set("Retry-After", "5")
+		apiError(w, http.StatusServiceUnavailable, err)
 	case errors.Is(err, catalog.ErrInvalid):
 		apiError(w, http.StatusBadRequest, err)
 	case errors.Is(err, catalog.ErrNoSpace):

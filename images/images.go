@@ -16,6 +16,7 @@ import (
 
 	"edeploy/images/internal/catalog"
 	"edeploy/images/internal/rsyncd"
+	"edeploy/images/internal/share"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -27,7 +28,7 @@ type Config struct {
 	RsyncListener  net.Listener  // used instead of RsyncAddr when set
 	MaxConnections int           // rsync transfers at once; 0: 32
 	RsyncIdle      time.Duration // longest silence of an rsync client; 0: 5 min
-	UploadIdle     time.Duration // longest silence of an upload; 0: 30 s
+	UploadIdle     time.Duration // window in which an upload must bring 1 KiB a second; 0: 30 s
 	Logger         *slog.Logger  // nil: silent
 }
 
@@ -41,10 +42,10 @@ type Server struct {
 	addr    net.Addr
 
 	static  map[string]*os.Root // by the first element of the URL path
-	uploads chan struct{}       // uploads at once
+	uploads *share.Places       // uploads at once
 }
 
-// maxUploads bounds the uploads that run at once.
+// maxUploads bounds the uploads that run at once; a quarter is for one peer.
 const maxUploads = 8
 
 // New opens the directory, cleans up after a crash, and makes the server.
@@ -63,7 +64,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, catalog: c, ready: make(chan struct{}),
-		static: map[string]*os.Root{}, uploads: make(chan struct{}, maxUploads)}
+		static: map[string]*os.Root{}, uploads: share.New(maxUploads)}
 	var modules []rsyncd.Module
 	for _, name := range []string{catalog.InstallDir, catalog.MetadataDir} {
 		root, err := os.OpenRoot(c.Dir(name))

@@ -26,8 +26,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, from wire.Image
 	}
 	switch r.Method {
 	case http.MethodPut:
-		if s.admit(w) {
-			defer s.leave()
+		if leave, ok := s.admit(w, r); ok {
+			defer leave()
 			s.putUpgrade(w, r, from, to)
 		}
 	case http.MethodDelete:
@@ -50,7 +50,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, from wire.Image
 // putUpgrade takes a tar of the metadata. If-None-Match: * (RFC 9110 section
 // 13.1.2) keeps another upgrade from being replaced.
 func (s *Server) putUpgrade(w http.ResponseWriter, r *http.Request, from wire.ImageRef, to string) {
-	body := &patient{http.NewResponseController(w), r.Body, s.cfg.UploadIdle}
+	body := s.patient(w, r)
 	u, err := s.catalog.PutUpgrade(r.Context(), from, to, body, r.Header.Get("If-None-Match") == "*")
 	if err != nil {
 		s.log.Warn("put upgrade", "role", from.Role, "from", from.Version, "to", to, "peer", r.RemoteAddr, "err", err)

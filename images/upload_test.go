@@ -2,11 +2,14 @@ package images_test
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -174,6 +177,116 @@ func TestRefusedImages(t *testing.T) {
 		if step, message := s.publish(t, "V1/web"); step == "done" || !strings.Contains(message, "not complete: 30 of") {
 			t.Errorf("publish: %s %q", step, message)
 		}
+	})
+}
+
+// Content that is at fault does not stay.
+func TestRefusedImagesAreForgotten(t *testing.T) {
+	s := start(t, t.TempDir())
+	good := build(t, map[string]string{"a": "one"})
+	for name, archive := range map[string][]byte{
+		"cut":       good.archive[:len(good.archive)-20],
+		"no tar":    bytes.Repeat([]byte("no archive "), 100),
+		"damaged":   append(bytes.Clone(good.archive[:len(good.archive)/2]), make([]byte, len(good.archive)/2)...),
+		"too large": compressed(t, tar.Header{Typeflag: tar.TypeReg, Name: "a", Size: 1 << 37}),
+	} {
+		s.patch(t, "V1/web", "archive", archive, 0, len(archive))
+		if step, message := s.publish(t, "V1/web"); step == "done" {
+			t.Errorf("%s: publish: %s %q", name, step, message)
+		}
+		if left, err := os.ReadDir(filepath.Join(s.dir, ".incoming")); err != nil || len(left) > 0 {
+			t.Errorf("%s: left: %v, %v", name, left, err)
+		}
+	}
+	// An upload that is not at its end is not at fault.
+	s.patch(t, "V1/web", "archive", good.archive, 0, 30)
+	s.publish(t, "V1/web")
+	if a := s.do(t, "HEAD", "/api/v1/images/V1/web/archive", nil); a.offset != "30" {
+		t.Errorf("unfinished upload after publish: %+v", a)
+	}
+}
+
+func TestUnfinishedUploads(t *testing.T) {
+	s := start(t, t.TempDir())
+	i := build(t, nil)
+	s.patch(t, "V1/web", "manifest", i.manifest, 0, len(i.manifest))
+	s.patch(t, "V1/web", "archive", i.archive, 0, 30)
+	list := func() string {
+		t.Helper()
+		var got []struct {
+			Role, Version, Part, Peer, Broken string
+			Offset, Length                    int
+			Changed                           time.Time
+		}
+		if err := json.Unmarshal([]byte(s.do(t, "GET", "/api/v1/images/uploads", nil).body), &got); err != nil {
+			t.Fatal(err)
+		}
+		for i := range got {
+			if time.Since(got[i].Changed) > time.Minute {
+				t.Errorf("changed at %v", got[i].Changed)
+			}
+			got[i].Changed = time.Time{}
+		}
+		return fmt.Sprintf("%+v", got)
+	}
+	want := fmt.Sprintf("[{Role:web Version:V1 Part:manifest Peer:127.0.0.1 Broken: Offset:%d Length:%d Changed:%v} "+
+		"{Role:web Version:V1 Part:archive Peer:127.0.0.1 Broken: Offset:30 Length:%d Changed:%v}]",
+		len(i.manifest), len(i.manifest), time.Time{}, len(i.archive), time.Time{})
+	if diff := cmp.Diff(want, list()); diff != "" {
+		t.Errorf("uploads (-want +got):\n%s", diff)
+	}
+	for _, status := range []int{204, 404} {
+		if a := s.do(t, "DELETE", "/api/v1/images/V1/web/uploads", nil); a.status != status {
+			t.Errorf("delete: %+v, want %d", a, status)
+		}
+	}
+	if got := list(); got != "[]" {
+		t.Errorf("uploads after they were deleted: %s", got)
+	}
+}
+
+// trickle begins an upload that sends a byte now and then.
+func (s service) trickle(t *testing.T, ref string) *bufio.Reader {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "PATCH /api/v1/images/%s/archive HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\nUpload-Offset: 0\r\nUpload-Length: 9999\r\nUpload-Sha256: %s\r\n\r\n", ref, sum(nil))
+	go func() {
+		for range 300 {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	waitFor(t, "upload of "+ref, func() bool {
+		return s.do(t, "HEAD", "/api/v1/images/"+ref+"/archive", nil).offset != ""
+	})
+	return bufio.NewReader(conn)
+}
+
+// One peer has two places for uploads, and who sends slowly loses them.
+func TestTricklingUploads(t *testing.T) {
+	s := start(t, t.TempDir())
+	first := s.trickle(t, "V1/a")
+	s.trickle(t, "V1/b")
+	i := build(t, nil)
+	if a := s.patch(t, "V1/web", "archive", i.archive, 0, len(i.archive)); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "2 from one address") {
+		t.Errorf("a third upload: %+v", a)
+	}
+	answer, err := http.ReadResponse(first, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "slower than 1024 bytes a second") {
+		t.Errorf("answer to a slow upload: %s %s %v", answer.Status, text, err)
+	}
+	waitFor(t, "free place", func() bool {
+		return s.patch(t, "V1/web", "archive", i.archive, 0, len(i.archive)).status == http.StatusNoContent
 	})
 }
 

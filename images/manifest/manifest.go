@@ -128,13 +128,14 @@ func (m *Manifest) index(path string) (int, bool) {
 func (m *Manifest) TotalBytes() int64 {
 	var n int64
 	for i := range m.Entries {
-		n = addSizes(n, m.Entries[i].Size)
+		n = AddSizes(n, m.Entries[i].Size)
 	}
 	return n
 }
 
-// addSizes adds sizes that are not negative.
-func addSizes(a, b int64) int64 {
+// AddSizes adds sizes, which are not negative, and answers the largest int64 when
+// their sum is larger.
+func AddSizes(a, b int64) int64 {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
 	}

@@ -107,7 +107,7 @@ func Measure(r io.Reader) (Total, error) {
 	var t Total
 	err := parse(r, func(e Entry) {
 		t.Entries++
-		t.Bytes = addSizes(t.Bytes, e.Size)
+		t.Bytes = AddSizes(t.Bytes, e.Size)
 	})
 	if err != nil {
 		return Total{}, fmt.Errorf("read manifest: %w", err)

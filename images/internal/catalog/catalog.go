@@ -58,8 +58,11 @@ type Catalog struct {
 	now      func() time.Time
 	metadata directory
 
-	mu   sync.Mutex
-	busy map[wire.ImageRef]bool
+	mu       sync.Mutex
+	busy     map[wire.ImageRef]bool
+	promised space
+
+	beginning sync.Mutex // one upload at a time is begun
 
 	measuring sync.Mutex          // one manifest at a time
 	manifests map[string]measured // by path

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -92,10 +91,35 @@ func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload,
 	if upload.Offset != upload.Length {
 		return fmt.Errorf("the archive is not complete: %d of %d bytes are here", upload.Offset, upload.Length)
 	}
-	want, err := c.uploadedManifest(ref)
+	text, err := c.Upload(ref, PartManifest)
+	if err == nil && text.Offset != text.Length {
+		return fmt.Errorf("the manifest is not complete: %d of %d bytes are here", text.Offset, text.Length)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := c.unpackAndReveal(ctx, ref, upload, text, tell); err != nil {
+		if ctx.Err() != nil || isOurs(err) {
+			return full(err)
+		}
+		// The uploads are at fault.
+		return errors.Join(err, c.dropUploads(ref))
+	}
+	return nil
+}
+
+// unpackAndReveal publishes complete parts; text is that of no bytes when no
+// manifest was uploaded.
+func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archive, text Upload, tell func(Progress)) error {
+	bounds, err := c.bounds(ref, archive, text)
 	if err != nil {
 		return err
 	}
+	room, err := c.promise(ref, c.treeSpace(ref, archive))
+	if err != nil {
+		return err
+	}
+	defer room.end()
 	stage, err := os.MkdirTemp(c.incoming(""), "unpack-")
 	if err != nil {
 		return err
@@ -105,48 +129,63 @@ func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload,
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return err
 	}
-	got, err := c.unpack(ctx, ref, upload, tree, tell)
+	u := unpacking{bounds, room, tell}
+	got, err := c.unpack(ctx, ref, archive, tree, u)
 	if err != nil {
 		return err
 	}
-	if want == nil {
-		want = got
+	want := got
+	if text.Length > 0 {
+		if want, err = readManifest(c.partFile(ref, PartManifest)); err != nil {
+			return err
+		}
 	}
 	if err := c.verify(ctx, want, got, tree, tell); err != nil {
-		return errors.Join(err, c.dropUploads(ref))
+		return err
 	}
 	return c.reveal(ref, want, stage)
 }
 
-// uploadedManifest is nil when no manifest was uploaded.
-func (c *Catalog) uploadedManifest(ref wire.ImageRef) (*manifest.Manifest, error) {
-	upload, err := c.Upload(ref, PartManifest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// unpacking is how an archive is unpacked.
+type unpacking struct {
+	bounds manifest.Options
+	room   *promise
+	tell   func(Progress)
+}
+
+// bounds are what an archive may hold: what its manifest says, which is looked
+// at before the work begins. Without a manifest it may be so many times as
+// large as it is packed, as long as there is space.
+func (c *Catalog) bounds(ref wire.ImageRef, archive, text Upload) (manifest.Options, error) {
+	o := manifest.Options{Workers: 2}
+	if text.Length > 0 {
+		total, err := c.checkManifest(ref, text)
+		o.MaxBytes, o.MaxEntries = max(total.Bytes, 1), max(total.Entries, 1)
+		return o, err
 	}
-	if err != nil {
-		return nil, err
-	}
-	if upload.Offset != upload.Length {
-		return nil, fmt.Errorf("the manifest is not complete: %d of %d bytes are here", upload.Offset, upload.Length)
-	}
+	const ratio, least = 64, 64 << 20
+	free, err := c.free()
+	o.MaxBytes = max(min(ratio*archive.Length+least, free.bytes), 1)
+	o.MaxEntries = int(max(min(manifest.MaxEntries, free.inodes), 1))
+	return o, err
+}
+
+// checkManifest compares the sum of an uploaded manifest and measures it.
+func (c *Catalog) checkManifest(ref wire.ImageRef, upload Upload) (manifest.Total, error) {
 	f, err := os.Open(c.partFile(ref, PartManifest))
 	if err != nil {
-		return nil, err
+		return manifest.Total{}, err
 	}
 	defer f.Close()
 	sum := sha256.New()
-	m, err := manifest.Read(io.TeeReader(bufio.NewReader(f), sum))
-	if err == nil {
-		_, err = io.Copy(sum, f)
+	total, err := manifest.Measure(io.TeeReader(f, sum))
+	if _, copyErr := io.Copy(sum, f); copyErr != nil {
+		return total, copyErr
 	}
-	if err == nil {
-		err = compareSum("manifest", sum, upload)
+	if sumErr := compareSum("manifest", sum, upload); sumErr != nil {
+		err = sumErr // the better reason
 	}
-	if err != nil {
-		return nil, errors.Join(err, c.dropUploads(ref))
-	}
-	return m, nil
+	return total, err
 }
 
 func compareSum(what string, sum hash.Hash, upload Upload) error {
@@ -157,38 +196,42 @@ func compareSum(what string, sum hash.Hash, upload Upload) error {
 }
 
 // unpack extracts the archive and compares its sum, reading it once.
-func (c *Catalog) unpack(ctx context.Context, ref wire.ImageRef, upload Upload, tree string, tell func(Progress)) (*manifest.Manifest, error) {
+func (c *Catalog) unpack(ctx context.Context, ref wire.ImageRef, upload Upload, tree string, u unpacking) (*manifest.Manifest, error) {
 	f, err := os.Open(c.partFile(ref, PartArchive))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	sum := sha256.New()
-	raw := &counted{r: io.TeeReader(f, sum), total: upload.Length, tell: tell}
-	m, err := c.extract(ctx, raw, tree)
+	raw := &counted{r: io.TeeReader(f, sum), total: upload.Length, tell: u.tell}
+	m, err := c.extract(ctx, raw, tree, u)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	if isOurs(err) {
+		return nil, err
 	}
 	// A damaged archive mostly fails to unpack as well; the sum is the better reason.
 	if _, readErr := io.Copy(io.Discard, raw); readErr != nil {
 		return nil, readErr
 	}
 	if sumErr := compareSum("archive", sum, upload); sumErr != nil {
-		return nil, errors.Join(sumErr, c.dropUploads(ref))
-	}
-	if errors.Is(err, manifest.ErrInvalid) || errors.Is(err, manifest.ErrNoArchive) {
-		err = errors.Join(err, c.dropUploads(ref))
+		return nil, sumErr
 	}
 	return m, err
 }
 
-func (c *Catalog) extract(ctx context.Context, raw io.Reader, tree string) (*manifest.Manifest, error) {
-	archive, err := manifest.OpenArchive(raw)
+func (c *Catalog) extract(ctx context.Context, raw io.Reader, tree string, u unpacking) (*manifest.Manifest, error) {
+	if err := c.memory.Acquire(ctx, imageMemory); err != nil {
+		return nil, err
+	}
+	defer c.memory.Release(imageMemory)
+	archive, err := manifest.OpenArchiveWithin(raw, imageMemory)
 	if err != nil {
 		return nil, err
 	}
 	defer archive.Close()
-	return manifest.Extract(ctx, archive, tree, manifest.Options{Workers: 2})
+	return manifest.Extract(ctx, taking{archive, u.room}, tree, u.bounds)
 }
 
 // counted tells every eighth megabyte how far an archive has been read.

@@ -186,9 +186,14 @@ func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string,
 		return none, err
 	}
 	defer release()
-	stage, err := os.MkdirTemp(c.incoming(""), "metadata-")
+	room, err := c.promise(from, space{maxUpgradeBytes, maxUpgradeNames})
 	if err != nil {
 		return none, err
+	}
+	defer room.end()
+	stage, err := os.MkdirTemp(c.incoming(""), "metadata-")
+	if err != nil {
+		return none, full(err)
 	}
 	defer c.discard(stage)
 	if err := c.memory.Acquire(ctx, upgradeMemory); err != nil {
@@ -212,7 +217,7 @@ func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string,
 	}
 	if state != UpgradeSame {
 		if err := c.revealUpgrade(stage, name, state); err != nil {
-			return none, err
+			return none, full(err)
 		}
 	}
 	u, err := c.Upgrade(from, to)

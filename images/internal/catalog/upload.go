@@ -14,7 +14,6 @@ import (
 	"edeploy/server/wire"
 
 	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 )
 
 // Part is one of the two files of an image that are uploaded.
@@ -26,16 +25,21 @@ const (
 	PartManifest Part = "manifest"
 )
 
-// spare is the space that must stay free beside an import.
-const spare = 64 << 20
-
 // Upload is the state of one part: Offset of Length bytes are here. SHA256
 // (hex, of the whole part) tells a continued upload from another one.
 type Upload struct {
 	Offset int64  `json:"-"`
 	Length int64  `json:"length"`
 	SHA256 string `json:"sha256"`
+	Peer   string `json:"peer,omitempty"` // who began it
+
+	// Tree is what a manifest describes, read once when all of it is here; nil
+	// when it was not readable.
+	Tree *manifest.Total `json:"tree,omitempty"`
 }
+
+// stateSuffix ends the name of the file with the state of a part.
+const stateSuffix = ".json"
 
 // OffsetError says that an upload does not continue where the data ends.
 type OffsetError struct{ Have, Got int64 }
@@ -71,12 +75,12 @@ func (c *Catalog) partFile(ref wire.ImageRef, part Part) string {
 // Upload answers how far the upload of a part is; fs.ErrNotExist when there is none.
 func (c *Catalog) Upload(ref wire.ImageRef, part Part) (Upload, error) {
 	var u Upload
-	text, err := os.ReadFile(c.partFile(ref, part) + ".json")
+	text, err := os.ReadFile(c.partFile(ref, part) + stateSuffix)
 	if err != nil {
 		return u, err
 	}
 	if err := json.Unmarshal(text, &u); err != nil {
-		return u, fmt.Errorf("upload state of %s: %w", ref, err)
+		return Upload{}, fmt.Errorf("the state of this upload cannot be read, start it again: %w", err)
 	}
 	info, err := os.Stat(c.partFile(ref, part))
 	if err == nil {
@@ -102,81 +106,116 @@ func (c *Catalog) Receive(ref wire.ImageRef, part Part, u Upload, body io.Reader
 	if image, err := c.Get(ref); err == nil && image.Complete {
 		return Upload{}, fmt.Errorf("%s: %w", ref, ErrExists)
 	}
-	have, err := c.begin(ref, part, u)
+	have, isNew, err := c.compare(ref, part, u)
 	if err != nil {
 		return have, err
 	}
+	room, err := c.promise(ref, c.need(ref, part, have))
+	if err != nil {
+		return have, err
+	}
+	defer room.end()
+	if isNew {
+		if err := c.begin(ref, part, have); err != nil {
+			return Upload{}, full(err)
+		}
+	}
+	return c.append(ref, part, have, taking{body, room})
+}
+
+// append writes what arrives. A manifest that is here in full is measured.
+func (c *Catalog) append(ref wire.ImageRef, part Part, have Upload, body io.Reader) (Upload, error) {
 	f, err := os.OpenFile(c.partFile(ref, part), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
-		return have, err
+		return have, full(err)
 	}
 	defer f.Close()
-	n, err := io.CopyBuffer(onlyWriter{f}, io.LimitReader(body, u.Length-u.Offset), make([]byte, 256<<10))
+	n, err := io.CopyBuffer(onlyWriter{f}, io.LimitReader(body, have.Length-have.Offset), make([]byte, 256<<10))
 	have.Offset += n
 	if err != nil {
-		return have, fmt.Errorf("receive %s of %s: %w", part, ref, err)
+		return have, fmt.Errorf("receive %s of %s: %w", part, ref, full(err))
 	}
-	if have.Offset == have.Length {
-		return have, f.Sync()
+	if have.Offset < have.Length || n == 0 {
+		return have, nil
 	}
-	return have, nil
+	if part == PartManifest {
+		if total, err := measureFile(f.Name()); err == nil { // else Publish says why
+			have.Tree = &total
+			if err := c.keepState(ref, part, have); err != nil {
+				return have, full(err)
+			}
+		}
+	}
+	return have, full(f.Sync())
 }
 
 // onlyWriter keeps io.Copy from giving the whole copy to the kernel, which
 // would leave out the time limits on the body.
 type onlyWriter struct{ io.Writer }
 
-// begin compares with what is here already, or starts the upload.
-func (c *Catalog) begin(ref wire.ImageRef, part Part, u Upload) (Upload, error) {
-	have, err := c.Upload(ref, part)
+// compare answers the upload that goes on, or a new one: also in place of one
+// with another length or sum, or whose state cannot be read.
+func (c *Catalog) compare(ref wire.ImageRef, part Part, u Upload) (have Upload, isNew bool, err error) {
+	have, err = c.Upload(ref, part)
 	if err == nil && have.Length == u.Length && have.SHA256 == u.SHA256 {
 		if have.Offset != u.Offset {
-			return have, &OffsetError{have.Offset, u.Offset}
+			return have, false, &OffsetError{have.Offset, u.Offset}
 		}
-		return have, c.space(ref, part, u)
+		return have, false, nil
 	}
 	if u.Offset != 0 {
-		return Upload{}, &OffsetError{0, u.Offset}
+		return Upload{}, false, &OffsetError{0, u.Offset}
 	}
-	if err := os.Remove(c.partFile(ref, part)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Upload{}, err
-	}
-	if err := c.space(ref, part, u); err != nil {
-		return Upload{}, err
-	}
-	text, err := json.Marshal(u)
-	if err != nil {
-		return Upload{}, err
-	}
-	return u, renameio.WriteFile(c.partFile(ref, part)+".json", text, 0o644)
+	u.Tree = nil
+	return u, true, nil
 }
 
-// space checks that the rest of the part and the unpacked tree will fit. The
+// begin starts a new upload.
+func (c *Catalog) begin(ref wire.ImageRef, part Part, u Upload) error {
+	c.beginning.Lock()
+	defer c.beginning.Unlock()
+	if err := c.makeRoom(ref, part, u); err != nil {
+		return err
+	}
+	if err := os.Remove(c.partFile(ref, part)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return c.keepState(ref, part, u)
+}
+
+func (c *Catalog) keepState(ref wire.ImageRef, part Part, u Upload) error {
+	text, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(c.partFile(ref, part)+stateSuffix, text, 0o644)
+}
+
+// need is the space that the rest of the part and the unpacked tree take. The
 // tree's size is known when the manifest came first; else it is guessed.
-func (c *Catalog) space(ref wire.ImageRef, part Part, u Upload) error {
-	need := u.Length - u.Offset + spare
-	if part == PartArchive {
-		tree := 4 * u.Length
-		if m, err := readManifest(c.partFile(ref, PartManifest)); err == nil {
-			tree = m.TotalBytes() + 4096*int64(len(m.Entries))
-		}
-		need += tree
+func (c *Catalog) need(ref wire.ImageRef, part Part, u Upload) space {
+	rest := space{u.Length - u.Offset, 2}
+	if part == PartManifest {
+		return rest
 	}
-	var s unix.Statfs_t
-	if err := unix.Statfs(c.incoming(""), &s); err != nil {
-		return fmt.Errorf("free space of %s: %w", c.top, err)
+	tree := c.treeSpace(ref, u)
+	return space{manifest.AddSizes(rest.bytes, tree.bytes), rest.inodes + tree.inodes}
+}
+
+// treeSpace is the space that the unpacked tree takes.
+func (c *Catalog) treeSpace(ref wire.ImageRef, archive Upload) space {
+	const guess, block = 4, 4096
+	if m, err := c.Upload(ref, PartManifest); err == nil && m.Offset == m.Length && m.Tree != nil {
+		return space{manifest.AddSizes(m.Tree.Bytes, block*int64(m.Tree.Entries)), int64(m.Tree.Entries)}
 	}
-	if free := int64(s.Bavail) * s.Bsize; free < need {
-		return fmt.Errorf("%w: %s needs %d MB, %d MB are free", ErrNoSpace, ref, need>>20, free>>20)
-	}
-	return nil
+	return space{guess * archive.Length, 0}
 }
 
 // dropUploads forgets the parts of an image.
 func (c *Catalog) dropUploads(ref wire.ImageRef) error {
 	var errs []error
 	for _, part := range []Part{PartArchive, PartManifest} {
-		for _, name := range []string{c.partFile(ref, part), c.partFile(ref, part) + ".json"} {
+		for _, name := range []string{c.partFile(ref, part), c.partFile(ref, part) + stateSuffix} {
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
