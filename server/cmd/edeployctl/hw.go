@@ -2,13 +2,17 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"edeploy/server/internal/hardware"
+	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
@@ -47,7 +51,7 @@ func newHWDiffCommand() *cobra.Command {
 				return unseen(err)
 			}
 			if len(diffs) > 0 {
-				return fmt.Errorf("%d differences", len(diffs))
+				return errors.New(plural(len(diffs), "difference"))
 			}
 			return nil
 		},
@@ -81,15 +85,26 @@ func newHWGroupsCommand() *cobra.Command {
 		Long: `Groups reads every .hw and .json file of DIR and sorts the machines by product. For
 each product it lists the groups of machines that are alike, and then every
 property that is not the same in all: what most have, and who has what instead
-(a missing disk, half the memory, an older firmware).`,
+(a missing disk, half the memory, an older firmware).
+
+What is measured is left out, and what identifies a machine. When ten machines
+or more have a property and most of them another value, it is left out, too, and
+named. Files that are not read are named on standard error; the exit status is 2
+when a description could not be read, else 0.`,
 		Example: "  edeployctl hw groups /var/lib/edeploy/hw",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			machines, err := readMachines(args[0])
+			all, unread, err := readMachines(args[0], cmd.ErrOrStderr())
 			if err != nil {
 				return unseen(err)
 			}
-			return printGroups(cmd.OutOrStdout(), hardware.Groups(machines), raw)
+			if err := printGroups(cmd.OutOrStdout(), all.Kinds(), raw); err != nil {
+				return unseen(err)
+			}
+			if unread > 0 {
+				return unseen(fmt.Errorf("%s could not be read: what is above is without them", plural(unread, "description")))
+			}
+			return nil
 		},
 		ValidArgsFunction: completeDirectory,
 	}
@@ -97,20 +112,63 @@ property that is not the same in all: what most have, and who has what instead
 	return cmd
 }
 
-func readMachines(dir string) ([]hardware.Machine, error) {
-	files, err := descriptions(dir)
+// readMachines reads all descriptions of a directory, some at once. Those that
+// cannot be read are named on stderr, and counted.
+func readMachines(dir string, stderr io.Writer) (all *hardware.Groups, unread int, err error) {
+	files, skipped, err := descriptions(dir)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var all []hardware.Machine
-	for _, file := range files {
-		hw, err := readHardware(filepath.Join(dir, file))
-		if err != nil {
-			return nil, err
+	if len(skipped) > 0 {
+		fmt.Fprintf(stderr, "skipped, no .hw or .json: %s\n", printable(someOf(skipped)))
+	}
+	type read struct {
+		file string
+		hw   wire.Hardware
+		err  error
+	}
+	next, done := make(chan string), make(chan read)
+	for range runtime.GOMAXPROCS(0) {
+		go func() {
+			for file := range next {
+				hw, err := readHardware(filepath.Join(dir, file))
+				done <- read{file, hw, err}
+			}
+		}()
+	}
+	go func() {
+		defer close(next)
+		for _, file := range files {
+			next <- file
 		}
-		all = append(all, hardware.Machine{Name: file, Facts: hw})
+	}()
+	all = new(hardware.Groups)
+	shown := time.Now()
+	for i := range files {
+		r := <-done
+		if r.err != nil {
+			unread++
+			fmt.Fprintln(stderr, "not read:", printable(r.err.Error()))
+		} else {
+			all.Add(r.file, r.hw)
+		}
+		if time.Since(shown) > 2*time.Second {
+			shown = time.Now()
+			fmt.Fprintf(stderr, "%d of %d descriptions are read\n", i+1, len(files))
+		}
 	}
-	return all, nil
+	return all, unread, nil
+}
+
+// maxListed bounds the names in a line for people; --json has them all.
+const maxListed = 50
+
+// someOf lists names.
+func someOf(names []string) string {
+	if len(names) <= maxListed {
+		return strings.Join(names, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], " "), len(names)-maxListed)
 }
 
 func printGroups(out io.Writer, kinds []hardware.Kind, raw bool) error {
@@ -123,9 +181,16 @@ func printGroups(out io.Writer, kinds []hardware.Kind, raw bool) error {
 		}
 		fmt.Fprintln(out, printable(k.Name))
 		for _, g := range k.Groups {
-			fmt.Fprintf(out, "  %d alike: %s\n", len(g.Machines), printable(strings.Join(g.Machines, " ")))
+			fmt.Fprintf(out, "  %d alike: %s\n", len(g.Machines), printable(someOf(g.Machines)))
 		}
 		printOdd(out, k.Odd)
+		if len(k.LeftOut) > 0 {
+			var names []string
+			for _, key := range k.LeftOut {
+				names = append(names, key.String())
+			}
+			fmt.Fprintf(out, "  left out, another value on most machines: %s\n", printable(strings.Join(names, ", ")))
+		}
 	}
 	return nil
 }
@@ -143,7 +208,7 @@ func printOdd(out io.Writer, odd []hardware.Outlier) {
 	for _, o := range odd {
 		name := o.String()
 		for i, v := range o.Values {
-			who := strings.Join(v.Machines, " ")
+			who := someOf(v.Machines)
 			if i == 0 && len(v.Machines) > maxNamed {
 				who = fmt.Sprintf("%d machines", len(v.Machines))
 			}

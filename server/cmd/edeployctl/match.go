@@ -61,7 +61,7 @@ func newMatchCommand() *cobra.Command {
 				return unseen(errors.New("match --all takes one directory"))
 			}
 			if c.all {
-				return c.plan(args[0], cmd.OutOrStdout())
+				return c.plan(args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			return c.run(args, cmd.OutOrStdout())
 		},

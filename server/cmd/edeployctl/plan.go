@@ -113,14 +113,17 @@ type leftover struct {
 }
 
 // plan answers what all machines of a directory would get.
-func (c matchConfig) plan(machines string, out io.Writer) error {
+func (c matchConfig) plan(machines string, out, stderr io.Writer) error {
 	p := &plan{Dir: profile.Open(c.dir)}
 	if _, err := p.State(); err != nil {
 		return unseen(err)
 	}
-	files, err := descriptions(machines)
+	files, skipped, err := descriptions(machines)
 	if err != nil {
 		return unseen(err)
+	}
+	if len(skipped) > 0 {
+		fmt.Fprintf(stderr, "skipped, no .hw or .json: %s\n", printable(someOf(skipped)))
 	}
 	answer := planned{Machines: []gets{}}
 	without := 0
@@ -146,27 +149,30 @@ func (c matchConfig) plan(machines string, out io.Writer) error {
 		return unseen(err)
 	}
 	if without > 0 {
-		return fmt.Errorf("%d of %d machines get no profile", without, len(files))
+		return fmt.Errorf("%d of %s %s no profile", without, plural(len(files), "machine"), verb(without, "gets", "get"))
 	}
 	return nil
 }
 
-// descriptions are the names of the hardware descriptions in a directory.
-func descriptions(dir string) ([]string, error) {
+// descriptions are the names of the hardware descriptions in a directory, and
+// of the files in it that are none by their name.
+func descriptions(dir string) (names, skipped []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var names []string
 	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); ext == ".hw" || ext == ".json" {
+		switch ext := filepath.Ext(e.Name()); {
+		case ext == ".hw" || ext == ".json":
 			names = append(names, e.Name())
+		case !e.IsDir():
+			skipped = append(skipped, e.Name())
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("%s holds no hardware descriptions: want *.hw or *.json", dir)
+		return nil, nil, fmt.Errorf("%s holds no hardware descriptions: want *.hw or *.json", dir)
 	}
-	return names, nil
+	return names, skipped, nil
 }
 
 // machineName is how a machine is called: by its file.

@@ -172,7 +172,7 @@ func TestPlan(t *testing.T) {
 		got = append(got, m.Machine+" "+m.Profile+" "+m.Entry["ip"]+m.Message)
 	}
 	want := []string{"m1 few ", "m2 entries 10.0.0.1", "m3 entries 10.0.0.2", "m4  entries fits, but all 2 entries of entries.cmdb are used", "small rest "}
-	if diff := cmp.Diff(want, got); diff != "" || !strings.Contains(stderr, "1 of 5 machines get no profile") {
+	if diff := cmp.Diff(want, got); diff != "" || !strings.Contains(stderr, "1 of 5 machines gets no profile") {
 		t.Errorf("%s (-want +got):\n%s", stderr, diff)
 	}
 	if diff := cmp.Diff([]leftover{{"few", 0.0}, {"entries", "*"}, {"rest", "*"}}, p.Left); diff != "" {
@@ -363,6 +363,16 @@ func TestGroups(t *testing.T) {
 	if kinds := decode[[]struct{ Name string }](t, out); len(kinds) != 2 || kinds[0].Name != "Acme Rack Node" {
 		t.Errorf("%s", out)
 	}
+}
+
+// TestGroupsSkip: what is not read is named.
+func TestGroupsSkip(t *testing.T) {
+	dir := profiles(t, map[string]string{"a.hw": "[]", "b.json": "[", "c.hw_2014": "[]", ".hw_d": "[]"})
+	out, stderr := ask(t, 2, "hw", "groups", dir)
+	holds(t, out, "unknown product\n  1 alike: a.hw\n")
+	holds(t, stderr, "skipped, no .hw or .json: .hw_d c.hw_2014\n", "not read: ", "b.json", "edeployctl: 1 description could not be read")
+	_, stderr = ask(t, 1, "match", "--all", profiles(t, map[string]string{"a.hw": "[]", "c.hw_2014": "[]"}), "--config", profiles(t, map[string]string{"state": "[]"}))
+	holds(t, stderr, "skipped, no .hw or .json: c.hw_2014\n")
 }
 
 // TestHelp: every command explains itself.

@@ -1,6 +1,7 @@
 package hardware_test
 
 import (
+	"fmt"
 	"testing"
 
 	"edeploy/server/internal/hardware"
@@ -9,8 +10,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// node is a description with its name.
+type node struct {
+	name  string
+	facts wire.Hardware
+}
+
+// groups sorts machines.
+func groups(nodes ...node) []hardware.Kind {
+	var g hardware.Groups
+	for _, n := range nodes {
+		g.Add(n.name, n.facts)
+	}
+	return g.Kinds()
+}
+
 // machine is a Rack Node with a disk of this size.
-func machine(name, serial, disk string, more ...wire.Fact) hardware.Machine {
+func machine(name, serial, disk string, more ...wire.Fact) node {
 	facts := wire.Hardware{
 		{Category: "system", ID: "product", Field: "vendor", Value: "Acme"},
 		{Category: "system", ID: "product", Field: "name", Value: "Node"},
@@ -19,7 +35,7 @@ func machine(name, serial, disk string, more ...wire.Fact) hardware.Machine {
 		{Category: "disk", ID: "sda", Field: "id", Value: "ata-" + serial},
 		{Category: "network", ID: "eth0", Field: "serial", Value: "02:00:00:00:00:" + serial},
 	}
-	return hardware.Machine{Name: name, Facts: append(facts, more...)}
+	return node{name, append(facts, more...)}
 }
 
 func TestPersonal(t *testing.T) {
@@ -46,6 +62,15 @@ func TestPersonal(t *testing.T) {
 		{wire.Fact{Category: "lldp", ID: "eth0", Field: "Port ID/Ifname", Value: "ge-0/0/1"}, true},
 		{wire.Fact{Category: "cpu", ID: "logical", Field: "number", Value: "16"}, false},
 		{wire.Fact{Category: "cpu", ID: "physical_0", Field: "Core_0/temperature", Value: "41000"}, true},
+		{wire.Fact{Category: "network", ID: "eth0", Field: "10.0.0.7", Value: "934"}, true},
+		{wire.Fact{Category: "network", ID: "10.0.0.7:5001", Field: "result", Value: "934"}, true},
+		{wire.Fact{Category: "network", ID: "eth0", Field: "to fe80::1", Value: "934"}, true},
+		{wire.Fact{Category: "disk", ID: "0:0:0:0", Field: "model", Value: "X"}, false},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "randread_4k_new_unit", Value: "934"}, true},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "nominal", Value: "2394.23"}, true},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "nominal", Value: 2394.23}, true},
+		{wire.Fact{Category: "disk", ID: "sda", Field: "size", Value: "1.8"}, false},
+		{wire.Fact{Category: "firmware", ID: "bios", Field: "version", Value: "1.1"}, false},
 		{wire.Fact{Category: "infiniband", ID: "card0", Field: "node_guid", Value: "0x1"}, true},
 	} {
 		if got := hardware.Personal(tt.fact); got != tt.want {
@@ -60,13 +85,13 @@ func TestDiff(t *testing.T) {
 	size := hardware.Key{Category: "disk", ID: "sda", Field: "size"}
 	gone := hardware.Key{Category: "disk", ID: "sdb", Field: "size"}
 	want := []hardware.Difference{{Key: size, A: "480", B: "960"}, {Key: gone, A: "1", B: ""}}
-	if diff := cmp.Diff(want, hardware.Diff(a.Facts, b.Facts, false)); diff != "" {
+	if diff := cmp.Diff(want, hardware.Diff(a.facts, b.facts, false)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if n := len(hardware.Diff(a.Facts, b.Facts, true)); n != 5 {
+	if n := len(hardware.Diff(a.facts, b.facts, true)); n != 5 {
 		t.Errorf("with identities %d differences, want 5", n)
 	}
-	if n := len(hardware.Diff(a.Facts, a.Facts, true)); n != 0 {
+	if n := len(hardware.Diff(a.facts, a.facts, true)); n != 0 {
 		t.Errorf("a machine differs from itself in %d facts", n)
 	}
 }
@@ -84,8 +109,8 @@ func TestOrder(t *testing.T) {
 }
 
 func TestGroups(t *testing.T) {
-	other := hardware.Machine{Name: "x", Facts: wire.Hardware{{Category: "disk", ID: "vda", Field: "size", Value: "4"}}}
-	got := hardware.Groups([]hardware.Machine{machine("c", "03", "960"), other, machine("b", "02", "480"), machine("a", "01", "480")})
+	other := node{"x", wire.Hardware{{Category: "disk", ID: "vda", Field: "size", Value: "4"}}}
+	got := groups(machine("c", "03", "960"), other, machine("b", "02", "480"), machine("a", "01", "480"))
 	want := []hardware.Kind{
 		{Name: "Acme Node", Groups: []hardware.Group{{Machines: []string{"a", "b"}}, {Machines: []string{"c"}}}, Odd: []hardware.Outlier{{
 			Key:    hardware.Key{Category: "disk", ID: "sda", Field: "size"},
@@ -95,5 +120,36 @@ func TestGroups(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestAbsent: a machine that lacks a property is an odd one.
+func TestAbsent(t *testing.T) {
+	second := wire.Fact{Category: "disk", ID: "sdb", Field: "size", Value: "480"}
+	got := groups(machine("a", "01", "480", second), machine("b", "02", "480"), machine("c", "03", "480", second))
+	want := []hardware.Outlier{{Key: hardware.Key{Category: "disk", ID: "sdb", Field: "size"},
+		Values: []hardware.Value{{Text: "480", Machines: []string{"a", "c"}}, {Machines: []string{"b"}}}}}
+	if diff := cmp.Diff(want, got[0].Odd); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestMeasured: what is another value on most of many machines makes no groups,
+// whatever it is called, and is told.
+func TestMeasured(t *testing.T) {
+	var nodes []node
+	for i := range 12 {
+		disk := "480"
+		if i == 11 {
+			disk = "960"
+		}
+		nodes = append(nodes, machine(fmt.Sprintf("n%02d", i), fmt.Sprint(i), disk, wire.Fact{Category: "cpu", ID: "logical", Field: "score", Value: fmt.Sprint(900 + i*i)}))
+	}
+	k := groups(nodes...)[0]
+	if len(k.Groups) != 2 || len(k.Groups[0].Machines) != 11 || len(k.Odd) != 1 || k.Odd[0].Field != "size" {
+		t.Errorf("%+v", k)
+	}
+	if diff := cmp.Diff([]hardware.Key{{Category: "cpu", ID: "logical", Field: "score"}}, k.LeftOut); diff != "" {
+		t.Errorf("left out (-want +got):\n%s", diff)
 	}
 }
