@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -33,9 +34,26 @@ func (s *Server) mendRecords() {
 			s.problem("", "Broken record of machine %s: %v", id, err)
 			continue
 		}
-		s.problem("", "The record of machine %s was broken and was put aside as %s. The machine boots its own disk and holds no profile: mend the file and put it back while edeployd is stopped, or edeployctl reinstall %s",
-			id, aside, id)
+		s.config.Log.Warn("broken record put aside", "machine", id, "file", aside)
 	}
+}
+
+// asides are the files of the state directory that were put aside, until they
+// are removed.
+func (s *Server) asides() []Problem {
+	var all []Problem
+	at := func(pattern string) []string {
+		found, _ := filepath.Glob(filepath.Join(s.config.StateDir, pattern)) // the pattern is good
+		return found
+	}
+	for _, path := range at("machines/*.json.broken") {
+		id := strings.TrimSuffix(filepath.Base(path), ".json.broken")
+		all = append(all, Problem{File: path, Text: fmt.Sprintf("the record of machine %s was broken and was put aside as %s; since then it counts as installed and holds no profile: mend the file and put it back while edeployd is stopped, or edeployctl reinstall %s; then remove it", id, path, id)})
+	}
+	for _, path := range at("journal.broken*") {
+		all = append(all, Problem{File: path, Text: fmt.Sprintf("%s was no journal of a change and was put aside: compare the counts and CMDB entries with the list of machines, then remove it", path)})
+	}
+	return all
 }
 
 // mend replaces a broken record.

@@ -38,7 +38,7 @@ func (s *Server) Problems() []Problem {
 	for _, err := range s.machines.brokenRecords() {
 		all = append(all, Problem{File: filepath.Join(s.config.StateDir, "machines"), Text: err.Error()})
 	}
-	return append(all, s.problems.all()...)
+	return slices.Concat(all, s.asides(), s.problems.all())
 }
 
 // maxPerSection bounds the problems of one deployment's configuration.

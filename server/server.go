@@ -312,8 +312,7 @@ func (s *Server) tellRecovery(r store.Recovery) {
 	switch {
 	case r.Outcome == store.Nothing:
 	case r.Outcome == store.Damaged:
-		s.problem("", "The file %s is no journal of a change (%v) and was put aside as %s: compare the counts and CMDB entries with the list of machines, then remove it.",
-			filepath.Join(s.config.StateDir, "journal"), r.Damage, r.Aside)
+		s.config.Log.Warn("damaged journal put aside", "file", r.Aside, "error", r.Damage)
 	case len(r.Edited) > 0:
 		s.problem("", "An interrupted change of %s was taken back, because %s was edited meanwhile. Compare the counts and CMDB entries with the list of machines.",
 			strings.Join(r.Names, ", "), strings.Join(r.Edited, ", "))

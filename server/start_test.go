@@ -32,10 +32,10 @@ func TestDamagedState(t *testing.T) {
 		says             string // in a problem
 		keeps            bool   // the record was broken
 	}{
-		{"journal", "journal", "{", "put aside as journal.broken", false},
-		{"empty journal", "journal", "", "put aside as journal.broken", false},
-		{"journal of a deployment that is gone", "journal", `[{"Name": "config.OLD/state", "Text": "eA=="}]`, "put aside as journal.broken", false},
-		{"record", record, "{", "put aside as machines/" + idOf(1) + ".json.broken", true},
+		{"journal", "journal", "{", "journal.broken was no journal", false},
+		{"empty journal", "journal", "", "journal.broken was no journal", false},
+		{"journal of a deployment that is gone", "journal", `[{"Name": "config.OLD/state", "Text": "eA=="}]`, "journal.broken was no journal", false},
+		{"record", record, "{", "put aside as ", true},
 		{"empty record", record, "", "edeployctl reinstall " + idOf(1), true},
 		{"record cut off", record, `{"id": "` + idOf(1) + `", "macs": ["` + mac(1) + `", "` + mac(7) + `"], "uuid": "` + genuineUUID + `", "sta`, ".json.broken", true},
 		{"another's record", record, `{"id": "x", "boot": "auto", "state": "failed"}`, ".json.broken", true},
