@@ -118,7 +118,7 @@ func archiveURLs(args wire.BootArgs, image wire.ImageRef) []string {
 // published brings the manifest beside the archive; nil when there is none.
 func (j *journey) published(ctx context.Context, mover transfer.Transfer, archive string, t tree) (*manifest.Manifest, error) {
 	url := strings.TrimSuffix(archive, path.Ext(archive)) + path.Ext(t.Image.Manifest())
-	err := mover.Fetch(ctx, url, t.file, maxManifest)
+	err := mover.Fetch(ctx, url, t.file, manifest.MaxTextBytes)
 	if errors.Is(err, transfer.ErrMissing) {
 		return nil, nil
 	}

@@ -17,10 +17,6 @@ import (
 	"edeploy/server/wire"
 )
 
-// maxManifest bounds a manifest on its way into memory: one of 100,000
-// entries has about 25 MB.
-const maxManifest = 256 << 20
-
 // transfer brings the role's tree and its manifest, from HSERV if there is one
 // (reference section 2.5), else by rsync.
 func (j *journey) transfer(ctx context.Context, plan layout, log *slog.Logger) (tree, error) {
@@ -54,7 +50,7 @@ func (j *journey) copy(ctx context.Context, t tree, log *slog.Logger) (tree, err
 
 // fetchManifest brings the manifest of a role by rsync.
 func (j *journey) fetchManifest(ctx context.Context, mover transfer.Transfer, args wire.BootArgs, image wire.ImageRef, file string) error {
-	err := mover.File(ctx, args.RsyncURL(image.Manifest()), file, maxManifest)
+	err := mover.File(ctx, args.RsyncURL(image.Manifest()), file, manifest.MaxTextBytes)
 	return unknown(ctx, args, image, err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -110,5 +111,38 @@ func TestCompressedConnection(t *testing.T) {
 	}
 	if conns.Load() != 1 {
 		t.Errorf("%d connections for 10 files one after the other, want 1", conns.Load())
+	}
+}
+
+// TestBombs: little on the wire that becomes much is refused while it is read.
+func TestBombs(t *testing.T) {
+	for name, test := range map[string]struct{ piece, want string }{
+		"entries":  {"/set type=dir mode=0755 uid=0 gid=0 time=0.0\n" + strings.Repeat("a\n..\n", 1000), "more than 524288 entries"},
+		"comments": {strings.Repeat("#"+strings.Repeat(" ", 1000)+"\n", 100), "longer than"},
+		"one line": {strings.Repeat("#", 1000), "bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Encoding", "zstd")
+				encoder, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest))
+				must(t, err)
+				defer encoder.Close()
+				_, err = io.WriteString(encoder, "#mtree\n")
+				for sent := 0; sent < 1<<30 && err == nil; sent += len(test.piece) {
+					_, err = io.WriteString(encoder, test.piece)
+				}
+			}))
+			defer web.Close()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := content.New(impatient(t, web.URL)).Manifest(t.Context(), image)
+			runtime.ReadMemStats(&after)
+			if err == nil || !strings.Contains(err.Error(), "read manifest: ") || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Manifest = %v, want %q", err, test.want)
+			}
+			if held := int64(after.HeapSys) - int64(before.HeapSys); held > 512<<20 {
+				t.Errorf("it took %d MB", held>>20)
+			}
+		})
 	}
 }
