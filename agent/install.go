@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/configure"
@@ -58,11 +59,22 @@ func Rescue(ctx context.Context, env Env) error {
 	if err := env.Devices(ctx, j.logger("devices")); err != nil {
 		j.console.say("devices: %v", err)
 	}
-	if err := env.Network(ctx, args, j.logger("network")); err != nil {
-		j.console.say("network: %v", err)
+	up := make(chan error, 1)
+	go func() { up <- env.Network(ctx, args, j.logger("network")) }()
+	select {
+	case err := <-up:
+		if err != nil {
+			j.console.say("network: %v", err)
+		}
+	case <-time.After(rescueWait):
+		j.console.say("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
 	}
 	return env.Shell(ctx)
 }
+
+// rescueWait is how long a rescue shell waits for the network, which waits for
+// the server.
+const rescueWait = 2 * time.Minute
 
 // install walks the steps.
 func (j *journey) install(ctx context.Context) error {

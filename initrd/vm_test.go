@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,9 +186,16 @@ func boot(t *testing.T, ctx context.Context, dir string) string {
 			t.Fatal(err)
 		}
 	}
+	// The agent waits until its server takes a connection; 10.0.2.2 is this host.
+	server, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	args := fmt.Sprintf("console=ttyS0 panic=-1 IP=all:dhcp SERV=10.0.2.2 HTTP_PORT=%d", server.Addr().(*net.TCPAddr).Port)
 	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024",
 		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot", "-uuid", "00000000-0000-4000-8000-000000000001",
-		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd.pxe"), "-append", "console=ttyS0 panic=-1 IP=all:dhcp",
+		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd.pxe"), "-append", args,
 		"-drive", "if=none,id=one,format=raw,file="+filepath.Join(dir, "vda"), "-device", "virtio-blk-pci,drive=one,serial=disk-one",
 		"-drive", "if=none,id=two,format=raw,file="+filepath.Join(dir, "vdb"), "-device", "virtio-blk-pci,drive=two",
 		"-drive", "if=none,id=three,format=raw,file="+filepath.Join(dir, "sda"), "-device", "ahci,id=ahci",

@@ -18,6 +18,8 @@ type PortState struct {
 	Carrier          bool
 	Started, Changed time.Duration
 	Address          bool
+	Reached          bool
+	Silence          error
 	Failed           bool
 	Err              error
 	Asked            int
@@ -26,10 +28,10 @@ type PortState struct {
 // Decide is the decision at a moment: how long to wait, and the verdict if not.
 func Decide(at, linkUp time.Duration, states ...PortState) (time.Duration, error) {
 	begin := time.Unix(1000, 0)
-	s := progress{begin: begin, lastCarrier: begin, linkUpTime: linkUp}
+	s := progress{begin: begin, lastCarrier: begin, linkUpTime: linkUp, server: "10.9.0.1:80"}
 	for i, state := range states {
 		p := &port{name: "eth" + string(rune('0'+i)), config: Config{Method: state.Method}, carrier: state.Carrier,
-			failed: state.Failed, err: state.Err, asked: state.Asked}
+			failed: state.Failed, err: state.Err, asked: state.Asked, reached: state.Reached, silence: state.Silence}
 		if state.Started > 0 {
 			p.started = begin.Add(state.Started)
 		}

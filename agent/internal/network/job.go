@@ -17,9 +17,10 @@ type job struct {
 	port     *port // only handed back with outcomes
 	name     string
 	config   Config
+	server   string // host and port
 	log      *slog.Logger
 	resolver *resolver
-	tell     func(outcome)
+	tell     func(outcome) bool // false: nobody wants to know any more
 }
 
 func (j job) run(ctx context.Context) {
@@ -36,6 +37,7 @@ func (j job) run(ctx context.Context) {
 		return
 	}
 	j.tell(outcome{port: j.port, address: j.config.Address})
+	j.reach(ctx, link.Attrs().Name)
 }
 
 // device is the port itself, or the VLAN device on it.

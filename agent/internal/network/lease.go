@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -25,6 +26,7 @@ const vendorClass = "edeploy"
 
 // lease asks until ctx ends, and keeps what it gets.
 func (j job) lease(ctx context.Context, link netlink.Link) {
+	reach := sync.OnceFunc(func() { go j.reach(ctx, link.Attrs().Name) })
 	for ctx.Err() == nil {
 		lease, err := ask(ctx, link, nil)
 		if err == nil {
@@ -39,6 +41,7 @@ func (j job) lease(ctx context.Context, link netlink.Link) {
 			continue
 		}
 		j.tell(outcome{port: j.port, address: prefix(lease.ACK)})
+		reach()
 		j.keep(ctx, link, lease)
 	}
 }

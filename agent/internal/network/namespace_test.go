@@ -3,6 +3,7 @@ package network_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,7 +48,7 @@ func alone(t *testing.T) bool {
 		}
 		return true
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=50s")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.v", "-test.timeout=50s")
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
@@ -132,26 +134,33 @@ func addresses(t *testing.T, name string) []string {
 	return found
 }
 
+// args name the server that dnsmasq plays: with its own port it takes TCP
+// connections, as a DNS server.
 func args(ip string, linkUp int) wire.BootArgs {
 	a := wire.DefaultBootArgs()
 	a.IP, a.LinkUpTimeoutSeconds = ip, linkUp
+	a.Serv, a.HTTPPort = "10.9.0.1", 5353
 	return a
+}
+
+// dnsmasq is the command line of a DHCP server; port 0: no TCP.
+func dnsmasq(t *testing.T, device string, port int, more ...string) []string {
+	t.Helper()
+	return append([]string{needs.Program(t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", fmt.Sprintf("--port=%d", port), "--no-hosts", "--no-resolv",
+		"--pid-file=", "--no-ping", "--dhcp-leasefile=" + filepath.Join(t.TempDir(), "leases"), "--user=root", "--interface=" + device, "--log-dhcp"}, more...)
 }
 
 // Debian's dnsmasq serves one of three devices; one has a static address, one
 // is not plugged in.
 func TestUpWithDnsmasq(t *testing.T) {
-	dnsmasq := needs.Program(t, "dnsmasq")
-	needs.Program(t, "ip")
+	needs.Programs(t, "dnsmasq", "ip")
 	if !alone(t) {
 		return
 	}
 	served, fixed := cable(t, "eth0", "far0"), cable(t, "eth1", "far1")
 	unplugged := cable(t, "eth2", "far2") // nobody sets the far end up: no carrier
-	_, out := otherEnd(t, served, "10.9.0.1/24", dnsmasq, "--no-daemon", "--conf-file=/dev/null", "--port=0", "--no-hosts",
-		"--pid-file=", "--no-ping", "--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"), "--user=root",
-		"--interface=far0", "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,1h", "--dhcp-option=option:router,10.9.0.254",
-		"--dhcp-option=option:dns-server,10.9.0.53", "--dhcp-option=option:mtu,1400", "--domain=rack.example", "--log-dhcp")
+	_, out := otherEnd(t, served, "10.9.0.1/24", dnsmasq(t, "far0", 5353, "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,1h", "--dhcp-option=option:router,10.9.0.254",
+		"--dhcp-option=option:dns-server,10.9.0.53", "--dhcp-option=option:mtu,1400", "--domain=rack.example")...)
 	until(t, out, "DHCP, IP range")
 	pid, _ := otherEnd(t, fixed, "10.8.0.1/24", "sleep", "60")
 	if err := netlink.LinkSetNsPid(unplugged, pid); err != nil {
@@ -196,32 +205,22 @@ func TestLeaseIsRenewed(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	far := cable(t, "eth0", "far0")
-	if err := netlink.AddrAdd(far, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 9, 0, 1), Mask: net.CIDRMask(24, 32)}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkSetUp(far); err != nil {
-		t.Fatal(err)
-	}
+	pid, out := otherEnd(t, cable(t, "eth0", "far0"), "10.9.0.1/24", "sh", "-c", "echo there; sleep 60")
+	until(t, out, "there")
 	requests := make(chan *dhcpv4.DHCPv4, 10)
-	server, err := server4.NewServer("far0", nil, func(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
-		answer := dhcpv4.MessageTypeOffer
-		if m.MessageType() == dhcpv4.MessageTypeRequest {
-			answer = dhcpv4.MessageTypeAck
-			requests <- m
+	var server *server4.Server
+	var web net.Listener
+	var err error
+	in(t, pid, func() {
+		if web, err = net.Listen("tcp4", "10.9.0.1:5353"); err != nil {
+			t.Fatal(err)
 		}
-		reply, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithMessageType(answer), dhcpv4.WithYourIP(net.IPv4(10, 9, 0, 77)),
-			dhcpv4.WithServerIP(net.IPv4(10, 9, 0, 1)), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 0, 1))),
-			dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithLeaseTime(4))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		conn.WriteTo(reply.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 68})
+		server, err = server4.NewServer("far0", nil, answerer(t, requests))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer web.Close()
 	go server.Serve()
 	defer server.Close()
 
@@ -241,6 +240,93 @@ func TestLeaseIsRenewed(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatalf("request %d did not come", n)
 		}
+	}
+}
+
+// answerer gives everybody 10.9.0.77 for four seconds, and tells of requests.
+func answerer(t *testing.T, requests chan<- *dhcpv4.DHCPv4) server4.Handler {
+	return func(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
+		answer := dhcpv4.MessageTypeOffer
+		if m.MessageType() == dhcpv4.MessageTypeRequest {
+			answer = dhcpv4.MessageTypeAck
+			requests <- m
+		}
+		reply, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithMessageType(answer), dhcpv4.WithYourIP(net.IPv4(10, 9, 0, 77)),
+			dhcpv4.WithServerIP(net.IPv4(10, 9, 0, 1)), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 0, 1))),
+			dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithLeaseTime(4))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.WriteTo(reply.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 68})
+	}
+}
+
+// in runs a function whose sockets belong to the namespace of a process.
+func in(t *testing.T, pid int, do func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	other, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	do()
+	if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	runtime.UnlockOSThread()
+}
+
+// An address is no success: a quick DHCP server answers on the wrong card, the
+// right one's is late, as behind a switch with spanning tree.
+func TestServerDecides(t *testing.T) {
+	for _, test := range []struct {
+		name, wrong, pool string
+	}{
+		{"another network", "10.5.0.2/24", "--dhcp-range=10.5.0.50,10.5.0.60,255.255.255.0,1h"},
+		{"the same network", "10.9.0.2/24", "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,1h"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			needs.Programs(t, "dnsmasq", "ip")
+			if !alone(t) {
+				return
+			}
+			wrong, right := cable(t, "eth0", "far0"), cable(t, "eth1", "far1")
+			_, out := otherEnd(t, wrong, test.wrong, dnsmasq(t, "far0", 0, test.pool, "--dhcp-option=option:router,"+strings.TrimSuffix(test.wrong, "/24"))...)
+			until(t, out, "DHCP, IP range")
+			late := dnsmasq(t, "far1", 5353, "--dhcp-range=10.9.0.70,10.9.0.80,255.255.255.0,1h")
+			otherEnd(t, right, "10.9.0.1/24", append([]string{"sh", "-c", `sleep 13; exec "$@"`, "sh"}, late...)...)
+
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			defer cancel()
+			begin := time.Now()
+			if err := network.Up(ctx, args("all:dhcp", 3), slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begin); took < 13*time.Second {
+				t.Errorf("up after %s, before there was a server", took)
+			}
+			if got := addresses(t, "eth0"); len(got) != 1 {
+				t.Errorf("eth0 has %v, want one address", got)
+			}
+			if got := addresses(t, "eth1"); len(got) != 1 || !strings.HasPrefix(got[0], "10.9.0.7") && !strings.HasPrefix(got[0], "10.9.0.80") {
+				t.Errorf("eth1 has %v, want one of 10.9.0.70 to .80", got)
+			}
+			conn, err := net.DialTimeout("tcp", "10.9.0.1:5353", 5*time.Second)
+			if err != nil {
+				t.Fatalf("as every step does it, the server is not reached: %v", err)
+			}
+			conn.Close()
+		})
 	}
 }
 
@@ -279,12 +365,14 @@ func TestVLAN(t *testing.T) {
 	if err := netlink.LinkSetUp(far); err != nil {
 		t.Fatal(err)
 	}
-	err := network.Up(t.Context(), args("eth0:10.7.0.5/24@12,other:none", 1), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // there is no server
+	defer cancel()
+	err := network.Up(ctx, args("eth0:10.7.0.5/24@12,other:none", 1), nil)
 	if err != nil && strings.Contains(err.Error(), "make VLAN device eth0.12: this kernel cannot do VLANs") {
 		t.Log("this kernel has no VLANs; Up says so:", err)
 		return
 	}
-	if err != nil {
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
 	if got := addresses(t, "eth0"); got != nil {

@@ -1,7 +1,7 @@
 // Package network gives a blank machine its addresses: links up, carriers
 // awaited, the IP= plan of the kernel command line applied, DHCP on all devices
-// that want it at the same time, leases renewed for as long as the
-// installation takes.
+// that want it at the same time, until one of them leads to the server; leases
+// are renewed for as long as the installation takes.
 //
 // It talks to the kernel by netlink and writes /etc/resolv.conf.
 package network
@@ -21,9 +21,10 @@ import (
 	"edeploy/server/wire"
 )
 
-// Up brings the network up and returns when it is as complete as it gets
-// within the waiting times of progress.go, or with one sentence that names
-// every device, its carrier and what was tried. Devices are configured as soon as
+// Up brings the network up and returns when the server answers by one device
+// and the others are as far as they get within the waiting times of
+// progress.go, or with one sentence that names every device and what was tried.
+// An address alone is no success: it may be that of another network. Devices are configured as soon as
 // their carrier is there. DHCP leases are renewed in the background until ctx
 // ends, so ctx must last as long as the network is needed.
 func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
@@ -43,6 +44,7 @@ func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
 	if err := u.findPorts(ctx); err != nil {
 		return err
 	}
+	u.server = serverAddress(args.Serv, args.HTTPPort)
 	u.begin, u.linkUpTime = time.Now(), time.Duration(args.LinkUpTimeoutSeconds)*time.Second
 	u.lastCarrier = u.begin
 	return u.run(ctx)
@@ -60,12 +62,17 @@ type up struct {
 	resolver *resolver
 }
 
-// outcome is news of a port from its goroutine.
+// outcome is news of a port from its goroutines: about its address, or, with
+// the device that was used, about the server.
 type outcome struct {
 	port    *port
 	address netip.Prefix
 	err     error
 	final   bool // nothing more will be tried
+
+	device  string     // "": about the address
+	server  netip.Addr // that answered
+	silence error      // why it did not
 }
 
 func newUp(ctx context.Context, plan Plan, log *slog.Logger) (*up, error) {
@@ -193,11 +200,13 @@ func (u *up) start(ctx context.Context) {
 		p.started = time.Now()
 		ctx, quit := context.WithCancel(ctx)
 		u.quit[p.name] = quit
-		job := job{port: p, name: p.name, config: p.config, log: u.log.With("device", p.name), resolver: u.resolver,
-			tell: func(o outcome) {
+		job := job{port: p, name: p.name, config: p.config, server: u.server, log: u.log.With("device", p.name), resolver: u.resolver,
+			tell: func(o outcome) bool {
 				select {
 				case u.outcomes <- o:
+					return true
 				case <-u.stop:
+					return false
 				}
 			}}
 		go job.run(ctx)
@@ -206,6 +215,10 @@ func (u *up) start(ctx context.Context) {
 
 func (u *up) note(news outcome) {
 	p := news.port
+	if news.device != "" {
+		u.noteServer(p, news)
+		return
+	}
 	p.failed = news.final
 	if news.address.IsValid() {
 		p.address, p.err = news.address, nil
@@ -214,4 +227,22 @@ func (u *up) note(news outcome) {
 	}
 	p.asked, p.err = p.asked+1, news.err
 	u.log.Warn("no address yet", "device", p.name, "error", news.err)
+}
+
+func (u *up) noteServer(p *port, news outcome) {
+	if p.silence = news.silence; p.silence != nil {
+		if now := time.Now(); now.Sub(p.said) >= tellAgain {
+			p.said = now
+			u.log.Warn("the server does not answer yet", "device", news.device, "address", p.address.String(), "server", u.server, "error", p.silence)
+		}
+		return
+	}
+	first := !u.reached()
+	p.reached = true
+	u.log.Info("the server answers", "device", news.device, "server", u.server)
+	if first {
+		if err := lead(news.device, news.server); err != nil {
+			u.log.Warn("what is for the server may go by another device", "error", err)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,8 +13,9 @@ const (
 	lookTime    = time.Second      // between looks at the carriers when the kernel says nothing
 	deviceTime  = 6 * time.Second  // for the first network device (reference section 2.2, a)
 	carrierTime = 5 * time.Second  // for further carriers after one came: negotiation of 10GBASE-T takes up to that
-	answerTime  = 10 * time.Second // for further DHCP answers once there is an address (2.2, c)
+	answerTime  = 10 * time.Second // for further DHCP answers once the server answers (2.2, c)
 	giveUpTime  = 90 * time.Second // for the first address, after the link-up time: more than spanning tree's 30-50 s
+	serverTime  = time.Hour        // for the server's answer once there is an address: as long as every step waits for it
 )
 
 // port is one device and how far it is.
@@ -28,6 +30,10 @@ type port struct {
 	asked   int          // DHCP rounds without an answer
 	err     error        // of the last of them, or of static configuration
 	failed  bool         // nothing more will be tried
+
+	reached bool      // the server answered by this device
+	silence error     // why it does not
+	said    time.Time // when that was logged
 }
 
 func (p *port) done() bool { return p.address.IsValid() || p.failed }
@@ -38,6 +44,7 @@ type progress struct {
 	begin       time.Time // links were set up
 	lastCarrier time.Time // last change of a carrier; begin before the first
 	linkUpTime  time.Duration
+	server      string // host and port
 }
 
 // wanted are the ports that shall get an address.
@@ -63,8 +70,8 @@ func (s *progress) startable() []*port {
 }
 
 // wait says how much longer to wait for more ports; nothing or less means that
-// the network is as good as it gets. With an address the bounds are short;
-// without one all wanted ports must have failed, or the long bound be over.
+// the network is as good as it gets. When the server answers the bounds are
+// short; until then all wanted ports must have failed, or a long bound be over.
 func (s *progress) wait(now time.Time) time.Duration {
 	limit := s.begin.Add(s.linkUpTime + giveUpTime).Sub(now)
 	addressed, rest := false, time.Duration(0)
@@ -79,13 +86,20 @@ func (s *progress) wait(now time.Time) time.Duration {
 	switch {
 	case allFailed: // or none wanted
 		return 0
-	case addressed:
+	case s.reached():
 		return min(rest, limit)
+	case addressed:
+		return s.begin.Add(serverTime).Sub(now)
 	}
 	return limit
 }
 
-// patience is until when a port is waited for when another has an address.
+// reached tells whether the server answered by one of the ports.
+func (s *progress) reached() bool {
+	return slices.ContainsFunc(s.ports, func(p *port) bool { return p.reached })
+}
+
+// patience is until when a port is waited for when another leads to the server.
 func (s *progress) patience(p *port) time.Time {
 	if !p.started.IsZero() {
 		return p.started.Add(answerTime)
@@ -106,25 +120,29 @@ func (s *progress) anyCarrier() bool {
 	return false
 }
 
-// verdict is nil when a port has an address or none shall have one.
+// verdict is nil when a port leads to the server or none shall have an address.
 func (s *progress) verdict(now time.Time) error {
 	wanted := s.wanted()
-	var tried []string
+	if len(wanted) == 0 || s.reached() {
+		return nil
+	}
+	what, tried := "no network", []string{}
 	for _, p := range wanted {
 		if p.address.IsValid() {
-			return nil
+			what = "no answer of the server " + s.server
 		}
 		tried = append(tried, p.story())
 	}
-	if len(wanted) == 0 {
-		return nil
-	}
-	return fmt.Errorf("no network after %.0f s: %s", now.Sub(s.begin).Seconds(), strings.Join(tried, "; "))
+	return fmt.Errorf("%s after %.0f s: %s", what, now.Sub(s.begin).Seconds(), strings.Join(tried, "; "))
 }
 
-// story says what was tried on a port without address.
+// story says what happened on a port that does not lead to the server.
 func (p *port) story() string {
 	switch {
+	case p.address.IsValid() && p.silence == nil:
+		return fmt.Sprintf("%s has %s, and the server was not asked yet", p.name, p.address)
+	case p.address.IsValid():
+		return fmt.Sprintf("%s has %s, and does not lead to the server: %v", p.name, p.address, p.silence)
 	case p.started.IsZero():
 		return p.name + " has no carrier"
 	case p.config.Method == Static:

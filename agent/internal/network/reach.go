@@ -1,0 +1,103 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Times of the question whether a device leads to the server.
+const (
+	dialTime  = 5 * time.Second // of one connection
+	askAgain  = time.Second     // between two
+	tellAgain = 10 * time.Second
+)
+
+// reach connects to the server by this device until it answers, or nobody
+// wants to know any more.
+func (j job) reach(ctx context.Context, device string) {
+	for ctx.Err() == nil {
+		server, err := j.dial(ctx, device)
+		if !j.tell(outcome{port: j.port, device: device, server: server, silence: err}) || err == nil {
+			return
+		}
+		wait(ctx, askAgain)
+	}
+}
+
+// dial is one connection by the device and no other; it answers the server's
+// address.
+func (j job) dial(ctx context.Context, device string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if e := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }); e != nil {
+			return e
+		}
+		return os.NewSyscallError("bind to "+device, err)
+	}}
+	conn, err := dialer.DialContext(ctx, "tcp", j.server)
+	if err != nil {
+		return netip.Addr{}, shortly(err)
+	}
+	defer conn.Close()
+	return conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// shortly leaves out the addresses: the sentence around it has them.
+func shortly(err error) error {
+	op, ok := err.(*net.OpError)
+	if !ok {
+		return err
+	}
+	if _, ok := op.Err.(*net.DNSError); ok {
+		return op.Err
+	}
+	if op.Timeout() {
+		return fmt.Errorf("no answer within %.0f s", dialTime.Seconds())
+	}
+	if call, ok := op.Err.(*os.SyscallError); ok {
+		return call.Err
+	}
+	return op.Err
+}
+
+// serverAddress is where the agent's HTTP server is.
+func serverAddress(host string, port int) string {
+	return net.JoinHostPort(host, strconv.Itoa(cmp.Or(port, 80)))
+}
+
+// lead makes what is for the server go by the device that led to it: another
+// one may have the same network, or an earlier default route.
+func lead(device string, server netip.Addr) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("find network device %s: %w", device, err)
+	}
+	ip := net.IP(server.AsSlice())
+	if now, err := netlink.RouteGet(ip); err == nil && len(now) == 1 && now[0].LinkIndex == link.Attrs().Index {
+		return nil
+	}
+	ways, err := netlink.RouteGetWithOptions(ip, &netlink.RouteGetOptions{Oif: device})
+	if err != nil || len(ways) != 1 {
+		return fmt.Errorf("route to %s by %s: %w", server, device, err)
+	}
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: ways[0].Gw, Dst: &net.IPNet{IP: ip, Mask: net.CIDRMask(server.BitLen(), server.BitLen())}}
+	if route.Gw == nil {
+		route.Scope = netlink.SCOPE_LINK
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("set route to %s by %s: %w", server, device, err)
+	}
+	return nil
+}
