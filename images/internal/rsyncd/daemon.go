@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"edeploy/images/internal/share"
+
 	"github.com/gokrazy/rsync/rsyncd"
 )
 
@@ -28,18 +30,29 @@ type Module struct {
 // Config of a Daemon. Zero values are the defaults.
 type Config struct {
 	Modules        []Module
-	MaxConnections int           // transfers at once; 0: 32. As many again may wait
+	MaxConnections int           // transfers at once; 0: 32. A peer has a quarter; seven times as many connections may wait
 	Wait           time.Duration // how long a connection waits for a free place; 0: 30 s
 	Idle           time.Duration // longest silence of a client; 0: 5 min
+	Greeting       time.Duration // within which a client says what module it wants; 0: 10 s, or Idle if it is less
 	Logger         *slog.Logger  // nil: silent
 }
 
 // Daemon serves its modules.
 type Daemon struct {
-	cfg    Config
-	places chan struct{}
-	roots  map[string]*os.Root
+	cfg       Config
+	accepted  *share.Places
+	transfers *share.Places
+	files     budget // on the lists of all transfers
+	sums      budget // blocks of which clients sent checksums, of all transfers
+	roots     map[string]*os.Root
 }
+
+// What all transfers may have in memory: about 250 bytes for a file on a list,
+// 50 for a block.
+const (
+	maxFiles = 640 << 10
+	maxSums  = 1 << 20
+)
 
 // New opens the modules' directories, which must exist.
 func New(cfg Config) (*Daemon, error) {
@@ -52,10 +65,14 @@ func New(cfg Config) (*Daemon, error) {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 5 * time.Minute
 	}
+	if cfg.Greeting <= 0 {
+		cfg.Greeting = min(10*time.Second, cfg.Idle)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Daemon{cfg: cfg, places: make(chan struct{}, cfg.MaxConnections), roots: map[string]*os.Root{}}
+	d := &Daemon{cfg: cfg, accepted: share.New(8 * cfg.MaxConnections), transfers: share.New(cfg.MaxConnections), roots: map[string]*os.Root{},
+		files: newBudget("files", maxFiles, cfg.Wait), sums: newBudget("checksums", maxSums, cfg.Wait)}
 	for _, m := range cfg.Modules {
 		root, err := os.OpenRoot(m.Dir)
 		if err != nil {
@@ -77,7 +94,8 @@ func (d *Daemon) Close() error {
 }
 
 // Serve answers connections until ctx ends, then closes all of them and
-// returns nil when the last handler is done. Any other end is an error.
+// returns nil when the last handler is done. A listener that is closed by
+// somebody else is an error; any other failure to accept is waited out.
 func (d *Daemon) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -85,32 +103,55 @@ func (d *Daemon) Serve(ctx context.Context, ln net.Listener) error {
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
 	defer cancel()
-	// The bound on accepted connections; further ones stay in the kernel's queue.
-	accepted := make(chan struct{}, 2*d.cfg.MaxConnections)
-	for {
+	for failures := 0; ; {
 		conn, err := ln.Accept()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			if err == nil {
 				conn.Close()
 			}
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept rsync connection: %w", err)
+		case err != nil:
+			failures++
+			d.pause(ctx, failures, err)
+			continue
 		}
-		select {
-		case accepted <- struct{}{}:
-		case <-ctx.Done():
-			conn.Close()
-			return nil
+		failures = 0
+		release, err := d.accepted.Take(share.Peer(conn.RemoteAddr().String()))
+		if err != nil {
+			d.turnAway(conn, err)
+			continue
 		}
 		handlers.Go(func() {
-			defer func() { <-accepted }()
+			defer release()
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
 			d.handle(ctx, conn)
 		})
 	}
+}
+
+// pause waits after a failure to accept, as when there are no more file
+// descriptors; longer the more there were in a row.
+func (d *Daemon) pause(ctx context.Context, failures int, err error) {
+	const longest = time.Second
+	if failures == 1 || failures%60 == 0 { // about once a minute
+		d.cfg.Logger.Error("accept rsync connection, trying again", "failures", failures, "err", err)
+	}
+	select {
+	case <-time.After(min(longest, 5*time.Millisecond<<min(failures, 10))):
+	case <-ctx.Done():
+	}
+}
+
+// turnAway says what the client reads after its greeting, if it waits for it.
+func (d *Daemon) turnAway(conn net.Conn, err error) {
+	conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	fmt.Fprintf(conn, greeting+"@ERROR: max connections (%v) reached -- try again later\n", err)
+	conn.Close()
+	d.cfg.Logger.Debug("rsync connection turned away", "peer", conn.RemoteAddr().String(), "err", err)
 }
 
 // handle runs one connection and logs what became of it.
@@ -148,28 +189,45 @@ type session struct {
 
 func newSession(conn net.Conn, d *Daemon) *session {
 	w := newWire(conn, d.cfg.Idle)
-	return &session{d, w, newGuard(w)}
+	return &session{d, w, newGuard(w, d.files.open(), d.sums.open())}
 }
 
-// run waits for a place and hands the connection to the library. A panic of
-// the library ends this connection only: the transfer runs in this goroutine.
+// run hears what the client wants, waits for a place, and hands the connection
+// to the library. A panic of the library ends this connection only: the
+// transfer runs in this goroutine.
 func (s *session) run(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("rsync library panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	timeout := time.NewTimer(s.daemon.cfg.Wait)
-	defer timeout.Stop()
-	select {
-	case s.daemon.places <- struct{}{}:
-		defer func() { <-s.daemon.places }()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timeout.C:
-		return s.refuseBusy()
+	defer s.guard.close()
+	if err := s.hello(); err != nil {
+		s.wire.Flush()
+		return err
 	}
+	waiting, cancel := context.WithTimeout(ctx, s.daemon.cfg.Wait)
+	defer cancel()
+	release, err := s.daemon.transfers.Wait(waiting, share.Peer(s.wire.conn.RemoteAddr().String()))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		// In the protocol's own words, which the client expects now.
+		fmt.Fprintf(s.wire, "@ERROR: max connections (%v) reached -- try again later\n", err)
+		return errors.Join(fmt.Errorf("no place within %v: %w", s.daemon.cfg.Wait, err), s.wire.Flush())
+	}
+	defer release()
 	return s.serve(ctx)
+}
+
+// hello exchanges greetings and hears the module's name. Only then the
+// connection gets a place.
+func (s *session) hello() error {
+	s.wire.until = time.Now().Add(s.daemon.cfg.Greeting)
+	defer func() { s.wire.until = time.Time{} }()
+	io.WriteString(s.wire, greeting)
+	return s.guard.hello()
 }
 
 func (s *session) serve(ctx context.Context) error {
@@ -186,6 +244,7 @@ func (s *session) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.wire.said = greeting
 	conn := rsyncd.NewConnection(io.NopCloser(s.guard), s.wire, s.wire.conn.RemoteAddr().String())
 	err = server.HandleDaemonConn(ctx, conn)
 	if s.guard.refusal != nil {
@@ -195,21 +254,6 @@ func (s *session) serve(ctx context.Context) error {
 		err = flushErr
 	}
 	return err
-}
-
-// refuseBusy says in the protocol's own words that all places are taken: the
-// client reads an error only after greeting and module name.
-func (s *session) refuseBusy() error {
-	fmt.Fprintf(s.wire, "@RSYNCD: %d\n", protocol)
-	var request [maxLine]byte
-	for range 2 {
-		if _, err := s.guard.Read(request[:]); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(s.wire, "@ERROR: max connections (%d) reached -- try again later\n", s.daemon.cfg.MaxConnections)
-	s.wire.Flush()
-	return fmt.Errorf("all %d connections are in use", s.daemon.cfg.MaxConnections)
 }
 
 // quiet takes the library's log lines; they are of interest when debugging.

@@ -1,6 +1,7 @@
 package rsyncd_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -245,7 +246,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestTwentyClients(t *testing.T) {
-	addr, install := start(t, rsyncd.Config{MaxConnections: 8})
+	addr, install := start(t, rsyncd.Config{MaxConnections: 12}) // 3 for one peer, and 24 connections
 	tree := filepath.Join(install, "V1", "base")
 	makeTree(t, tree, 100)
 	var clients sync.WaitGroup
@@ -270,12 +271,9 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// The greeting comes when the connection has its place, and is held there.
-	if _, err := conn.Read(make([]byte, 100)); err != nil {
-		t.Fatal(err)
-	}
+	takePlace(t, conn)
 	out, err := client(t, "-a", "rsync://"+addr+"/install/V1/base/", t.TempDir())
-	if err == nil || !strings.Contains(out, "max connections (1) reached") {
+	if err == nil || !strings.Contains(out, "max connections (1 from one address) reached") {
 		t.Errorf("error %v, output %q; want max connections", err, out)
 	}
 	conn.Close()
@@ -289,8 +287,96 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// takePlace says what module is wanted, upon which the connection has a place.
+func takePlace(t *testing.T, conn net.Conn) {
+	t.Helper()
+	fmt.Fprintf(conn, "@RSYNCD: 31.0\ninstall\n")
+	lines := bufio.NewScanner(conn)
+	for range 2 {
+		lines.Scan()
+	}
+	if lines.Text() != "@RSYNCD: OK" {
+		t.Fatalf("the daemon says %q, %v", lines.Text(), lines.Err())
+	}
+}
+
+// One peer with as many connections as it gets, silent or with places, keeps
+// nobody else from being served.
+func TestPeersHaveShares(t *testing.T) {
+	addr, install := start(t, rsyncd.Config{MaxConnections: 8})
+	tree := filepath.Join(install, "V1", "base")
+	makeTree(t, tree, 10)
+	stranger := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for i := range 100 {
+		conn, err := stranger.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if i < 2 {
+			takePlace(t, conn)
+		}
+	}
+	begun := time.Now()
+	dst := t.TempDir()
+	if out, err := client(t, "-a", "rsync://"+addr+"/install/V1/base/", dst); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	same(t, tree, dst)
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("a client was served after %v", took)
+	}
+}
+
+// failing is a listener that fails first, as when there are no descriptors.
+type failing struct {
+	net.Listener
+	times int
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	if f.times--; f.times >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return f.Listener.Accept()
+}
+
+func TestAcceptFailures(t *testing.T) {
+	dir := t.TempDir()
+	d, err := rsyncd.New(rsyncd.Config{Modules: []rsyncd.Module{{Name: "install", Dir: dir}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Serve(ctx, &failing{ln, 4}) }()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	takePlace(t, conn)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	ln, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if err := d.Serve(t.Context(), ln); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve on a closed listener: %v", err)
+	}
+}
+
 func TestSilentClientIsDropped(t *testing.T) {
-	addr, _ := start(t, rsyncd.Config{Idle: 100 * time.Millisecond})
+	addr, _ := start(t, rsyncd.Config{Greeting: 100 * time.Millisecond})
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

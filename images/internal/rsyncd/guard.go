@@ -12,6 +12,7 @@ const (
 	maxLine   = 4096    // one line of the greeting, one argument
 	maxArgs   = 100     // arguments
 	maxFilter = 4096    // bytes of one filter rule
+	maxRules  = 16      // filter rules
 	maxBlocks = 1 << 18 // checksums of one file: blocks of about sqrt(size) reach 64 GiB
 	maxBlock  = 1 << 20 // bytes of one block
 )
@@ -30,6 +31,8 @@ type guard struct {
 	next    func() error // reads and checks one unit, puts it into out
 	out     []byte       // checked, not yet delivered
 	passing int64        // bytes after out that need no check
+	files   *account     // on the list that the client gets
+	sums    *account     // that the client sent for the file under way
 
 	module  string
 	paths   []string
@@ -38,10 +41,28 @@ type guard struct {
 	refusal error // why the connection was ended by us
 }
 
-func newGuard(w *wire) *guard {
-	g := &guard{wire: w}
+func newGuard(w *wire, files, sums *account) *guard {
+	g := &guard{wire: w, files: files, sums: sums}
 	g.next = g.greeting
 	return g
+}
+
+// hello reads what comes before the arguments.
+func (g *guard) hello() error {
+	if err := g.greeting(); err != nil {
+		return err
+	}
+	line := g.out
+	if err := g.moduleName(); err != nil {
+		return err
+	}
+	g.out = append(line, g.out...)
+	return nil
+}
+
+func (g *guard) close() {
+	g.files.close()
+	g.sums.close()
 }
 
 // Read delivers checked bytes.
@@ -61,8 +82,12 @@ func (g *guard) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// protocol is the version that the library speaks with every client.
-const protocol = 27
+// protocol is the version that the library speaks with every client, and
+// greeting the line that it begins with.
+const (
+	protocol = 27
+	greeting = "@RSYNCD: 27\n"
+)
 
 func (g *guard) greeting() error {
 	line, err := g.line()
@@ -121,7 +146,7 @@ func (g *guard) arguments() error {
 const listDirectory = "/*/*"
 
 func (g *guard) filters() error {
-	for {
+	for rules := 0; ; rules++ {
 		length, err := g.number()
 		if err != nil {
 			return err
@@ -129,8 +154,8 @@ func (g *guard) filters() error {
 		if length == 0 {
 			break
 		}
-		if length < 0 || length > maxFilter {
-			return g.fail(fmt.Errorf("filter rule of %d bytes", length))
+		if length < 0 || length > maxFilter || rules == maxRules {
+			return g.fail(fmt.Errorf("filter rule of %d bytes, after %d others", length, rules))
 		}
 		rule := make([]byte, length)
 		if _, err := io.ReadFull(g.wire.in, rule); err != nil {
@@ -167,8 +192,25 @@ func (g *guard) wanted() error {
 		blocks > 0 && (block < 1 || block > maxBlock || last < 0 || last > block) {
 		return g.fail(fmt.Errorf("checksums out of bounds: %d blocks of %d bytes, sums of %d bytes, last block of %d bytes", blocks, block, sum, last))
 	}
+	g.sums.close() // those of the file before
+	if err := g.sums.take(int64(blocks)); err != nil {
+		return g.refuse(err)
+	}
 	g.passing = int64(blocks) * (4 + int64(sum))
 	return nil
+}
+
+// listed counts files that the library puts on the client's list. It passes over
+// errors of directories, so that the connection is ended here.
+func (g *guard) listed(n int) error {
+	err := g.files.take(int64(n))
+	if err == nil {
+		return nil
+	}
+	err = g.refuse(err)
+	g.wire.Flush()
+	g.wire.ended = err
+	return err
 }
 
 // fail ends the transfer; the library tells the client.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -165,7 +166,8 @@ func TestGuardPassesGoodStreams(t *testing.T) {
 	stream := hello + numbers(0, 1, 2, 700, 2, 5) + "abcdefABCDEF" + numbers(-1, 3, 0, 0, 0, 0, -1, -1)
 	client, server := net.Pipe()
 	go func() { io.WriteString(client, stream); client.Close() }()
-	g := newGuard(newWire(server, time.Second))
+	d := testDaemon(t)
+	g := newGuard(newWire(server, time.Second), d.files.open(), d.sums.open())
 	var got bytes.Buffer
 	if _, err := io.Copy(&got, onlyReader{g}); err != nil {
 		t.Fatal(err)
@@ -175,6 +177,85 @@ func TestGuardPassesGoodStreams(t *testing.T) {
 	}
 	if want := "[install/]"; fmt.Sprint(g.paths) != want || g.module != "install" {
 		t.Errorf("module %q, paths %v", g.module, g.paths)
+	}
+}
+
+// What transfers keep in memory is bounded over all of them, and given back.
+func TestBudgets(t *testing.T) {
+	d := testDaemon(t)
+	listing := hello + numbers(0, -1, -1, -1)
+	checksums := hello + numbers(0, 1, 4, 700, 0, 0) + numbers(1, 2, 3, 4, -1, -1, -1)
+	tests := []struct {
+		name, stream string
+		files, sums  int64 // of the budgets
+		other        int64 // files that another transfer has
+		want         string
+	}{
+		{"enough", listing, 2, 4, 0, ""},
+		{"too many files", listing, 1, 4, 0, "more than 1 files: ask for less at once"},
+		{"files of others", listing, 2, 4, 1, "the transfers under way have 2 files in all"},
+		{"enough checksums", checksums, 2, 4, 0, ""},
+		{"too many checksums", checksums, 2, 3, 0, "more than 3 checksums"},
+		{"rules", hello + strings.Repeat(numbers(6)+"- /*/*", 17) + numbers(0), 2, 4, 0, "after 16 others"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d.files, d.sums = newBudget("files", tt.files, time.Millisecond), newBudget("checksums", tt.sums, time.Millisecond)
+			other := d.files.open()
+			if err := other.take(tt.other); err != nil {
+				t.Fatal(err)
+			}
+			said, err := converse(t, d, tt.stream, 5*time.Second)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+			if tt.want != "" && tt.name != "rules" && !strings.Contains(said, tt.want) {
+				t.Errorf("said %q, want %q in it", said, tt.want)
+			}
+			other.close()
+			if !d.files.left.TryAcquire(tt.files) || !d.sums.left.TryAcquire(tt.sums) {
+				t.Error("what the transfer had was not given back")
+			}
+		})
+	}
+}
+
+// A client that says or takes a little now and then is slower than the pace.
+func TestPace(t *testing.T) {
+	for _, reads := range []bool{true, false} {
+		client, server := net.Pipe()
+		go func() {
+			for range 1000 {
+				time.Sleep(10 * time.Millisecond)
+				var err error
+				if reads {
+					_, err = client.Write([]byte("x"))
+				} else {
+					_, err = client.Read(make([]byte, 1))
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+		w := newWire(server, 300*time.Millisecond)
+		var err error
+		start := time.Now()
+		for err == nil {
+			if reads {
+				_, err = w.in.ReadByte()
+			} else {
+				_, err = w.Write(make([]byte, 1000))
+			}
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "slower than 1024 bytes a second") {
+			t.Errorf("client that reads %v: %v", !reads, err)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("client that reads %v held its place for %v", !reads, took)
+		}
+		client.Close()
+		server.Close()
 	}
 }
 

@@ -3,6 +3,8 @@ package rsyncd
 import (
 	"fmt"
 	"strings"
+
+	"edeploy/images/manifest"
 )
 
 // request is what a client asks for, after its arguments are checked.
@@ -74,6 +76,9 @@ func parseRequest(args []string) (request, error) {
 	for _, p := range r.paths {
 		if strings.HasPrefix(p, "-") {
 			return r, fmt.Errorf("path %q starts with a dash", p)
+		}
+		if strings.Count(p, "/") > manifest.MaxDepth+2 { // below MODULE/VERSION/ROLE
+			return r, fmt.Errorf("path %.40q... has more than %d names", p, manifest.MaxDepth)
 		}
 	}
 	r.args = append(append(r.args, "."), r.paths...)

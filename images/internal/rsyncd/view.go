@@ -143,7 +143,11 @@ func (v *view) ReadDir(name string) ([]fs.DirEntry, error) {
 	if v.guard.flat && !v.requested(name) {
 		return nil, nil
 	}
-	return v.files.ReadDir(name)
+	entries, err := v.files.ReadDir(name)
+	if err == nil {
+		err = v.guard.listed(len(entries))
+	}
+	return entries, err
 }
 
 func (v *view) Stat(name string) (fs.FileInfo, error)  { return v.files.Stat(name) }
