@@ -129,7 +129,7 @@ story: modules rack scenario ## one of them: make story STORY=install
 test-long: modules rack scenario ## long campaigns, and fuzzing for FUZZTIME each
 	EDEPLOY_VM=1 EDEPLOY_LONG=1 go test -count=1 -p 1 -timeout 5h ./integration/...
 	EDEPLOY_LONG=1 EDEPLOY_ORACLE_INPUTS=15000 FILTER_CASES=3000 UPGRADE_CASES=2000 \
-		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/upgrade
+		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/upgrade ./images/internal/build
 	$(MAKE) fuzz
 
 .PHONY: fuzz
@@ -160,16 +160,17 @@ out/programs/%: FORCE
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $@.new ./$(patsubst $*=%,%,$(filter $*=%,$(PROGRAMS)))
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
+# Our own roles are built once: make test-long builds them twice and compares.
 # A role is made again when its definition, our programs in it, or the code
 # that builds trees changes.
-BUILDER := $(shell find images/internal/build images/internal/role images/manifest -name '*.go' -not -name '*_test.go')
+BUILDER := $(shell find images/internal/build images/internal/role images/manifest -name '*.go' -not -name '*_test.go') images/internal/role/machine.yaml
 
 $(TREE).edeploy: out/programs/edeploy $(BUILDER) $(shell find images/roles/$(ROLE) -type f 2>/dev/null) | out/programs/mkrole
-	out/programs/mkrole build $(ROLE) $(VERSION)
+	out/programs/mkrole build $(if $(filter base mysql pxe,$(ROLE)),--once) $(ROLE) $(VERSION)
 
 ifneq ($(TREE),$(BASE))
 $(BASE).edeploy: out/programs/edeploy $(BUILDER) $(shell find images/roles/base -type f) | out/programs/mkrole
-	out/programs/mkrole build base D12-F.1.0.0
+	out/programs/mkrole build --once base D12-F.1.0.0
 endif
 
 # What a version of mysql is made of: the role, and the version's own files.
@@ -177,19 +178,19 @@ mysql_of = $(shell find images/roles/mysql -type f -not -path '*/versions/*') $(
 
 ifneq ($(TREE).edeploy,$(word 1,$(MYSQL)))
 $(word 1,$(MYSQL)): $(BASE).edeploy $(BUILDER) $(call mysql_of,D12-F.1.0.0) | out/programs/mkrole
-	out/programs/mkrole build mysql D12-F.1.0.0
+	out/programs/mkrole build --once mysql D12-F.1.0.0
 endif
 ifneq ($(TREE).edeploy,$(word 2,$(MYSQL)))
 $(word 2,$(MYSQL)): $(word 1,$(MYSQL)) $(call mysql_of,D12-F.1.0.1) | out/programs/mkrole
-	out/programs/mkrole build mysql D12-F.1.0.1
+	out/programs/mkrole build --once mysql D12-F.1.0.1
 endif
 ifneq ($(TREE).edeploy,$(word 3,$(MYSQL)))
 $(word 3,$(MYSQL)): $(word 2,$(MYSQL)) $(call mysql_of,D12-F.1.0.2) | out/programs/mkrole
-	out/programs/mkrole build mysql D12-F.1.0.2
+	out/programs/mkrole build --once mysql D12-F.1.0.2
 endif
 
 $(TOOLS).edeploy: $(BUILDER) $(shell find images/roles/pxe -type f) | out/programs/mkrole
-	out/programs/mkrole build --out out/tools pxe $(VERSION)
+	out/programs/mkrole build --once --out out/tools pxe $(VERSION)
 
 out/initrd.pxe: out/programs/mkinitrd out/programs/agent $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
 	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz

@@ -12,18 +12,64 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "mkrole:", err)
-		stop()
-		os.Exit(1)
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute is the whole program; it answers the exit status: 0, 1 for what
+// failed, 2 for a command line that means nothing.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var usage usageError
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+		fmt.Fprintln(stderr, "mkrole:", strings.Join(strings.Fields(err.Error()), " "))
+		return 2
+	}
+	fmt.Fprintln(stderr, "mkrole:", err)
+	return 1
+}
+
+// usageError is about the command line.
+type usageError struct {
+	error
+	command string
+}
+
+func (e usageError) Error() string { return e.error.Error() + "; see " + e.command + " --help" }
+func (e usageError) Unwrap() error { return e.error }
+
+// strict makes errors about arguments and flags of a command usageErrors.
+func strict(cmd *cobra.Command) {
+	if args := cmd.Args; args != nil {
+		cmd.Args = func(cmd *cobra.Command, given []string) error {
+			if err := args(cmd, given); err != nil {
+				return usageError{err, cmd.CommandPath()}
+			}
+			return nil
+		}
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd.CommandPath()} })
+	for _, sub := range cmd.Commands() {
+		strict(sub)
 	}
 }

@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"edeploy/images/internal/build"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -46,6 +51,60 @@ func TestCommands(t *testing.T) {
 			}
 			if (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("error %v, want %q in it", err, tt.err)
+			}
+		})
+	}
+}
+
+// TestCheck: good is only said of a build that was compared with a second one.
+func TestCheck(t *testing.T) {
+	tree, dir := t.TempDir(), t.TempDir()
+	put(t, filepath.Join(tree, "var/lib/edeploy/conf"), "VERS=V1\nROLE=web\n")
+	put(t, filepath.Join(tree, "etc/web.key"), "-----BEGIN PRIVATE KEY-----\n")
+	archive := filepath.Join(dir, "web-V1.edeploy")
+	var packed bytes.Buffer
+	if _, err := manifest.Pack(t.Context(), &packed, tree, manifest.TarOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, archive, packed.String())
+	if out, err := run(t, "check", "--not-bootable", archive); err == nil || !strings.Contains(err.Error(), "/etc/web.key holds a private key: every machine would share it") {
+		t.Errorf("%q, %v", out, err)
+	}
+	record := func(text string) { put(t, filepath.Join(dir, "web-V1.machine"), text+"\nshared /etc/*.key\n") }
+	put(t, filepath.Join(dir, "web-V1.mtree"), "#mtree\n")
+	for _, tt := range []struct{ compared, want string }{
+		{fmt.Sprintf("compared %x", sha256.Sum256([]byte("#mtree\n"))), ": good; a second build, on a host of another name, was the same\n"},
+		{"compared 1234", ": nothing is wrong, as far as one build tells; it was not compared with a second one,\n"},
+		{"", "it was not compared with a second one"},
+	} {
+		record(tt.compared)
+		if out, err := run(t, "check", "--not-bootable", archive); err != nil || !strings.Contains(out, tt.want) {
+			t.Errorf("%s: %q, %v", tt.compared, out, err)
+		}
+	}
+}
+
+// TestExitStatus: a command line that means nothing is one line, and status 2.
+func TestExitStatus(t *testing.T) {
+	tests := []struct {
+		args   string
+		status int
+		said   string
+	}{
+		{"bild", 2, `mkrole: unknown command "bild" for "mkrole"`},
+		{"list all", 2, `mkrole: unknown command "all" for "mkrole list"`},
+		{"build base", 2, "mkrole: accepts 2 arg(s), received 1; see mkrole build --help"},
+		{"build --twice base V1", 2, "mkrole: unknown flag: --twice; see mkrole build --help"},
+		{"metadata V1", 2, "mkrole: requires at least 2 arg(s), only received 1; see mkrole metadata --help"},
+		{"check nothing.edeploy", 1, "mkrole: open nothing.edeploy: no such file or directory"},
+		{"--version", 0, "mkrole " + wire.Release() + "\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			var out bytes.Buffer
+			status := execute(t.Context(), strings.Fields(tt.args), &out, &out)
+			if status != tt.status || !strings.HasPrefix(out.String(), tt.said) || strings.Count(out.String(), "\n") != 1 {
+				t.Errorf("status %d, want %d; said %q, want %q", status, tt.status, out.String(), tt.said)
 			}
 		})
 	}

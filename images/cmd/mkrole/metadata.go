@@ -168,6 +168,9 @@ func (p proposal) question(name, from, to string) (q metadata.Question, err erro
 	if q.Chain, err = p.roles.Chain(name); err != nil {
 		return q, err
 	}
+	if q.Machines, err = role.Machines(q.Chain); err != nil {
+		return q, err
+	}
 	for _, version := range []string{from, to} {
 		v, err := q.Chain[len(q.Chain)-1].LoadVersion(version)
 		if err != nil {

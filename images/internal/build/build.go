@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"edeploy/images/internal/role"
@@ -28,6 +29,7 @@ type Build struct {
 	Base    string        // version of the base role to start from; "": the version to make
 	From    string        // version of the same role to start from; "": what the version's definition says
 	Kernel  string        // kernel package instead of the role's own; "": the role's
+	Once    bool          // do not build a second time to find what belongs to one machine
 	Epoch   time.Time     // no file of the tree is newer than this
 	Observe func(Event)   // nil: nobody looks
 }
@@ -91,22 +93,44 @@ func (b Build) run(ctx context.Context, c recipe, work string) (Result, error) {
 	}
 	stem := strings.TrimSuffix(filepath.Base(r.Archive), ".edeploy")
 	logFile := filepath.Join(b.Out, b.Image.Version, stem+".log")
-	tree, err := b.bootstrap(ctx, c.mmdebstrapArgs(work), logFile, filepath.Join(work, "tree"))
+	ctx, stop := context.WithCancel(ctx)
+	second := func() (*manifest.Manifest, error) { return nil, nil }
+	if !b.Once {
+		second = b.again(ctx, c, work, stem)
+	}
+	// Nothing may write to work when it is removed.
+	defer second()
+	defer stop()
+	tree, err := b.bootstrap(ctx, c, work, logFile)
 	if err != nil {
 		return r, err
 	}
 	defer tree.Close()
 	b.Observe(Event{Phase: "pack"})
-	if err := b.pack(ctx, c, tree, work, stem, &r); err != nil {
+	m, err := b.pack(ctx, c, tree, work, stem, &r)
+	if err != nil {
 		return r, err
 	}
 	b.Observe(Event{Phase: "check"})
-	findings, err := CheckFile(filepath.Join(work, stem+".edeploy"), b.Image, c.role.Bootable)
+	findings, err := CheckFile(filepath.Join(work, stem+".edeploy"), b.Image, c.role.Bootable, c.shared)
 	if err != nil {
 		return r, err
 	}
 	if len(findings) > 0 {
 		return r, fmt.Errorf("%s is not fit for use: %s", b.Image, strings.Join(findings, "; "))
+	}
+	if !b.Once {
+		b.Observe(Event{Phase: "compare with a second build"})
+		again, err := second()
+		if err != nil {
+			return r, err
+		}
+		if differ := compare(m, again, c.shared); len(differ) > 0 {
+			return r, b.differError(differ)
+		}
+		if err := c.writeRecord(work, stem); err != nil {
+			return r, err
+		}
 	}
 	return r, b.publish(work, stem)
 }
@@ -123,7 +147,7 @@ func needTools() error {
 // compile builds the role's own programs, static, without traces of the machine.
 func compile(ctx context.Context, programs []role.Program, work string) error {
 	for i, p := range programs {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X edeploy/server/wire.release="+wire.Release(),
 			"-o", programFile(work, i), p.Package)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -137,86 +161,98 @@ func programFile(work string, i int) string {
 	return filepath.Join(work, fmt.Sprintf("program-%d", i))
 }
 
-// bootstrap runs mmdebstrap. The tree comes as a tar stream on its standard
-// output and is kept in a file, because whether it is good is known at the end
-// only.
-func (b Build) bootstrap(ctx context.Context, args []string, logFile, treeFile string) (*os.File, error) {
-	log, err := os.Create(logFile)
+// bootstrap makes the tree. It comes as a tar stream and is kept in a file,
+// because whether it is good is known at the end only.
+func (b Build) bootstrap(ctx context.Context, c recipe, work, logFile string) (*os.File, error) {
+	tree, err := os.Create(filepath.Join(work, "tree"))
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	tree, err := os.Create(treeFile)
+	err = b.mmdebstrap(ctx, c, work, logFile, tree)
+	if err == nil {
+		_, err = tree.Seek(0, io.SeekStart)
+	}
 	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it unmounts and removes its tree
-	cmd.WaitDelay = time.Minute
-	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.Epoch.Unix()))
-	cmd.Stdout = tree
-	watch := newWatch(b.Observe)
-	cmd.Stderr = io.MultiWriter(log, watch)
-	fmt.Fprintf(log, "%s\n", cmd)
-	if err := cmd.Run(); err != nil {
-		tree.Close()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		cause, before := watch.cause()
-		return nil, fmt.Errorf("build %s: %s\nbefore that:\n%s\nlog: %s\n%w of %s", b.Image, cause, indent(before), logFile, err, cmd)
-	}
-	if _, err := tree.Seek(0, io.SeekStart); err != nil {
 		tree.Close()
 		return nil, err
 	}
 	return tree, nil
 }
 
+// mmdebstrap writes the tree, as tar, to tree.
+func (b Build) mmdebstrap(ctx context.Context, c recipe, work, logFile string, tree io.Writer) error {
+	log, err := os.Create(logFile)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	args := c.mmdebstrapArgs(work)
+	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it unmounts and removes its tree
+	cmd.WaitDelay = time.Minute
+	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.Epoch.Unix()))
+	cmd.Stdout = tree
+	if c.second && os.Geteuid() == 0 {
+		// Its host has another name; without root, mmdebstrap has a namespace of its own.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUTS}
+	}
+	watch := newWatch(b.Observe)
+	cmd.Stderr = io.MultiWriter(log, watch)
+	fmt.Fprintf(log, "%s\n", cmd)
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		cause, before := watch.cause()
+		return fmt.Errorf("build %s: %s\nbefore that:\n%s\nlog: %s\n%w of %s", b.Image, cause, indent(before), logFile, err, cmd)
+	}
+	return nil
+}
+
 func indent(text string) string { return "  " + strings.ReplaceAll(text, "\n", "\n  ") }
 
 // pack writes the archive, its manifest and its package list into work.
-func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem string, r *Result) error {
+func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem string, r *Result) (*manifest.Manifest, error) {
 	unchanged, err := c.unchanged(tree)
 	if err != nil {
-		return fmt.Errorf("pack %s: %w", b.Image, err)
+		return nil, fmt.Errorf("pack %s: %w", b.Image, err)
 	}
 	archive, err := os.Create(filepath.Join(work, stem+".edeploy"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer archive.Close()
 	enc, err := manifest.NewArchiveWriter(archive)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m, err := manifest.Normalize(ctx, enc, bufio.NewReaderSize(tree, 1<<20), manifest.TarOptions{Epoch: b.Epoch, Add: unchanged, SpoolDir: work})
 	if err != nil {
-		return fmt.Errorf("pack %s: %w", b.Image, err)
+		return nil, fmt.Errorf("pack %s: %w", b.Image, err)
 	}
 	if err := errors.Join(enc.Close(), archive.Sync()); err != nil {
-		return fmt.Errorf("write %s: %w", archive.Name(), err)
+		return nil, fmt.Errorf("write %s: %w", archive.Name(), err)
 	}
 	info, err := archive.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Size, r.Entries, r.Bytes = info.Size(), len(m.Entries), m.TotalBytes()
 	if err := writeFile(filepath.Join(work, stem+".mtree"), func(w io.Writer) error {
 		_, err := m.WriteTo(w)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := tree.Seek(0, io.SeekStart); err != nil {
-		return err
+		return nil, err
 	}
 	packages, err := tarPackages(tree)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Packages = len(packages)
-	return writeFile(filepath.Join(work, stem+".packages"), func(w io.Writer) error {
+	return m, writeFile(filepath.Join(work, stem+".packages"), func(w io.Writer) error {
 		_, err := io.WriteString(w, strings.Join(append(packages, ""), "\n"))
 		return err
 	})
@@ -243,7 +279,15 @@ func (b Build) publish(work, stem string) error {
 	if err := os.Remove(filepath.Join(dir, stem+".edeploy")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	for _, suffix := range []string{".packages", ".mtree", ".edeploy"} {
+	if b.Once {
+		if err := os.Remove(filepath.Join(dir, stem+".machine")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	for _, suffix := range []string{".packages", ".machine", ".mtree", ".edeploy"} {
+		if suffix == ".machine" && b.Once {
+			continue
+		}
 		if err := os.Rename(filepath.Join(work, stem+suffix), filepath.Join(dir, stem+suffix)); err != nil {
 			return err
 		}

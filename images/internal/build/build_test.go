@@ -215,7 +215,7 @@ func TestCheck(t *testing.T) {
 			for name, content := range tt.set {
 				files[name] = content
 			}
-			got, err := Check(archive(t, files), v1, tt.bootable)
+			got, err := Check(archive(t, files), v1, tt.bootable, []string{"/srv/shared.pem"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
@@ -22,9 +23,10 @@ const maxKept = 64 << 20
 // CheckFile says what is wrong with an archive, a sentence each: things a
 // machine needs in order to boot and be upgraded (when bootable is set), and
 // things of the building machine or of one machine that must not be in a role.
-// An empty answer is a good archive. want names the image; its zero value
-// accepts any.
-func CheckFile(file string, want wire.ImageRef, bootable bool) ([]string, error) {
+// An empty answer is a good archive, as far as one archive tells: what belongs
+// to one machine and is not known, only a second build shows. want names the
+// image; its zero value accepts any. shared are patterns of paths that machines may share.
+func CheckFile(file string, want wire.ImageRef, bootable bool, shared []string) ([]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -35,7 +37,7 @@ func CheckFile(file string, want wire.ImageRef, bootable bool) ([]string, error)
 		return nil, fmt.Errorf("check %s: %w", file, err)
 	}
 	defer archive.Close()
-	findings, err := Check(archive, want, bootable)
+	findings, err := Check(archive, want, bootable, shared)
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", file, err)
 	}
@@ -43,12 +45,16 @@ func CheckFile(file string, want wire.ImageRef, bootable bool) ([]string, error)
 }
 
 // Check is CheckFile for an uncompressed tar stream.
-func Check(r io.Reader, want wire.ImageRef, bootable bool) ([]string, error) {
+func Check(r io.Reader, want wire.ImageRef, bootable bool, shared []string) ([]string, error) {
 	t, err := look(r)
 	if err != nil {
 		return nil, err
 	}
-	findings := t.leftovers()
+	known, err := role.Machines(nil)
+	if err != nil {
+		return nil, err
+	}
+	findings := append(t.leftovers(), t.machines(known, shared)...)
 	findings = append(findings, t.identity(want)...)
 	if bootable {
 		findings = append(findings, t.bootability()...)
@@ -58,17 +64,18 @@ func Check(r io.Reader, want wire.ImageRef, bootable bool) ([]string, error) {
 
 // tree is what a check remembers of an archive.
 type tree struct {
-	names map[string]byte   // path to tar type
-	links map[string]string // path of a symbolic link to its target
-	kept  map[string][]byte // content of the few files that are looked into
-	early map[string]error  // path of an initramfs to what keeps it from undoing an upgrade
+	names  map[string]byte   // path to tar type
+	links  map[string]string // path of a symbolic link to its target
+	kept   map[string][]byte // content of the few files that are looked into
+	traces map[string]string // path of a file to what it has of one machine
+	early  map[string]error  // path of an initramfs to what keeps it from undoing an upgrade
 }
 
 // keptFiles are looked into.
 var keptFiles = []string{"etc/machine-id", "etc/resolv.conf", "var/lib/edeploy/conf", "usr/sbin/edeploy", "etc/shadow"}
 
 func look(r io.Reader) (*tree, error) {
-	t := &tree{map[string]byte{}, map[string]string{}, map[string][]byte{}, map[string]error{}}
+	t := &tree{map[string]byte{}, map[string]string{}, map[string][]byte{}, map[string]string{}, map[string]error{}}
 	archive := tar.NewReader(r)
 	for {
 		h, err := archive.Next()
@@ -86,10 +93,19 @@ func look(r io.Reader) (*tree, error) {
 		if ok, _ := path.Match("boot/initrd.img-*", name); ok && h.Typeflag == tar.TypeReg {
 			t.early[name] = checkRecovery(archive)
 		}
-		if h.Typeflag == tar.TypeReg && slices.Contains(keptFiles, name) {
-			if t.kept[name], err = io.ReadAll(io.LimitReader(archive, maxKept)); err != nil {
-				return nil, err
-			}
+		keep := h.Typeflag == tar.TypeReg && slices.Contains(keptFiles, name)
+		if !keep && !isTraced(name, h) {
+			continue
+		}
+		content, err := io.ReadAll(io.LimitReader(archive, maxKept))
+		if err != nil {
+			return nil, err
+		}
+		if keep {
+			t.kept[name] = content
+		}
+		if what := trace(name, content); what != "" && isTraced(name, h) {
+			t.traces[name] = what
 		}
 	}
 }
@@ -134,7 +150,7 @@ func (t *tree) there(name string) bool {
 // leftovers are things that belong to one machine.
 func (t *tree) leftovers() []string {
 	var found []string
-	for _, pattern := range []string{"etc/ssh/ssh_host_*_key", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id", "etc/nvme/host*",
+	for _, pattern := range []string{"etc/ssh/ssh_host_*_key", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
 		"var/lib/apt/lists/*_Packages", "var/lib/apt/lists/*_InRelease", "var/cache/apt/archives/*.deb", "usr/sbin/policy-rc.d"} {
 		for _, name := range t.match(pattern) {
 			if t.names[name] != tar.TypeSymlink {

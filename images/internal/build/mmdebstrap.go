@@ -17,6 +17,7 @@ import (
 const (
 	filesTar     = "files.tar"   // laid over the tree
 	archiveHook  = "archive"     // where packages come from, before any is fetched
+	secondHook   = "second"      // the same for the second build
 	usersHook    = "users"       // before the packages
 	installHook  = "install"     // packages of a derived role
 	commandsHook = "commands"    // the role's commands
@@ -33,6 +34,10 @@ const mergedUsr = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 // them: mmdebstrap's own default is used.
 func (c recipe) mmdebstrapArgs(work string) []string {
 	hook := func(stage, name string) string { return "--" + stage + "-hook=" + filepath.Join(work, name) }
+	archive := archiveHook
+	if c.second {
+		archive = secondHook
+	}
 	args := []string{"--mode=auto", "--format=tar", "--verbose"}
 	if c.archive == "" {
 		for _, o := range c.role.DpkgOptions {
@@ -42,10 +47,10 @@ func (c recipe) mmdebstrapArgs(work string) []string {
 		if k := c.kernel(); k != "" {
 			all = append([]string{k}, all...)
 		}
-		args = append(args, "--variant=minbase", "--hook-dir="+mergedUsr, hook("setup", archiveHook), "--include="+strings.Join(all, ","),
+		args = append(args, "--variant=minbase", "--hook-dir="+mergedUsr, hook("setup", archive), "--include="+strings.Join(all, ","),
 			hook("essential", usersHook))
 	} else {
-		args = append(args, "--variant=custom", hook("setup", unpackHook), hook("setup", archiveHook),
+		args = append(args, "--variant=custom", hook("setup", unpackHook), hook("setup", archive),
 			hook("customize", usersHook), hook("customize", installHook))
 	}
 	return append(args, "--customize-hook=tar-in "+filepath.Join(work, filesTar)+" /",
@@ -91,7 +96,12 @@ const (
 // taken from the mirror that the tree's own suite comes from.
 func (c recipe) archiveScript() string {
 	var s strings.Builder
-	s.WriteString("#!/bin/sh\nset -eu\ncd \"$1/etc/apt\"\nmkdir -p sources.list.d preferences.d\n")
+	s.WriteString("#!/bin/sh\nset -eu\n")
+	if c.second {
+		// In a UTS namespace of its own: mmdebstrap's, or that of Build.mmdebstrap.
+		s.WriteString("echo " + secondHost + " > /proc/sys/kernel/hostname || true\necho " + secondHost + " > \"$1/etc/hostname\" || true\n")
+	}
+	s.WriteString("cd \"$1/etc/apt\"\nmkdir -p sources.list.d preferences.d\n")
 	for _, suite := range c.version.Sources {
 		fmt.Fprintf(&s, "cat sources.list sources.list.d/* 2>/dev/null | sed -n 's,^\\(deb .*[^ ]\\) %s \\(.*\\)$,\\1 %s \\2,p' | head -n 1 >> %s\n"+
 			"grep -q ' %[2]s ' %[3]s || { echo 'no source of %[1]s is known, so there is none of %[2]s' >&2; exit 1; }\n", c.suite, suite, aptSources)
@@ -214,14 +224,16 @@ for old in var/lib/edeploy/*/exclude; do
 	rm -r "${old%%/exclude}"
 done
 touch var/lib/edeploy/%[1]s/exclude
+exclude() { grep -qxF -e "$1" var/lib/edeploy/%[1]s/exclude || printf '%%s\n' "$1" >> var/lib/edeploy/%[1]s/exclude; }
+there() { for p; do if [ -e "$p" ] || [ -L "$p" ]; then return 0; fi; done; return 1; }
 while IFS= read -r line; do
-	grep -qxF -e "$line" var/lib/edeploy/%[1]s/exclude || printf '%%s\n' "$line" >> var/lib/edeploy/%[1]s/exclude
+	exclude "$line"
 done <<'END_OF_EXCLUDE'
 `, b.Image.Version, aptSources, aptPreferences)
 	for _, line := range slices.Concat(c.role.Exclude, c.version.Exclude) {
 		s.WriteString(line + "\n")
 	}
-	s.WriteString("END_OF_EXCLUDE\n")
+	s.WriteString("END_OF_EXCLUDE\n" + machineScript(c.machine))
 	for _, pattern := range slices.Concat(c.role.Remove, c.version.Remove) {
 		s.WriteString("rm -rf ." + pattern + "\n")
 	}

@@ -15,7 +15,11 @@ import (
 type recipe struct {
 	role    role.Definition
 	version role.Version
-	suite   string // Debian suite of the outermost base
+	suite   string         // Debian suite of the outermost base
+	machine []role.Machine // what belongs to one machine
+	shared  []string       // patterns of paths that machines may share
+	second  bool           // the build that the first one is compared with
+
 	archive string // that the tree starts from; "": it starts from packages alone
 }
 
@@ -27,6 +31,12 @@ func (b Build) recipe() (recipe, error) {
 	}
 	c := recipe{role: chain[len(chain)-1], suite: chain[0].Suite}
 	if c.version, err = c.role.LoadVersion(b.Image.Version); err != nil {
+		return c, err
+	}
+	if c.machine, err = role.Machines(chain); err != nil {
+		return c, err
+	}
+	if c.shared, err = role.Shared(chain); err != nil {
 		return c, err
 	}
 	if b.From != "" {

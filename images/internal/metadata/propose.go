@@ -3,6 +3,7 @@ package metadata
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -22,6 +23,7 @@ type Question struct {
 	From, To      wire.ImageRef
 	Before, After Tree
 	Chain         []role.Definition // the role's definitions, the outermost base first
+	Machines      []role.Machine    // what may be made by each machine for itself: what a tree has the script of is excluded
 	Versions      []role.Version    // what is written of versions of the role: their excludes count
 	Differing     []Deviation       // how a machine differs from its version
 }
@@ -66,6 +68,11 @@ func (q Question) excludes() []rule {
 	for _, d := range q.Chain {
 		add("role "+d.Name, d.Exclude...)
 	}
+	for _, m := range q.Machines {
+		if q.makes(m) {
+			add("made by each machine for itself", slices.Concat(m.Paths, m.Edited)...)
+		}
+	}
 	for _, v := range q.Versions {
 		add("version "+v.Name, v.Exclude...)
 	}
@@ -75,6 +82,14 @@ func (q Question) excludes() []rule {
 		}
 	}
 	return rules
+}
+
+// makes says whether machines of one of the versions make it.
+func (q Question) makes(m role.Machine) bool {
+	script := strings.TrimPrefix(path.Join(role.MachineDir, m.Name), "/")
+	_, before := q.Before.Manifest.Lookup(script)
+	_, after := q.After.Manifest.Lookup(script)
+	return before || after
 }
 
 // whyDiffering explains a line for a path that differs on a machine.
@@ -111,17 +126,29 @@ func (q Question) excludeText(rules []rule) string {
 // most is how many paths a comment names.
 const most = 20
 
-// addOnlyText is the original's default, everything below /var, and says in
-// comments what it adds in this upgrade and what it does not.
+// owned are directories in which the machine's users keep their own. What is new
+// in a version is added there; what they removed does not come back.
+var owned = []string{"home/", "opt/", "root/", "srv/", "usr/local/"}
+
+// addOnlyText is the original's default, everything below /var, with what is new
+// in the directories of users, and says in comments what it adds in this upgrade
+// and what it does not.
 func (q Question) addOnlyText(rules []rule) string {
-	var added, left []string
+	var added, users, left []string
 	for _, e := range q.After.Manifest.Entries {
 		if _, old := q.Before.Manifest.Lookup(e.Path); old || !slices.ContainsFunc(rules, func(r rule) bool { return covers(r.pattern, e.Path) }) {
 			continue
 		}
-		if strings.HasPrefix(e.Path, "var/") {
+		switch {
+		case strings.HasPrefix(e.Path, "var/"):
 			added = append(added, e.Path)
-		} else {
+		case slices.ContainsFunc(owned, func(dir string) bool { return strings.HasPrefix(e.Path, dir) }):
+			name := e.Path
+			if e.Type == manifest.Dir {
+				name += "/"
+			}
+			users = append(users, name)
+		default:
 			left = append(left, e.Path)
 		}
 	}
@@ -131,9 +158,37 @@ func (q Question) addOnlyText(rules []rule) string {
 		"# fits decides. The last line must stay, or every excluded path that is missing is added.\n\n", q.From, q.To.Version)
 	s.WriteString("# new directories and files that programs expect below /var")
 	comment(&s, "; in this version", added)
-	s.WriteString("+ /var/\n+ /var/**\n\n# nothing else")
+	s.WriteString("+ /var/\n+ /var/**\n\n")
+	if len(users) > 0 {
+		s.WriteString("# new in this version, in directories of users\n" + onlyThese(users) + "\n")
+	}
+	s.WriteString("# nothing else")
 	comment(&s, "; new below excluded paths and not added, for which a rule like \"+ /etc/\" for each\n# directory and one for the path would be needed", left)
 	s.WriteString("- *\n")
+	return s.String()
+}
+
+// onlyThese are rules that let paths in, directories with "/" at their end, and
+// the directories above them.
+func onlyThese(paths []string) string {
+	var s strings.Builder
+	seen := map[string]bool{}
+	rule := func(text string) {
+		if !seen[text] {
+			seen[text] = true
+			s.WriteString("+ " + text + "\n")
+		}
+	}
+	for _, p := range paths {
+		for i := range p {
+			if p[i] == '/' {
+				rule(literal(p[:i]) + "/")
+			}
+		}
+		if !strings.HasSuffix(p, "/") {
+			rule(literal(p))
+		}
+	}
 	return s.String()
 }
 

@@ -40,7 +40,7 @@ func question(t *testing.T) metadata.Question {
 		Before: metadata.Tree{Manifest: tree(t, map[string]int64{"usr/bin/db": 1, "etc/db.conf": 1, "etc/gone": 1, "usr/lib/systemd/system/db.service": 1}),
 			Packages: map[string]string{"db-server": "1", "linux-image-x": "6.1", "same": "1"}},
 		After: metadata.Tree{Manifest: tree(t, map[string]int64{"usr/bin/db": 2, "etc/db.conf": 2, "etc/young": 1, "usr/lib/systemd/system/db.service": 2,
-			"var/lib/db/schema": 1, "etc/network/new": 1}),
+			"var/lib/db/schema": 1, "etc/network/new": 1, "home/db/a[b": 1, "home/db/c": 1, "usr/lib/edeploy/machine.d/db": 1}),
 			Packages: map[string]string{"db-server": "2", "linux-image-y": "6.12", "same": "1"}},
 		Chain: []role.Definition{
 			{Name: "base", Exclude: []string{"/etc/network/", "/home/"}, Changed: []role.Change{
@@ -48,6 +48,7 @@ func question(t *testing.T) metadata.Question {
 			{Name: "db", Exclude: []string{"/var/lib/db/", "/home/"}, Changed: []role.Change{
 				{Packages: []string{"db-server"}, Pre: "db dump", Post: "restart db\ndb upgrade\n"}}},
 		},
+		Machines: []role.Machine{{Name: "db", Paths: []string{"/etc/db.key"}, Edited: []string{"/etc/db.id"}}, {Name: "other", Paths: []string{"/etc/other"}}},
 		Versions: []role.Version{{Name: "V1", Exclude: []string{"/srv/"}, Post: "never"}, {Name: "V2", Post: "tell people"}},
 		Differing: []metadata.Deviation{{Path: "home/me", How: []string{"extra"}}, {Path: "etc/db.conf", How: []string{"size", "sha256digest"}},
 			{Path: "etc/gone", How: []string{"mode"}}, {Path: "etc/a[1]\n", How: []string{"extra"}}, {Path: "etc/young", How: []string{"extra"}}},
@@ -65,6 +66,10 @@ func TestPropose(t *testing.T) {
 
 # role db
 /var/lib/db/
+
+# made by each machine for itself
+/etc/db.key
+/etc/db.id
 
 # version V1
 /srv/
@@ -89,6 +94,12 @@ func TestPropose(t *testing.T) {
 #   /var/lib/db/schema
 + /var/
 + /var/**
+
+# new in this version, in directories of users
++ /home/
++ /home/db/
++ /home/db/a\[b
++ /home/db/c
 
 # nothing else; new below excluded paths and not added, for which a rule like "+ /etc/" for each
 # directory and one for the path would be needed:

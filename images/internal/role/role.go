@@ -43,6 +43,9 @@ type Definition struct {
 	Remove      []string  `yaml:"remove"`       // shell patterns of paths removed at the end
 	Exclude     []string  `yaml:"exclude"`      // paths that upgrades leave alone (rsync patterns), added to the base role's
 
+	Machine []Machine `yaml:"machine"` // what each machine makes for itself
+	Shared  []string  `yaml:"shared"`  // shell patterns of paths that machines may share, see Shared
+
 	Changed []Change `yaml:"changed"` // what an upgrade does when packages of these names differ
 }
 
@@ -219,7 +222,7 @@ func (d Definition) check() error {
 			bad("program %q at %q: want a Go package and a clean absolute path", p.Package, p.Path)
 		}
 	}
-	errs = append(errs, checkPaths(d.Remove, d.Exclude))
+	errs = append(errs, checkPaths(d.Remove, d.Exclude), d.checkMachines())
 	for _, c := range d.Changed {
 		errs = append(errs, c.check())
 	}
@@ -227,18 +230,23 @@ func (d Definition) check() error {
 }
 
 func checkPaths(remove, exclude []string) error {
-	var errs []error
-	for _, p := range remove {
-		if !pathText.MatchString(p) || !cleanPath(p) || p == "/" {
-			errs = append(errs, fmt.Errorf("remove %q: want a clean absolute path or pattern", p))
-		}
-	}
+	errs := []error{checkNames("remove", remove)}
 	for _, p := range exclude {
 		if strings.Contains(p, "\n") || strings.TrimSpace(p) == "" {
 			errs = append(errs, fmt.Errorf("exclude %q: want one pattern", p))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkNames checks paths, or patterns of them, that stand in shell scripts.
+func checkNames(what string, paths []string) error {
+	for _, p := range paths {
+		if !pathText.MatchString(p) || !cleanPath(p) || p == "/" {
+			return fmt.Errorf("%s %q: want a clean absolute path or pattern", what, p)
+		}
+	}
+	return nil
 }
 
 func (c Change) check() error {

@@ -64,6 +64,12 @@ func TestLoadRefuses(t *testing.T) {
 		{"change of nothing", "suite: bookworm\nchanged: [{post: x}]\n", "no packages are named"},
 		{"change without consequence", "suite: bookworm\nchanged: [{packages: [x]}]\n", "nothing is to be done for x"},
 		{"change of a pattern", "suite: bookworm\nchanged: [{packages: [-x], post: y}]\n", "neither a name nor a pattern"},
+		{"script outside", "suite: bookworm\nmachine: [{name: ../x, paths: [/a]}]\n", "small letters, digits and dashes"},
+		{"nothing of a machine", "suite: bookworm\nmachine: [{name: x}]\n", "give the paths"},
+		{"made, but when", "suite: bookworm\nmachine: [{name: x, edited: [/a], make: y}]\n", "make needs paths"},
+		{"shell in a path", "suite: bookworm\nmachine: [{name: x, paths: ['/a;b']}]\n", "clean absolute path"},
+		{"end of the script", "suite: bookworm\nmachine: [{name: x, paths: [/a], make: END_OF_MACHINE}]\n", "a meaning of its own"},
+		{"shell in shared", "suite: bookworm\nshared: ['/a;b']\n", "clean absolute path"},
 		{"not yaml", "{", "role.yaml"},
 	}
 	for _, tt := range tests {
