@@ -3,7 +3,8 @@
 //
 // It reads out/appliance.img and out/install (make image role build), and the
 // environment: DEMO_MACHINES (how many blank machines, 1), DEMO_KEEP (not
-// empty: everything stays on until you press Ctrl-C). It writes out/demo.
+// empty: everything stays on until "quit" or Ctrl-C, and commands on standard
+// input add machines and switch them). It writes out/demo.
 package main
 
 import (
@@ -73,12 +74,15 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		r.Close()
 	}()
 	say("the appliance answers at http://%s", rack.Appliance)
-	key, hosts, err := install(ctx, r, machines, say)
+	d, err := prepare(ctx, r, say)
 	if err != nil {
 		return err
 	}
+	if err := d.install(ctx, machines); err != nil {
+		return err
+	}
 	say("logging into the first machine:")
-	answer, err := r.SSH(ctx, key, hosts[0], lookAround)
+	answer, err := r.SSH(ctx, d.key, d.machines[0].host, lookAround)
 	if err != nil {
 		return err
 	}
@@ -87,7 +91,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	if os.Getenv("DEMO_KEEP") != "" {
-		return keep(ctx, r, key, hosts, out)
+		return d.keep(ctx, os.Stdin, out)
 	}
 	return nil
 }
@@ -100,57 +104,79 @@ uptime
 df -h / | tail -1
 systemctl --no-pager --no-legend list-units --type=service --state=running | awk '{print "  running: " $1}'`
 
-// install brings role and profile to the appliance, switches the machines on
-// and waits until all run what they should.
-func install(ctx context.Context, r *rack.Rack, machines int, say func(string, ...any)) (*rack.Key, []netip.Addr, error) {
-	key, err := rack.NewKey(r.Lab.Path("id_ed25519"))
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := r.Push(ctx, image); err != nil {
-		return nil, nil, err
-	}
-	if err := r.Configure(ctx, rack.VM(image.Role, image.Version, key)); err != nil {
-		return nil, nil, err
-	}
-	say("role and profile are in place; switching on %d blank machine(s)", machines)
-	hosts := make([]netip.Addr, machines)
-	group, installing := errgroup.WithContext(ctx)
-	for i := range machines {
-		group.Go(func() error {
-			name := fmt.Sprintf("machine%d", i+1)
-			// The machine outlives this group: it runs until the rack closes.
-			vm, err := r.Power(ctx, rack.Blank{Name: name})
-			if err != nil {
-				return err
-			}
-			if _, err := r.AwaitState(installing, vm, "installed", time.Duration(machines)*5*time.Minute); err != nil {
-				return err
-			}
-			if hosts[i], err = r.Address(installing, vm); err != nil {
-				return err
-			}
-			say("%s is installed; it boots its own disk now", name)
-			_, err = r.SSH(installing, key, hosts[i], "true")
-			return err
-		})
-	}
-	return key, hosts, group.Wait()
+// demo is an appliance with a role and a profile, and machines in order.
+type demo struct {
+	rack *rack.Rack
+	key  *rack.Key
+	say  func(format string, args ...any)
+
+	machines []*machine
 }
 
-// keep leaves everything on and says how to look around.
-func keep(ctx context.Context, r *rack.Rack, key *rack.Key, hosts []netip.Addr, out io.Writer) error {
-	fmt.Fprintf(out, "\nEverything stays on until you press Ctrl-C.\n")
-	fmt.Fprintf(out, "  the appliance:  out/bin/edeployctl --server %s machines\n", r.Server())
-	for i, host := range hosts {
-		local, err := r.Laptop.Forward("127.0.0.1:0", netip.AddrPortFrom(host, 22).String())
+// machine is one of the demo's machines.
+type machine struct {
+	name string
+	vm   *lab.VM
+	host netip.Addr // zero: not installed yet
+	port uint16     // of 127.0.0.1, leads to its ssh; 0: none yet
+}
+
+// prepare brings role and profile to the appliance.
+func prepare(ctx context.Context, r *rack.Rack, say func(string, ...any)) (*demo, error) {
+	key, err := rack.NewKey(r.Lab.Path("id_ed25519"))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Push(ctx, image); err != nil {
+		return nil, err
+	}
+	files := rack.VM(image.Role, image.Version, key)
+	files["vm.configure"] += byArchive
+	return &demo{rack: r, key: key, say: say}, r.Configure(ctx, files)
+}
+
+// byArchive lets the agent fetch the role as one file over HTTP.
+var byArchive = fmt.Sprintf("open('/vars', 'a').write('HSERV=%s\\n')\n", rack.Appliance)
+
+// install switches blank machines on and waits until all run what they should.
+func (d *demo) install(ctx context.Context, machines int) error {
+	d.say("role and profile are in place; switching on %d blank machine(s)", machines)
+	group, installing := errgroup.WithContext(ctx)
+	for range machines {
+		// The machine outlives this group: it runs until the rack closes.
+		m, err := d.add(ctx)
 		if err != nil {
 			return err
 		}
-		at := local.(interface{ AddrPort() netip.AddrPort }).AddrPort()
-		fmt.Fprintf(out, "  machine%d:       ssh -i %s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -p %d root@127.0.0.1\n", i+1, key.File, at.Port())
+		group.Go(func() error {
+			var err error
+			m.host, err = d.await(installing, m.vm, time.Duration(machines)*5*time.Minute)
+			return err
+		})
 	}
-	fmt.Fprintf(out, "  consoles:       tail -f %s\n", r.Lab.Path("*.console.log"))
-	<-ctx.Done()
-	return nil
+	return group.Wait()
+}
+
+// add switches on one blank machine more.
+func (d *demo) add(ctx context.Context) (*machine, error) {
+	m := &machine{name: fmt.Sprintf("machine%d", len(d.machines)+1)}
+	var err error
+	if m.vm, err = d.rack.Power(ctx, rack.Blank{Name: m.name}); err != nil {
+		return nil, err
+	}
+	d.machines = append(d.machines, m)
+	return m, nil
+}
+
+// await waits until a machine is installed and lets the operator in.
+func (d *demo) await(ctx context.Context, vm *lab.VM, patience time.Duration) (netip.Addr, error) {
+	if _, err := d.rack.AwaitState(ctx, vm, "installed", patience); err != nil {
+		return netip.Addr{}, err
+	}
+	host, err := d.rack.Address(ctx, vm)
+	if err != nil {
+		return host, err
+	}
+	d.say("%s is installed; it boots its own disk now", vm.Name())
+	return host, d.rack.AwaitLogin(ctx, vm, d.key, host)
 }

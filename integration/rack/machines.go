@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"edeploy/integration/lab"
@@ -215,19 +216,21 @@ func (r *Rack) Disk(machine string, i int) string {
 
 // AwaitState waits until the appliance says that a machine is in a state. A
 // machine that failed is an error with the appliance's reason, unless failed
-// is the state that is waited for. Progress is said once per step.
+// is the state that is waited for. What happens meanwhile is said.
 func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patience time.Duration) (*Machine, error) {
 	ctx, cancel := lab.Deadline(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var told told
+	told := told{last: time.Now()}
 	for {
 		m, err := r.Find(ctx, vm.MAC(0))
+		r.tell(vm, m, &told)
 		if err == nil && m != nil {
-			r.tell(vm.Name(), m, &told)
 			if m.State == state {
-				r.recordSteps(vm.Name(), m)
+				for _, step := range m.Steps(vm.Name()) {
+					r.Lab.Timeline.Add(step.Machine, step.Name, step.Start, step.End)
+				}
 				return m, nil
 			}
 			if m.State == "failed" && state != "failed" {
@@ -258,25 +261,63 @@ func describe(m *Machine, err error) string {
 
 // told is what a person was told about a machine.
 type told struct {
-	lines    int       // of its history
-	progress time.Time // when the running step was told last
+	lines int       // of its history
+	last  time.Time // when anything was said
 }
 
-// tell says the lines of the history that were not told yet, and now and then
-// how far a running step is.
-func (r *Rack) tell(name string, m *Machine, t *told) {
+// silence is how long a person is left without a word about a machine.
+const silence = 10 * time.Second
+
+// tell says the lines of the history that were not told yet and, after a
+// silence, how far the machine is. m is nil as long as the appliance does not
+// know it.
+func (r *Rack) tell(vm *lab.VM, m *Machine, t *told) {
+	if m == nil {
+		m = &Machine{}
+	}
 	for _, l := range m.History[min(t.lines, len(m.History)):] {
 		if l.Status != string(wire.StatusStarted) {
-			r.say("%s: %s", name, l)
+			r.say("%s: %s", vm.Name(), l)
+			t.last = time.Now()
 		}
 	}
 	t.lines = len(m.History)
-	p := m.Progress
-	if p == nil || p.Percent == 0 || p.Percent >= 100 || time.Since(t.progress) < 5*time.Second {
+	if time.Since(t.last) < silence {
 		return
 	}
-	r.say("%s: %s %.0f%%, %.1f MB/s", name, p.Step, p.Percent, p.BytesPerSecond/1e6)
-	t.progress = time.Now()
+	t.last = time.Now()
+	if p := m.Progress; p != nil && p.Percent > 0 && p.Percent < 100 {
+		r.say("%s: %s %.0f%%, %.1f MB/s", vm.Name(), p.Step, p.Percent, p.BytesPerSecond/1e6)
+		return
+	}
+	r.tellConsole(vm)
+}
+
+// tellConsole says the last line of a machine's console.
+func (r *Rack) tellConsole(vm *lab.VM) {
+	for _, line := range vm.LastLines(1) {
+		r.say("%s: on its console: %.100s", vm.Name(), line)
+	}
+}
+
+// followConsole says the last line of a machine's console after every silence
+// until stop is called.
+func (r *Rack) followConsole(vm *lab.VM) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() {
+		tick := time.NewTicker(silence)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				r.tellConsole(vm)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() { cancel(); following.Wait() }
 }
 
 // String is the line for a person.
@@ -294,14 +335,21 @@ func (l Line) String() string {
 	return text
 }
 
-// recordSteps puts the agent's own timings into the lab's table.
-func (r *Rack) recordSteps(name string, m *Machine) {
+// Steps are the machine's own timings, for the lab's table.
+func (m *Machine) Steps(name string) []lab.TimedStep {
+	var steps []lab.TimedStep
 	for _, l := range m.History {
-		if l.Seconds > 0 {
-			took := time.Duration(l.Seconds * float64(time.Second))
-			r.Lab.Timeline.Add(name, l.Step, l.Time.Add(-took), l.Time)
+		if l.Seconds == 0 {
+			continue
 		}
+		step := l.Step
+		if l.Status == string(wire.StatusInstalled) {
+			step = "installed, all steps" // its report names the last of them
+		}
+		took := time.Duration(l.Seconds * float64(time.Second))
+		steps = append(steps, lab.TimedStep{Machine: name, Name: step, Start: l.Time.Add(-took), End: l.Time})
 	}
+	return steps
 }
 
 // Address is the address that a machine was given by its CMDB entry.

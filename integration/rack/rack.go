@@ -112,6 +112,7 @@ func (r *Rack) PowerAppliance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer r.followConsole(r.Appliance)()
 	return r.awaitServer(ctx)
 }
 

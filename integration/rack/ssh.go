@@ -75,6 +75,14 @@ func (r *Rack) SSH(ctx context.Context, key *Key, host netip.Addr, command strin
 	return string(out), nil
 }
 
+// AwaitLogin waits until a machine that is booting lets the operator in.
+func (r *Rack) AwaitLogin(ctx context.Context, vm *lab.VM, key *Key, host netip.Addr) error {
+	defer r.Lab.Timeline.Begin(vm.Name(), "reboot to first login")()
+	defer r.followConsole(vm)()
+	_, err := r.SSH(ctx, key, host, "true")
+	return err
+}
+
 func (r *Rack) login(ctx context.Context, key *Key, host netip.Addr) (*ssh.Client, error) {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
