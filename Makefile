@@ -75,7 +75,9 @@ deps: ## install the Debian packages that building and testing need
 		[ -z "$$sudo" ] || command -v sudo >/dev/null || \
 			{ echo "edeploy: you are not root, and there is no sudo: run this as root once:" apt-get install $$missing >&2; exit 1; }; \
 		$$sudo apt-get update -qq || true; \
-		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+		$$sudo env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing | \
+			awk '/ newly installed/ {all = 3 * $$3} \
+				/^(Get:|Unpacking |Setting up )/ {if (++n % 60 == 0) {printf "  %d%%\n", 100 * n / all; fflush()}}' || \
 			{ echo "edeploy: apt-get did not install these Debian packages (its reason is above; is there a network?):" $$missing >&2; exit 1; }; \
 	fi
 
