@@ -105,7 +105,7 @@ func (r *Rack) PowerAppliance(ctx context.Context) error {
 	defer end()
 	var err error
 	r.Appliance, err = r.Lab.Start(ctx, lab.Machine{
-		Name: "appliance", MemoryMB: 768, Boot: lab.DiskFirst,
+		Name: "appliance", MemoryMB: 768, CPUs: 2, Boot: lab.DiskFirst,
 		Disks: []lab.Disk{{Path: r.disk}},
 		NICs:  []lab.NIC{{Hub: r.Hub}, {User: &lab.UserNet{Forward: operatorPorts}}},
 	})

@@ -252,13 +252,14 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 // verify compares the archive's manifest with the published one and proves
-// every entry of the unpacked tree.
+// every entry of the unpacked tree. The content of files was hashed as it was
+// written; reading it back would be from the page cache.
 func (c *Catalog) verify(ctx context.Context, want, got *manifest.Manifest, tree string, tell func(Progress)) error {
 	if err := differ("the archive does not hold what the manifest says", manifest.Diff(want, got)); err != nil {
 		return err
 	}
 	var shown int64
-	diffs, err := want.Verify(ctx, tree, manifest.Options{Workers: 2, Extras: true, Progress: func(done, total int64) {
+	diffs, err := want.Verify(ctx, tree, manifest.Options{Workers: 2, Extras: true, Unread: true, Progress: func(done, total int64) {
 		if done>>25 != shown || done == total {
 			shown = done >> 25
 			tell(Progress{Step: "verify", Done: done, Total: total})
