@@ -43,7 +43,7 @@ help: ## this list
 		'$(ROLE)' '$(VERSION)' '$(STORY)' '$(IMAGE_SIZE)' '$(FUZZTIME)'
 
 .PHONY: demo
-demo: MB = 9000
+demo: MB = 6000
 demo: check deps rack ## boot the appliance and blank machines in QEMU, install them, log in
 	go run ./integration/demo
 

@@ -39,8 +39,8 @@ func ctlCommand(ctx context.Context, out, server string, args ...string) *exec.C
 	return cmd
 }
 
-// Push brings an image that `make role` built to the appliance, and says what
-// edeployctl says meanwhile.
+// Push brings an image that `make role` built to the appliance, and says now
+// and then what edeployctl says.
 func (r *Rack) Push(ctx context.Context, ref wire.ImageRef) error {
 	end := r.Lab.Timeline.Begin("appliance", "push "+ref.String())
 	defer end()
@@ -52,10 +52,13 @@ func (r *Rack) Push(ctx context.Context, ref wire.ImageRef) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	last := ""
+	last, told := "", time.Now()
 	for scanner := bufio.NewScanner(lines); scanner.Scan(); {
 		last = scanner.Text()
-		r.say("%s", last)
+		if time.Since(told) >= silence/2 {
+			r.say("%s", last)
+			told = time.Now()
+		}
 	}
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("push %s: %w: %s", ref, err, last)
