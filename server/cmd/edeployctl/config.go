@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -126,9 +128,10 @@ func newConfigPushCommand(address *string) *cobra.Command {
 		Use:   "push DIR",
 		Short: "Replace the server's profiles by those of a directory, all of them or none",
 		Long: `Push sends state, *.specs, *.configure and *.cmdb of DIR; other files in it are
-left alone. The server checks them all before it changes anything; a mistake is
-printed as FILE:LINE:COLUMN: WHY, and the exit status is 1. Machines that ask
-meanwhile see either all the old files or all the new ones.
+left alone. They are looked at as "edeployctl lint" does, together with the files
+that the server keeps, before anything is changed: errors refuse the push with
+exit status 1 (--force overrides), warnings are shown. Machines that ask meanwhile
+see either all the old files or all the new ones.
 
 Machines keep what they hold:
   NAME.cmdb  an entry that a machine holds stays taken, also when the file that
@@ -184,10 +187,7 @@ func refusedFiles(out io.Writer, err error) error {
 	for _, p := range body.Problems {
 		files[p.File] = true
 	}
-	if len(files) == 1 {
-		return fmt.Errorf("nothing was changed: %s has a mistake", printable(body.Problems[0].File))
-	}
-	return fmt.Errorf("nothing was changed: %d files have mistakes", len(files))
+	return fmt.Errorf("nothing was changed: %s", mistakesIn(slices.Sorted(maps.Keys(files))))
 }
 
 // printReplaced says what became of the files.

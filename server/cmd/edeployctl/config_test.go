@@ -41,7 +41,8 @@ func contents(t *testing.T, dir string) map[string]string {
 }
 
 func TestConfigPush(t *testing.T) {
-	vm := map[string]string{"vm.specs": "[('disk', '$disk', 'size', 'gt(4)')]\n", "vm.configure": "# mine\n", "notes.txt": "x", "vm.cmdb.orig": "x", "hw.json": "x"}
+	const mine = "# mine\nset_role('mysql', '1', var['disk'])\n"
+	vm := map[string]string{"vm.specs": "[('disk', '$disk', 'size', 'gt(4)')]\n", "vm.configure": mine, "notes.txt": "x", "vm.cmdb.orig": "x", "hw.json": "x"}
 	with := func(pairs ...string) map[string]string {
 		files := maps.Clone(vm)
 		for i := 0; i < len(pairs); i += 2 {
@@ -58,14 +59,20 @@ func TestConfigPush(t *testing.T) {
 		err    string
 		server map[string]string // files that the server has afterwards; "absent": not; nil: nothing has changed
 	}{
-		{"changed", vm, nil, 0, "changed    vm.configure\nchanged    vm.specs\n", "", map[string]string{"vm.configure": "# mine\n", "notes.txt": "absent", "big.specs": "[('disk', '$disk', 'size', '$gb=gt(100)')]\n"}},
+		{"changed", vm, nil, 0, "changed    vm.configure\nchanged    vm.specs\n", "", map[string]string{"vm.configure": mine, "notes.txt": "absent", "big.specs": "[('disk', '$disk', 'size', '$gb=gt(100)')]\n"}},
 		{"counts", with("state", "[('big', 1), ('vm', 7)]"), nil, 0, "changed    state\nchanged    vm.configure\nchanged    vm.specs\ncounts: vm: 1 -> 7\n", "", map[string]string{"state": "[('big', 1), ('vm', 7)]"}},
 		{"prune", vm, []string{"--prune"}, 0, "changed    vm.configure\nchanged    vm.specs\nremoved    big.configure\nremoved    big.specs\nwarning: profile big of the state file has no big.specs: no machine gets it\n", "",
 			map[string]string{"big.specs": "absent", "state": "[('big', 1), ('vm', 1)]\n"}},
 		{"broken", with("vm.specs", "[\n('disk')]", "vm.cmdb", "[{]"), []string{"--prune"}, 1,
-			"vm.cmdb:1:3: want a value, got \"]\"\nvm.specs:2:1: want a tuple", "nothing was changed: 2 files have mistakes", nil},
-		{"one broken", with("vm.specs", "["), nil, 1, "vm.specs:1:1: ", "nothing was changed: vm.specs has a mistake", nil},
-		{"forced", with("vm.specs", "["), []string{"--force"}, 0, "warning: vm.specs:1:1: ", "", map[string]string{"vm.specs": "["}},
+			"vm.cmdb:1:3: error: want a value, got \"]\"\nvm.specs:2:1: error: want a tuple", "nothing was changed: 2 files have mistakes; --force brings them all the same", nil},
+		{"one broken", with("vm.specs", "["), nil, 1, "vm.specs:1:1: error: ", "nothing was changed: vm.specs has mistakes", nil},
+		{"forced", with("vm.specs", "["), []string{"--force"}, 0, "vm.specs:1:1: error: list is never closed: \"]\" is missing\nchanged    vm.configure\nchanged    vm.specs\n", "", map[string]string{"vm.specs": "["}},
+		{"wrong variable", with("vm.configure", "set_role('a', '1', var['nic'])\n"), nil, 1, "vm.configure:1:20: error: var has no 'nic': vm.specs binds disk, and there is no vm.cmdb\n", "vm.configure has mistakes", nil},
+		{"variable of the server's specs", map[string]string{"vm.configure": "set_role('a', '1', var['mac'])\n"}, nil, 0, "changed    vm.configure\n", "", map[string]string{"vm.configure": "set_role('a', '1', var['mac'])\n"}},
+		{"no set_role", with("vm.configure", "run('true')\n"), nil, 1, "vm.configure: error: the script never calls set_role", "vm.configure has mistakes", nil},
+		{"bad indentation", with("vm.configure", mine+"    run('true')\n"), nil, 1, "vm.configure:3:5: error: unexpected indent\n", "vm.configure has mistakes", nil},
+		{"syntax", with("vm.configure", mine+"run('true'\n"), nil, 1, "vm.configure:4:1: error: ", "vm.configure has mistakes", nil},
+		{"warnings alone", with("state", "[('big', 1), ('vm', -1)]"), nil, 0, "state:1:14: warning: the count of vm is -1", "", map[string]string{"vm.configure": mine}},
 		{"binary", with("vm.configure", "a\xff"), []string{"--force"}, 1, "", "vm.configure:1:2: byte 0xff is no UTF-8 text", nil},
 		{"large", with("vm.configure", strings.Repeat("x", 1<<20+1)), nil, 1, "", "more than 1048576", nil},
 		{"no profiles", map[string]string{"notes.txt": "x"}, nil, 1, "", "holds no profiles: want state, NAME.specs", nil},

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"unicode/utf8"
 
 	"edeploy/server"
 	"edeploy/server/internal/fileset"
+	"edeploy/server/internal/lint"
 
 	"github.com/google/renameio/v2"
 )
@@ -28,6 +31,10 @@ func (c configPush) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	told, err := c.lint(ctx, out, files)
+	if err != nil {
+		return err
+	}
 	path := configPath(c.section)
 	if c.force {
 		path += "?force=1"
@@ -36,8 +43,81 @@ func (c configPush) run(ctx context.Context, out io.Writer) error {
 	if err := call(ctx, c.server, "PUT", path, server.ConfigSet{Files: files, Prune: c.prune}, &r); err != nil {
 		return refusedFiles(out, err)
 	}
+	r.Warnings = slices.DeleteFunc(r.Warnings, func(p server.Problem) bool { return told[spot{p.File, p.Line, p.Column}] })
 	printReplaced(out, r)
 	return nil
+}
+
+// spot is where something is wrong.
+type spot struct {
+	file         string
+	line, column int
+}
+
+// lint looks at the files as lint does, together with the others that the
+// server will have; what is wrong with them is printed, in lint's words. told
+// are the places. Errors refuse the push, unless it is forced.
+func (c configPush) lint(ctx context.Context, out io.Writer, files map[string]string) (told map[spot]bool, err error) {
+	all, err := c.others(ctx, files)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(all, files)
+	told = map[spot]bool{}
+	wrong := map[string]bool{}
+	for _, f := range lint.Files(all).Findings {
+		if _, mine := files[f.File]; !mine {
+			continue
+		}
+		fmt.Fprintln(out, printable(f.String()))
+		told[spot{f.File, f.Line, f.Column}] = true
+		if f.Severity == lint.Error {
+			wrong[f.File] = true
+		}
+	}
+	if len(wrong) == 0 || c.force {
+		return told, nil
+	}
+	return nil, fmt.Errorf("nothing was changed: %s; --force brings them all the same", mistakesIn(slices.Sorted(maps.Keys(wrong))))
+}
+
+// mistakesIn names files with mistakes, or counts them.
+func mistakesIn(files []string) string {
+	if len(files) == 1 {
+		return printable(files[0]) + " has mistakes"
+	}
+	return plural(len(files), "file") + " have mistakes"
+}
+
+// others are the server's files that stay when these come.
+func (c configPush) others(ctx context.Context, files map[string]string) (map[string]string, error) {
+	listed, err := deploymentFiles(ctx, c.server, c.section)
+	if err != nil {
+		return nil, err
+	}
+	others := map[string]string{}
+	for _, f := range listed {
+		name, err := fileset.ParseName(f.Name)
+		_, replaced := files[f.Name]
+		if err != nil || replaced || name.Kind == fileset.Original || c.prune && name.Kind != fileset.State {
+			continue
+		}
+		text, err := fetch(ctx, c.server, "GET", configPath(c.section, f.Name), nil)
+		if err != nil {
+			return nil, fmt.Errorf("read %s of the server: %w", f.Name, err)
+		}
+		others[f.Name] = string(text)
+	}
+	return others, nil
+}
+
+// deploymentFiles lists the files of a deployment.
+func deploymentFiles(ctx context.Context, address, section string) ([]server.ConfigFile, error) {
+	var all []server.ConfigFile
+	if err := call(ctx, address, "GET", "/api/v1/config", nil, &all); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(f server.ConfigFile) bool { return f.Section != section }), nil
 }
 
 // readProfiles reads the profiles' files of a directory.
@@ -86,14 +166,14 @@ func readProfile(path string) (string, error) {
 type configPull struct{ server, section, dir string }
 
 func (c configPull) run(ctx context.Context, out io.Writer) error {
-	var all []server.ConfigFile
-	if err := call(ctx, c.server, "GET", "/api/v1/config", nil, &all); err != nil {
+	all, err := deploymentFiles(ctx, c.server, c.section)
+	if err != nil {
 		return err
 	}
 	var texts []pulled
 	for _, f := range all {
 		name, err := fileset.ParseName(f.Name)
-		if f.Section != c.section || err == nil && name.Kind == fileset.Original {
+		if err == nil && name.Kind == fileset.Original {
 			continue
 		}
 		if err != nil {

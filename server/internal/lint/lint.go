@@ -107,7 +107,7 @@ func Dir(dir string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	l := &linter{texts: map[string]string{}, verdicts: map[string]string{}, profiles: map[string]*profile{}, listed: map[string]bool{}}
+	l := newLinter(map[string]string{})
 	for _, e := range entries {
 		if err := l.read(dir, e.Name()); err != nil {
 			return Report{}, err
@@ -115,6 +115,17 @@ func Dir(dir string) (Report, error) {
 	}
 	l.look()
 	return l.report(), nil
+}
+
+// Files looks at texts by the names of configuration files, as Dir does.
+func Files(texts map[string]string) Report {
+	l := newLinter(texts)
+	l.look()
+	return l.report()
+}
+
+func newLinter(texts map[string]string) *linter {
+	return &linter{texts: texts, verdicts: map[string]string{}, profiles: map[string]*profile{}, listed: map[string]bool{}}
 }
 
 // read takes in one file; only those of a configuration are opened.
