@@ -65,6 +65,8 @@ func (l *lab) files() map[string]string {
 }
 
 func TestConfigFile(t *testing.T) {
+	largest := "set_role('a', '1', 'b')\n#"
+	largest += strings.Repeat("x", fileset.MaxFileBytes-len(largest))
 	good := etagOf(t, vmSpecs)
 	for _, tt := range []struct {
 		name, method, path, body string
@@ -81,8 +83,11 @@ func TestConfigFile(t *testing.T) {
 		{"read hidden", "GET", "/SERVER/.x.specs", "", "", 400, "dot", "", ""},
 		{"replace", "PUT", "/SERVER/vm.specs", "[]\n", "", 200, `"vm.specs"`, "vm.specs", "[]\n"},
 		{"replace by the same", "PUT", "/SERVER/vm.specs", vmSpecs, "", 200, `"unchanged"`, "", ""},
-		{"make", "PUT", "/SERVER/new.configure", "x", "", 200, `"added"`, "new.configure", "x"},
-		{"make an empty one", "PUT", "/SERVER/new.configure", "", "", 200, `"added"`, "new.configure", ""},
+		{"make", "PUT", "/SERVER/new.configure", "set_role('a', '1', 'b')", "", 200, `"added"`, "new.configure", "set_role('a', '1', 'b')"},
+		{"make an empty one", "PUT", "/SERVER/new.specs", "", "", 422, "file is empty", "", ""},
+		{"script that cannot run", "PUT", "/SERVER/new.configure", "set_role('a', '1', b)\n  x", "", 422, "new.configure:2:3: unexpected indent", "", ""},
+		{"script that cannot run, forced", "PUT", "/SERVER/new.configure?force=1", "set_role('a', '1', b)", "", 200, "new.configure:1:20: undefined: b", "new.configure", "set_role('a', '1', b)"},
+		{"script without set_role", "PUT", "/SERVER/new.configure", "", "", 422, "never calls set_role", "", ""},
 		{"compare and swap", "PUT", "/SERVER/vm.specs", "[]", good, 200, "", "vm.specs", "[]"},
 		{"any version", "PUT", "/SERVER/vm.specs", "[]", "*", 200, "", "vm.specs", "[]"},
 		{"one of several", "PUT", "/SERVER/vm.specs", "[]", `"x", ` + good, 200, "", "vm.specs", "[]"},
@@ -95,7 +100,7 @@ func TestConfigFile(t *testing.T) {
 		{"binary", "PUT", "/SERVER/vm.configure", "\xff", "", 422, "UTF-8", "", ""},
 		{"original", "PUT", "/SERVER/vm.cmdb.orig", "[]", "", 400, "bring vm.cmdb", "", ""},
 		{"too large", "PUT", "/SERVER/vm.configure", strings.Repeat("x", fileset.MaxFileBytes+1), "", 413, "may have", "", ""},
-		{"largest", "PUT", "/SERVER/new.configure", strings.Repeat("x", fileset.MaxFileBytes), "", 200, "", "new.configure", strings.Repeat("x", fileset.MaxFileBytes)},
+		{"largest", "PUT", "/SERVER/new.configure", largest, "", 200, "", "new.configure", largest},
 		{"remove", "DELETE", "/SERVER/vm.specs", "", "", 200, `"removed"`, "vm.specs", "absent"},
 		{"remove this version", "DELETE", "/SERVER/vm.specs", "", good, 200, "", "vm.specs", "absent"},
 		{"remove another version", "DELETE", "/SERVER/vm.specs", "", `"x"`, 412, "was changed", "", ""},
@@ -210,7 +215,7 @@ func TestPush(t *testing.T) {
 		t.Errorf("a refused push changed (-before +after):\n%s", diff)
 	}
 
-	files = map[string]string{"vm.specs": vmSpecs, "vm.cmdb": vmCMDB, "vm.configure": "x\n", "state": "[('vm', 3)]\n"}
+	files = map[string]string{"vm.specs": vmSpecs, "vm.cmdb": vmCMDB, "vm.configure": "set_role('a', '1', 'b')\n", "state": "[('vm', 3)]\n"}
 	got = l.push(server.ConfigSet{Files: files, Prune: true}, "", 200)
 	want := server.Replaced{Changed: []string{"state", "vm.configure"}, Unchanged: []string{"vm.cmdb", "vm.specs"},
 		Removed: []string{"hp.configure", "old.cmdb", "old.cmdb.orig"}, Counts: []string{"hp: 4 -> none", "vm: * -> 3"}}

@@ -11,6 +11,7 @@ import (
 
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/fileset"
+	"edeploy/server/internal/lint"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/state"
@@ -89,6 +90,13 @@ func (q replacement) check() (warnings []Problem, err error) {
 			}
 		}
 	}
+	for _, p := range q.scripts() {
+		if p.Warning {
+			warnings = append(warnings, p)
+		} else {
+			broken = append(broken, p)
+		}
+	}
 	for _, name := range q.remove {
 		if name.Kind == fileset.State && !q.force {
 			broken = append(broken, Problem{Section: q.deployment.name, File: name.String(), Text: "state: without this file no machine gets anything"})
@@ -98,6 +106,21 @@ func (q replacement) check() (warnings []Problem, err error) {
 		return nil, &brokenFiles{broken, refuse(errUnusable, "nothing is changed: %s", broken[0].Text)}
 	}
 	return warnings, nil
+}
+
+// scripts are the mistakes in new configuration scripts, in the words of lint;
+// what specs and CMDB give them is left to edeployctl, which sees all files.
+func (q replacement) scripts() []Problem {
+	var all []Problem
+	for _, name := range sortedNames(maps.Keys(q.files)) {
+		if name.Kind != fileset.Configure || len(fileset.Check(name, q.files[name])) > 0 {
+			continue
+		}
+		for _, f := range lint.Script(name.String(), q.files[name]) {
+			all = append(all, Problem{Section: q.deployment.name, File: f.File, Line: f.Line, Column: f.Column, Text: f.Where() + ": " + f.Text, Warning: q.force})
+		}
+	}
+	return all
 }
 
 func sortedNames(names func(func(fileset.Name) bool)) []fileset.Name {

@@ -244,7 +244,7 @@ func TestMistakes(t *testing.T) {
 		{"nothing left", with("state", "5", "0"), 3e9, `No more role available`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r.Configure(test.files)
+			r.Configure(test.files, "--force") // what is wrong is to be seen on the console
 			vm := r.Power(rack.Blank{Name: strings.ReplaceAll(test.name, " ", "-"), Disks: []int64{test.disk}})
 			r.Expect(vm, 3*time.Minute, test.want)
 			r.AwaitState(vm, "failed", time.Minute)
@@ -262,7 +262,7 @@ func TestMistakes(t *testing.T) {
 
 	was := r.ConfigFile("vm.specs")
 	err := r.Rack.Configure(t.Context(), with("vm.specs", "'gt(1)'),", "'gt(1)')"))
-	if err == nil || !strings.Contains(err.Error(), "vm.specs:3:2: want a comma") {
+	if err == nil || !strings.Contains(err.Error(), "vm.specs:3:2: error: a comma is missing") {
 		t.Errorf("pushing a specs file without a comma: %v, want it refused with file, line and column", err)
 	}
 	if got := r.ConfigFile("vm.specs"); got != was {

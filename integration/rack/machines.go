@@ -67,8 +67,8 @@ func (r *Rack) Push(ctx context.Context, ref wire.ImageRef) error {
 }
 
 // Configure replaces the appliance's profiles by the given files: name to
-// text.
-func (r *Rack) Configure(ctx context.Context, files map[string]string) error {
+// text. flags are those of config push.
+func (r *Rack) Configure(ctx context.Context, files map[string]string, flags ...string) error {
 	dir := r.Lab.Path("config")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (r *Rack) Configure(ctx context.Context, files map[string]string) error {
 			return err
 		}
 	}
-	_, err := r.Ctl(ctx, "config", "push", dir)
+	_, err := r.Ctl(ctx, append([]string{"config", "push", dir}, flags...)...)
 	return err
 }
 

@@ -69,9 +69,9 @@ func Start(t *testing.T) *Rack {
 func (r *Rack) In(t *testing.T) *Rack { return &Rack{r.Rack, t, r.Key} }
 
 // Configure replaces the appliance's profiles.
-func (r *Rack) Configure(files map[string]string) {
+func (r *Rack) Configure(files map[string]string, flags ...string) {
 	r.t.Helper()
-	if err := r.Rack.Configure(r.t.Context(), files); err != nil {
+	if err := r.Rack.Configure(r.t.Context(), files, flags...); err != nil {
 		r.t.Fatal(err)
 	}
 }

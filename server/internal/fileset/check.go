@@ -24,7 +24,7 @@ type Problem struct {
 
 // Check reads a file as the server does when a machine asks, and answers what
 // is wrong with it. A file is read up to its first mistake. A .configure file
-// only has to be text: its meaning is the machine's business.
+// only has to be text: lint.Script reads it.
 func Check(name Name, text string) []Problem {
 	if p, bad := checkText(name.String(), text); bad {
 		return []Problem{p}

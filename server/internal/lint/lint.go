@@ -44,11 +44,14 @@ type Finding struct {
 }
 
 // String is "vm.specs:3:2: error: why".
-func (f Finding) String() string {
+func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Where(), f.Severity, f.Text) }
+
+// Where is "vm.specs:3:2", or the file alone.
+func (f Finding) Where() string {
 	if f.Line == 0 {
-		return fmt.Sprintf("%s: %s: %s", f.File, f.Severity, f.Text)
+		return f.File
 	}
-	return fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Severity, f.Text)
+	return fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
 }
 
 // File is the verdict on one file.
@@ -122,6 +125,14 @@ func Files(texts map[string]string) Report {
 	l := newLinter(texts)
 	l.look()
 	return l.report()
+}
+
+// Script answers what does not work in a configuration script, without the
+// other files of its profile.
+func Script(file, text string) []Finding {
+	return slices.DeleteFunc(Files(map[string]string{file: text}).Findings, func(f Finding) bool {
+		return f.File != file || f.Severity != Error
+	})
 }
 
 func newLinter(texts map[string]string) *linter {
