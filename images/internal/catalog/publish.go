@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"edeploy/images/manifest"
@@ -134,6 +135,9 @@ func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archiv
 	if err != nil {
 		return err
 	}
+	// What unpacking took would else be there beside the manifest and its check.
+	debug.FreeOSMemory()
+	defer debug.FreeOSMemory()
 	want := got
 	if text.Length > 0 {
 		if want, err = readManifest(c.partFile(ref, PartManifest)); err != nil {
