@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -41,8 +42,14 @@ func machineScript(machines []role.Machine) string {
 		if len(m.Paths) > 0 {
 			fmt.Fprintf(&s, "rm -rf %s\n", inTree(m.Paths))
 		}
+		for _, p := range m.Edited {
+			fmt.Fprintf(&s, "[ -e .%[1]s ] || [ ! -e .%[2]s%[1]s ] || mv .%[2]s%[1]s .%[1]s\n", p, role.TemplateDir)
+		}
 		if m.Clean != "" {
 			fmt.Fprintf(&s, "(\n%s\n)\n", strings.TrimSpace(m.Clean))
+		}
+		for _, p := range m.Edited {
+			fmt.Fprintf(&s, "if [ -e .%[1]s ]; then mkdir -p .%[2]s%[3]s; mv .%[1]s .%[2]s%[1]s; fi\n", p, role.TemplateDir, path.Dir(p))
 		}
 		if m.Make != "" {
 			fmt.Fprintf(&s, "mkdir -p %[1]s\ncat > %[1]s/%[2]s <<'END_OF_MACHINE'\n%[3]sEND_OF_MACHINE\nchmod 755 %[1]s/%[2]s\n", dir, m.Name, makeScript(m))
@@ -67,12 +74,18 @@ func inTree(patterns []string) string { return "." + strings.Join(patterns, " ."
 
 // makeScript runs on a machine, at each start.
 func makeScript(m role.Machine) string {
+	all := slices.Concat(m.Paths, m.Edited)
 	var there []string
-	for _, p := range m.Paths {
+	for _, p := range all {
 		if !strings.ContainsAny(p, "*?[") {
 			there = append(there, "[ -e "+p+" ]")
 		}
 	}
-	return "#!/bin/sh\n# Makes what belongs to this machine alone, when it is missing: " + strings.Join(m.Paths, " ") +
-		"\nset -eu\n" + strings.Join(append(there, "exit 0"), " && ") + "\n" + strings.TrimSpace(m.Make) + "\n"
+	var s strings.Builder
+	fmt.Fprintf(&s, "#!/bin/sh\n# Makes what belongs to this machine alone, when it is missing: %s\nset -eu\n%s\n",
+		strings.Join(all, " "), strings.Join(append(there, "exit 0"), " && "))
+	for _, p := range m.Edited {
+		fmt.Fprintf(&s, "[ -e %[1]s ] || cp -a %[2]s%[1]s %[1]s\n", p, role.TemplateDir)
+	}
+	return s.String() + strings.TrimSpace(m.Make) + "\n"
 }

@@ -65,7 +65,7 @@ func TestMachineIsTakenOut(t *testing.T) {
 	finish(t, tree, known)
 	finish(t, tree, known) // as a version that starts from this one
 	for name, want := range map[string]string{
-		"etc/bind/named.conf": "keep", "etc/popularity-contest.conf": "USEHTTP=\"yes\"\n", "etc/mdadm/mdadm.conf": "MAILADDR root\n",
+		"etc/bind/named.conf": "keep", "usr/lib/edeploy/machine/etc/popularity-contest.conf": "USEHTTP=\"yes\"\n", "etc/mdadm/mdadm.conf": "MAILADDR root\n",
 		"etc/udev/rules.d/71-persistent-own.rules": "# mine\n", "var/lib/dhcp/dhclient.eth0.leases": "",
 	} {
 		if got, err := os.ReadFile(filepath.Join(tree, name)); err != nil || string(got) != want {
@@ -73,7 +73,7 @@ func TestMachineIsTakenOut(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"etc/iscsi/initiatorname.iscsi", "etc/bind/rndc.key", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",
-		"etc/ssl/certs/1234.0", "etc/cron.d/popularity-contest", "etc/hostid", "etc/udev/rules.d/70-persistent-net.rules"} {
+		"etc/ssl/certs/1234.0", "etc/popularity-contest.conf", "etc/cron.d/popularity-contest", "etc/hostid", "etc/udev/rules.d/70-persistent-net.rules"} {
 		if _, err := os.Lstat(filepath.Join(tree, name)); err == nil {
 			t.Errorf("/%s is still there", name)
 		}
@@ -91,7 +91,7 @@ func TestMachineIsTakenOut(t *testing.T) {
 	}
 	exclude, err := os.ReadFile(filepath.Join(tree, "var/lib/edeploy/V1/exclude"))
 	want := "/etc/iscsi/initiatorname.iscsi\n/etc/ssl/certs/ssl-cert-snakeoil.pem\n/etc/ssl/private/ssl-cert-snakeoil.key\n/etc/cron.d/popularity-contest\n" +
-		"/etc/popularity-contest.conf\n/etc/bind/rndc.key\n/etc/hostid\n/etc/mdadm/mdadm.conf\n"
+		"/etc/popularity-contest.conf\n/etc/bind/rndc.key\n/etc/hostid\n"
 	if diff := cmp.Diff(want, string(exclude)); diff != "" || err != nil {
 		t.Errorf("%v: exclude (-want +got):\n%s", err, diff)
 	}

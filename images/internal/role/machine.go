@@ -16,13 +16,16 @@ import (
 type Machine struct {
 	Name   string   `yaml:"name"`   // of the script in MachineDir
 	Paths  []string `yaml:"paths"`  // removed from the tree
-	Edited []string `yaml:"edited"` // shared files that hold something of the machine, besides Paths
+	Edited []string `yaml:"edited"` // kept in TemplateDir; a machine starts with a copy, which Make completes
 	Clean  string   `yaml:"clean"`  // shell, run in the directory of the tree when one of the paths is there, or none is given
-	Make   string   `yaml:"make"`   // shell, run on a machine that lacks one of Paths; "": something else makes them
+	Make   string   `yaml:"make"`   // shell, run on a machine that lacks one of the paths; "": something else makes them
 }
 
-// MachineDir is the directory of the scripts in a tree.
-const MachineDir = "/usr/lib/edeploy/machine.d"
+// Directories in a tree.
+const (
+	MachineDir  = "/usr/lib/edeploy/machine.d" // scripts
+	TemplateDir = "/usr/lib/edeploy/machine"   // what machines edit, below it as below /
+)
 
 // machineText is what is known of Debian's packages.
 //
@@ -83,7 +86,13 @@ func (d Definition) checkMachines() error {
 		if len(m.Paths)+len(m.Edited) == 0 && m.Clean == "" {
 			errs = append(errs, fmt.Errorf("machine %s: give the paths that belong to one machine", m.Name))
 		}
-		if m.Make != "" && len(m.Paths) == 0 {
+		if strings.ContainsAny(strings.Join(m.Edited, ""), "*?[") {
+			errs = append(errs, fmt.Errorf("machine %s: edited takes no patterns", m.Name))
+		}
+		if m.Make == "" && len(m.Edited) > 0 {
+			errs = append(errs, fmt.Errorf("machine %s: edited needs make, which completes the files", m.Name))
+		}
+		if m.Make != "" && len(m.Paths)+len(m.Edited) == 0 {
 			errs = append(errs, fmt.Errorf("machine %s: make needs paths, to know when they are missing", m.Name))
 		}
 		if strings.Contains(m.Make+m.Clean, "END_OF_") {
