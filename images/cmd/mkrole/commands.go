@@ -98,6 +98,9 @@ of another name: what differs belongs to one machine, all would share it, and th
 is no image. What is known of Debian's packages is taken out before, and each machine
 makes its own (machine and shared in role.yaml, see images/README.md).`,
 		Args: cobra.ExactArgs(2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return completeBuild(*dir, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := wire.NewImageRef(args[0], args[1])
 			if err != nil {
@@ -118,6 +121,29 @@ makes its own (machine and shared in role.yaml, see images/README.md).`,
 	flags.BoolVar(&b.Once, "once", false, "do not build a second time to find what belongs to one machine (about a third faster)")
 	flags.StringVar(&epoch, "epoch", os.Getenv("SOURCE_DATE_EPOCH"), "no file is newer than this (Unix seconds or YYYY-MM-DD; default: today 00:00 UTC)")
 	return cmd
+}
+
+// completeBuild answers roles, then the versions that are defined of one.
+func completeBuild(dir string, args []string) (words []string, directive cobra.ShellCompDirective) {
+	directive = cobra.ShellCompDirectiveNoFileComp
+	roles, err := rolePath(dir).List()
+	if err != nil {
+		return nil, directive
+	}
+	for _, d := range roles {
+		switch {
+		case len(args) == 0:
+			words = append(words, d.Name+"\t"+d.Description)
+		case len(args) == 1 && args[0] == d.Name:
+			words, _ = d.Versions()
+		}
+	}
+	return words, directive
+}
+
+// completeArchives answers names of archives.
+func completeArchives(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"edeploy"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
 // parseEpoch reads Unix seconds or a date; "" is the start of today.
@@ -188,7 +214,8 @@ func newCheckCommand() *cobra.Command {
 belongs to one machine: passwords, private keys, host keys, leases, names of network
 cards. Whether a second build was the same is taken from ROLE-VERSION.machine beside
 the archive; only then it says good.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeArchives,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			record, compared, err := build.ReadRecord(args[0])
 			if err != nil {
@@ -218,7 +245,11 @@ func newDiffCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff A B",
 		Short: "Show what changed between two archives: packages, then files",
-		Args:  cobra.ExactArgs(2),
+		Long: `A and B are archives or manifests of builds. Packages come first, then paths, one a line:
+
+    + new   - gone   * content   . attributes only`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeArchives,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return build.Diff(cmd.Context(), cmd.OutOrStdout(), args[0], args[1])
 		},

@@ -110,6 +110,25 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
+func TestCompletion(t *testing.T) {
+	roles, out := builds(t)
+	put(t, filepath.Join(roles, "web/versions/V7/version.yaml"), "description: x\n")
+	for _, tt := range []struct{ args, want string }{
+		{"build --roles " + roles, "web\n:4\n"},
+		{"build --roles " + roles + " web", "V7\n:4\n"},
+		{"metadata --out " + out, "V1\nV2\n:4\n"},
+		{"metadata --out " + out + " V1", "V2\n:4\n"},
+		{"metadata --out " + out + " V1 V2", "web\n:4\n"},
+		{"check", "edeploy\n:8\n"},
+		{"diff", "edeploy\n:8\n"},
+	} {
+		got, err := run(t, append(append([]string{"__complete"}, strings.Fields(tt.args)...), "")...)
+		if err != nil || !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s: %q, %v, want %q", tt.args, got, err, tt.want)
+		}
+	}
+}
+
 func TestParseEpoch(t *testing.T) {
 	now := time.Date(2025, 3, 4, 5, 6, 7, 0, time.UTC)
 	for text, want := range map[string]int64{"": 1741046400, "1000": 1000, "2025-01-31": 1738281600} {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"edeploy/images/internal/build"
@@ -44,6 +45,9 @@ Comments in the files say why each line is there. A file that somebody changed i
 left as it is. Without ROLE: all roles that are defined, and built in both versions.
 Publish it with: edeployctl push-metadata out/metadata/FROM`,
 		Args: cobra.MinimumNArgs(2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return p.complete(args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.roles = rolePath(*roles)
 			names := args[2:]
@@ -65,6 +69,22 @@ Publish it with: edeployctl push-metadata out/metadata/FROM`,
 	flags.StringVar(&p.verify, "verify", "", "file with a machine's `edeploy verify --json`: what differs there is excluded")
 	flags.BoolVar(&p.force, "force", false, "write over files that somebody changed")
 	return cmd
+}
+
+// complete answers versions that are built, then roles that are built in both.
+func (p proposal) complete(args []string) (words []string, directive cobra.ShellCompDirective) {
+	directive = cobra.ShellCompDirectiveNoFileComp
+	if len(args) >= 2 {
+		words, _ = builtInBoth(p.out, args[0], args[1])
+		return words, directive
+	}
+	entries, _ := os.ReadDir(p.out)
+	for _, e := range entries {
+		if e.IsDir() && !slices.Contains(args, e.Name()) {
+			words = append(words, e.Name())
+		}
+	}
+	return words, directive
 }
 
 // builtInBoth names the roles that both versions were built of.
