@@ -66,7 +66,7 @@ func TestFacts(t *testing.T) {
 func TestVerify(t *testing.T) {
 	root := machine(t)
 	status, out, errs := call(t, "verify", "--root", root)
-	if status != 0 || errs != "" || !strings.HasPrefix(out, "mysql D12-F.1.0.0: 7 entries, 0 MB compared in ") || !strings.HasSuffix(out, ": equal\n") {
+	if status != 0 || errs != "" || !strings.HasPrefix(out, "mysql D12-F.1.0.0: 7 entries, 0 MB compared in ") || !strings.HasSuffix(out, ": equal\nPaths not compared, each with all below it (--all compares them): 1 of edeploy itself\n") {
 		t.Errorf("verify of an equal disk = %d %q %q", status, out, errs)
 	}
 	must(t, os.Chmod(filepath.Join(root, "usr/bin/su"), 0o755))
@@ -86,7 +86,7 @@ func TestVerify(t *testing.T) {
 	if status != 1 || got.Equal || len(got.Paths) != 3 {
 		t.Errorf("verify --json = %d %+v", status, got)
 	}
-	want := pathReport{"usr/bin/su", ".f...p.....", []differenceReport{{"mode", "4755", "0755"}}}
+	want := pathReport{"usr/bin/su", ".f...p.....", []differenceReport{{"mode", "4755", "0755"}}, ""}
 	if diff := cmp.Diff(want, got.Paths[1]); diff != "" {
 		t.Errorf("JSON of usr/bin/su (-want +got):\n%s", diff)
 	}
@@ -95,8 +95,10 @@ func TestVerify(t *testing.T) {
 func TestVerifyAll(t *testing.T) {
 	root := machine(t)
 	_, out, _ := call(t, "verify", "--root", root, "--all")
-	if !strings.Contains(out, "var/lib/edeploy/manifest  (extra file)") {
-		t.Errorf("verify --all printed\n%swant the manifest itself as extra", out)
+	for _, want := range []string{"var/lib/edeploy/manifest  (extra file)  [of edeploy itself]\n", "\nOf these are compared with --all only: 3 of edeploy itself\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("verify --all printed\n%swant %q", out, want)
+		}
 	}
 }
 

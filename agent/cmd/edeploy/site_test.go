@@ -198,6 +198,7 @@ func (s *site) install(t *testing.T, first string) {
 	t.Helper()
 	write(t, "auto eth7\n", s.root, "etc/network/interfaces")
 	write(t, "/etc/network/interfaces\n/boot/grub/\n", s.root, wire.LocalPath)
+	write(t, "/etc/hosts\n/var/lib/app/\n", s.root, "var/lib/edeploy", before, "exclude") // as mkrole puts it into the tree
 	write(t, "live", s.root, "var/lib/app/db")
 	write(t, "mine", s.root, "home/me/file")
 	write(t, s.menu(newKernel)+s.menu(oldKernel), s.root, "boot/grub/grub.cfg")

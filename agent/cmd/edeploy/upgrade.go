@@ -20,7 +20,6 @@ import (
 	"edeploy/agent/internal/transaction"
 	"edeploy/server/wire"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 )
 
@@ -217,14 +216,9 @@ func undisturbed(work transaction.Machine, look func() error) error {
 
 var errInterrupted = errors.New("this upgrade was interrupted: end it")
 
-// place puts the metadata where the scripts and verify find them. A version
-// that came without an exclude list gets this one: what it names may differ in
-// either version, and verify is to know that also after a rollback.
+// place puts the metadata where the scripts find them.
 func (r *preparation) place(state string) error {
 	if err := os.Chmod(r.metadata, 0o755); err != nil {
-		return err
-	}
-	if err := lend(r.metadata, filepath.Join(state, r.conf.Image.Version)); err != nil {
 		return err
 	}
 	at := filepath.Join(state, r.to.Version)
@@ -236,22 +230,6 @@ func (r *preparation) place(state string) error {
 	}
 	r.metadata = at
 	return nil
-}
-
-// lend copies an exclude list to where there is none.
-func lend(from, to string) error {
-	const name = "exclude"
-	if _, err := os.Lstat(filepath.Join(to, name)); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	text, err := os.ReadFile(filepath.Join(from, name))
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return err
-	}
-	return renameio.WriteFile(filepath.Join(to, name), text, 0o644)
 }
 
 // order is what the transaction is to do.
@@ -281,6 +259,11 @@ func (r *preparation) own(machine installed.Machine) (map[string][]byte, error) 
 		return nil, err
 	}
 	own := map[string][]byte{machine.Inside(wire.ConfPath): []byte(next.Encode()), machine.Inside(wire.ManifestPath): text.Bytes()}
+	left, err := os.ReadFile(filepath.Join(r.metadata, "exclude"))
+	if err != nil {
+		return nil, err
+	}
+	own[machine.Inside(installed.LeftPath)] = left
 	if motd, ok := r.motd(machine); ok {
 		own["etc/motd"] = motd
 	}

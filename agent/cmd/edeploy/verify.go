@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,10 +31,17 @@ Each line is one path: what rsync would do to make it right again, as rsync
 
     c content  s size  t time  p mode  o owner  g group  a ACL  x attribute
 
-Not compared, but for --all: what the installation itself wrote
-(` + wire.LocalPath + `, one path a line), what the last upgrade left alone
-(exclude in /var/lib/edeploy/VERSION/), what edeploy keeps (/.edeploy,
-/boot/edeploy), and what every running system changes:
+Not compared is
+
+  - what the installation itself wrote (` + wire.LocalPath + `, one
+    path a line), and what edeploy keeps (/.edeploy, /boot/edeploy, ...)
+  - what every running system changes, listed below
+  - after an upgrade: what it left alone (exclude)
+  - before any upgrade, of what exclude in /var/lib/edeploy/VERSION/ names: what
+    lies below /var, and what the role's tree does not have
+
+How many paths that were is said at the end, each with all below it. --all
+compares them too, and says so of those that differ.
 
 %s
 A directory's time is not compared when one of these lies in it.
@@ -91,17 +97,16 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 	if err != nil {
 		return err
 	}
-	allowed, err := allowedDifferences(machine, conf, o.all)
+	allowed, err := machine.Allowed(conf.Image)
 	if err != nil {
 		return err
 	}
 	start := time.Now()
 	bar := bar{out: p.stderr, title: "verify", on: p.terminal, now: time.Now, start: start}
-	allowed.Progress = bar.show
 	var found installed.Comparison
 	err = undisturbed(p.transaction(machine, true), func() error {
 		defer bar.clear()
-		found, err = machine.Compare(ctx, want, allowed)
+		found, err = machine.Compare(ctx, want, installed.Options{Allowed: allowed, All: o.all, Progress: bar.show})
 		return err
 	})
 	var mixed errCannotLook
@@ -109,7 +114,11 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 		return err
 	}
 	report := report{Image: conf.Image, Root: machine.Root, Equal: err == nil && len(found.Differences) == 0, Entries: found.Entries,
-		Bytes: found.Bytes, Seconds: time.Since(start).Seconds(), items: installed.Itemize(found.Differences)}
+		Bytes: found.Bytes, Seconds: time.Since(start).Seconds(), items: installed.Itemize(found.Differences),
+		LeftOut: map[installed.Reason]int{}, leftOut: found.LeftOut, all: o.all}
+	for _, why := range found.LeftOut {
+		report.LeftOut[why]++
+	}
 	write := report.text
 	if o.json {
 		write = report.json
@@ -121,25 +130,6 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 		return errDifferent
 	}
 	return nil
-}
-
-// allowedDifferences are the rules of what may differ.
-func allowedDifferences(machine installed.Machine, conf wire.Installed, all bool) (installed.Options, error) {
-	var o installed.Options
-	if all {
-		return o, nil
-	}
-	reserved, err := machine.ReservedRules()
-	if err != nil {
-		return o, err
-	}
-	local, err := machine.LocalRules()
-	if err != nil {
-		return o, err
-	}
-	o.Rules = slices.Concat(machine.Followed(installed.Volatile), local, reserved)
-	o.Exclude, err = machine.Excluded(conf.Image)
-	return o, err
 }
 
 func wantedManifest(ctx context.Context, machine installed.Machine, conf wire.Installed, o verifyOptions) (*manifest.Manifest, error) {
@@ -162,6 +152,12 @@ type report struct {
 	Seconds float64       `json:"seconds"`
 	Paths   []pathReport  `json:"paths"` // that differ
 	items   []installed.Item
+
+	// LeftOut counts the paths that were not compared, each with all below it;
+	// with --all those of Paths that otherwise would not have been.
+	LeftOut map[installed.Reason]int `json:"left_out"`
+	leftOut map[string]installed.Reason
+	all     bool
 }
 
 // pathReport is one path in the JSON report. Bytes that are not plain in a
@@ -170,6 +166,7 @@ type pathReport struct {
 	Path        string             `json:"path"`
 	Itemized    string             `json:"itemized"`
 	Differences []differenceReport `json:"differences"`
+	LeftOut     installed.Reason   `json:"left_out,omitempty"` // why it is compared with --all only
 }
 
 type differenceReport struct {
@@ -181,7 +178,7 @@ type differenceReport struct {
 func (r report) json(w io.Writer) error {
 	r.Paths = []pathReport{}
 	for _, item := range r.items {
-		path := pathReport{Path: item.Path, Itemized: item.Flags}
+		path := pathReport{Path: item.Path, Itemized: item.Flags, LeftOut: r.leftOut[item.Differences[0].Path]}
 		for _, d := range item.Differences {
 			path.Differences = append(path.Differences, differenceReport{d.Attribute, d.Want, d.Got})
 		}
@@ -196,7 +193,11 @@ func (r report) text(w io.Writer) error {
 	var b strings.Builder
 	var missing, extra int
 	for _, item := range r.items {
-		fmt.Fprintln(&b, item)
+		fmt.Fprint(&b, item)
+		if why := r.leftOut[item.Differences[0].Path]; why != "" {
+			fmt.Fprintf(&b, "  [%s]", reasons[why])
+		}
+		fmt.Fprintln(&b)
 		switch item.Differences[0].Attribute {
 		case manifest.AttrMissing:
 			missing++
@@ -209,6 +210,32 @@ func (r report) text(w io.Writer) error {
 		verdict = fmt.Sprintf("%d changed, %d missing, %d extra", len(r.items)-missing-extra, missing, extra)
 	}
 	fmt.Fprintf(&b, "%s: %d entries, %.0f MB compared in %.1f s: %s\n", r.Image, r.Entries, float64(r.Bytes)/1e6, r.Seconds, verdict)
+	if line := r.without(); line != "" {
+		fmt.Fprintln(&b, line)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// reasons are those for which a path is not compared, in words.
+var reasons = map[installed.Reason]string{
+	installed.ByInstallation: "written by the installation", installed.ByProgram: "of edeploy itself",
+	installed.ByNature: "changed by every running system", installed.ByUpgrade: "left to this machine (exclude)",
+}
+
+// without says what was not compared.
+func (r report) without() string {
+	var parts []string
+	for _, why := range []installed.Reason{installed.ByInstallation, installed.ByProgram, installed.ByNature, installed.ByUpgrade} {
+		if n := r.LeftOut[why]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, reasons[why]))
+		}
+	}
+	switch {
+	case len(parts) == 0:
+		return ""
+	case r.all:
+		return "Of these are compared with --all only: " + strings.Join(parts, ", ")
+	}
+	return "Paths not compared, each with all below it (--all compares them): " + strings.Join(parts, ", ")
 }

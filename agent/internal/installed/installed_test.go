@@ -51,10 +51,9 @@ func TestCompare(t *testing.T) {
 	write(t, machine.Root, "boot/grub/grub.cfg", "menu")
 	write(t, machine.Root, "opt/x/[y]", "local")
 	write(t, machine.Root, "var/log/syslog", "lines")
-	rules, err := machine.LocalRules()
+	allowed, err := machine.Allowed(wire.ImageRef{Role: "mysql", Version: "V"})
 	must(t, err)
-	rules = append(rules, installed.Volatile...)
-	c, err := machine.Compare(t.Context(), m, installed.Options{Rules: rules})
+	c, err := machine.Compare(t.Context(), m, installed.Options{Allowed: allowed})
 	must(t, err)
 	if len(c.Differences) != 0 || c.Entries != len(m.Entries) || c.Bytes == 0 {
 		t.Errorf("Compare = %+v, want no difference", c)
@@ -63,7 +62,7 @@ func TestCompare(t *testing.T) {
 	write(t, machine.Root, "etc/new", "")
 	must(t, os.Chmod(filepath.Join(machine.Root, "usr/bin/su"), 0o4755&0o777))
 	must(t, os.Remove(filepath.Join(machine.Root, "srv/a b")))
-	c, err = machine.Compare(t.Context(), m, installed.Options{Rules: rules})
+	c, err = machine.Compare(t.Context(), m, installed.Options{Allowed: allowed})
 	must(t, err)
 	var lines []string
 	for _, item := range installed.Itemize(c.Differences) {

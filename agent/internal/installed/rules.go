@@ -4,8 +4,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"edeploy/images/manifest"
 )
 
 // Rules name paths that may differ from the manifest, each with all below it.
@@ -63,19 +61,6 @@ func (r Rules) Match(name string) bool {
 		if ok, _ := path.Match(rule, name); ok {
 			return true
 		}
-	}
-	return false
-}
-
-// explains tells that a difference follows from what the rules allow: a
-// directory gets a new time when something allowed is made in it, and one that
-// the manifest does not have may be there to hold it.
-func (r Rules) explains(d manifest.Difference) bool {
-	switch {
-	case d.Type == manifest.Dir && d.Attribute == manifest.AttrTime:
-		return r.anyIn(d.Path, false)
-	case d.Attribute == manifest.AttrExtra && d.Got == string(manifest.Dir):
-		return r.anyIn(d.Path, true)
 	}
 	return false
 }
