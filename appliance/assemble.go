@@ -35,12 +35,22 @@ func (a *Appliance) makeServer(context.Context) error {
 		BootSection: a.config.Boot.Args.Section,
 		Version:     wire.Release(),
 		Log:         a.log.With("room", "server"),
+		Images:      a.ownImages,
 		OnEvent:     show,
 	})
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	return nil
+}
+
+// ownImages are the images that machines can install from here; nobody knows
+// which others there are when machines are sent to another server for them.
+func (a *Appliance) ownImages() ([]wire.ImageRef, error) {
+	if own := a.config.Boot.Args; a.images == nil || own.RServ != "" && own.RServ != own.Serv || own.HServ != "" && own.HServ != own.Serv {
+		return nil, nil
+	}
+	return a.images.Complete()
 }
 
 func (a *Appliance) makeImages(context.Context) error {

@@ -17,8 +17,9 @@ const progressInterval = 5 * time.Second
 // progressLines decides which events become lines on the console: every step
 // that ends, and a running one now and then.
 type progressLines struct {
-	mu   sync.Mutex
-	last map[string]time.Time // machine name: last line about a running step
+	mu    sync.Mutex
+	last  map[string]time.Time // machine name: last line about a running step
+	error map[string]string    // machine name: the last error that was shown
 }
 
 // line is the line for an event; "" for none.
@@ -31,8 +32,15 @@ func (p *progressLines) line(e server.Event) string {
 			return ""
 		}
 	}
+	message := strings.Join(strings.FieldsFunc(e.Message, func(c rune) bool { return c == '\n' || c == '\r' }), " |")
+	if wire.Status(e.Status) == wire.StatusFailed && p.shown(e.Name, message) {
+		return ""
+	}
 	words := []string{e.Name + ":", e.Step}
-	if e.Status != "note" {
+	switch {
+	case wire.Status(e.Status) == wire.StatusInstalled: // the step is the whole installation
+		words[1] = e.Status
+	case e.Status != "note":
 		words = append(words, e.Status)
 	}
 	if e.Percent > 0 {
@@ -41,10 +49,26 @@ func (p *progressLines) line(e server.Event) string {
 	if e.Seconds > 0 {
 		words = append(words, fmt.Sprintf("(%.1f s)", e.Seconds))
 	}
-	if e.Message != "" {
-		words = append(words, e.Message)
+	if message != "" {
+		words = append(words, message)
 	}
 	return strings.Join(words, " ")
+}
+
+// shown tells whether an error is the one that was shown last: the server says
+// why it refuses a machine, and the machine's agent repeats it.
+func (p *progressLines) shown(machine, message string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last, ok := p.error[machine]; ok && last != "" && strings.Contains(message, last) {
+		delete(p.error, machine) // once: the next try may fail in the same way
+		return true
+	}
+	if p.error == nil || len(p.error) > 10_000 {
+		p.error = map[string]string{}
+	}
+	p.error[machine] = message
+	return false
 }
 
 func (p *progressLines) due(machine string, now time.Time) bool {

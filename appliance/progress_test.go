@@ -22,6 +22,10 @@ func TestProgressLines(t *testing.T) {
 		{Time: at(8), Name: "db01", Step: "transfer", Status: "done", Seconds: 7.5},
 		{Time: at(9), Name: "db01", Step: "boot", Status: "note", Message: "gets 10.0.3.130"},
 		{Time: at(9), Name: "web1", Step: "configure", Status: "failed", Message: "parted: no space"},
+		{Time: at(10), Name: "db02", Step: "match", Status: "failed", Message: "no profile fits\n  vm: line 2"},
+		{Time: at(10), Name: "db02", Step: "upload", Status: "failed", Message: "the server refuses: no profile fits\n  vm: line 2"},
+		{Time: at(90), Name: "db02", Step: "match", Status: "failed", Message: "no profile fits\n  vm: line 2"},
+		{Time: at(99), Name: "db01", Step: "installation", Status: "installed", Seconds: 99},
 	} {
 		if line := p.line(e); line != "" {
 			got = append(got, line)
@@ -34,6 +38,9 @@ func TestProgressLines(t *testing.T) {
 		"db01: transfer done (7.5 s)",
 		"db01: boot gets 10.0.3.130",
 		"web1: configure failed parted: no space",
+		"db02: match failed no profile fits |  vm: line 2",
+		"db02: match failed no profile fits |  vm: line 2",
+		"db01: installed (99.0 s)",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("console lines (-want +got):\n%s", diff)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
@@ -22,6 +23,7 @@ type request struct {
 	facts        *assign.Facts
 	identity     wire.Identity
 	name         string // sysname
+	came         time.Time
 	hardwareFile string // where the description was saved, "" when it was not
 }
 
@@ -94,7 +96,7 @@ func (s *Server) decide(d *draft, q request) (outcome, error) {
 func (s *Server) admit(d *draft, q request) (machine.Admission, error) {
 	admitted, err := s.machines.drafted.admit(q.identity)
 	if errors.Is(err, machine.ErrAmbiguous) || errors.Is(err, machine.ErrKept) {
-		s.problem(q.deployment.name, "A machine was refused: %v.", err)
+		s.refused(q.deployment.name, "A machine was refused: %v.", err)
 	}
 	switch {
 	case err != nil:
@@ -342,12 +344,23 @@ func (b *bargain) explain(err error) error {
 	var why *assign.Error
 	switch {
 	case !errors.As(err, &why):
-	case kind == errNoMatch:
-		return refuse(kind, "%s%s", why.Message, attempts(why.Tried))
+	case errors.Is(err, assign.ErrNoMatch), errors.Is(err, assign.ErrStateExhausted):
+		return refuse(kind, "%s%s%s", why.Message, cures(why.Full), attempts(why.Tried))
+	case errors.Is(err, assign.ErrCMDBExhausted):
+		return refuse(kind, "profile %s: %s All entries of %s.cmdb are used: edeployctl cmdb list %s", why.Profile, why.Message, why.Profile, why.Profile)
 	case why.Profile != "" && !strings.Contains(why.Message, why.Profile):
 		return refuse(kind, "profile %s: %s", why.Profile, why.Message)
 	}
 	return refuse(kind, "%v", err)
+}
+
+// cures tells which profiles would fit if their count were not 0.
+func cures(full []string) string {
+	var list strings.Builder
+	for _, name := range full {
+		fmt.Fprintf(&list, "; %s fits, but its count is 0: edeployctl state set %s N", name, name)
+	}
+	return list.String()
 }
 
 // Bounds of what a refusal lists on a machine's console.

@@ -30,6 +30,7 @@ type Machine struct {
 	Image       *wire.ImageRef  `json:"image,omitempty"`
 	LastError   string          `json:"last_error,omitempty"`
 	Allocation  *Allocation     `json:"allocation,omitempty"`
+	Now         string          `json:"now"` // what it is doing, in words
 	Progress    *Progress       `json:"progress,omitempty"`
 	History     []HistoryLine   `json:"history,omitempty"` // only of a single machine; oldest first
 }
@@ -135,7 +136,7 @@ func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 func (s *Server) show(r machine.Record) Machine {
 	m := Machine{ID: r.ID, DisplayName: displayName(r), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
-		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError}
+		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError, Now: s.now(r)}
 	if r.Image != (wire.ImageRef{}) {
 		m.Image = &r.Image
 	}

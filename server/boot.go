@@ -15,9 +15,10 @@ import (
 func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 	r, ok, err := s.machines.booting(mac, uuid)
 	if err != nil {
-		s.problem(r.Section, "A machine asked what to boot, %v.", err)
+		s.refused(r.Section, "A machine asked what to boot, %v.", err)
 	}
 	if ok {
+		s.booted.set(r.ID, r.BootAction(), s.config.Now())
 		return r.BootAction()
 	}
 	return wire.BootInstall
@@ -28,6 +29,7 @@ func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 func (s *Server) Note(mac, uuid, message string) {
 	line := history.Line{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
 	if r, ok, _ := s.machines.booting(mac, uuid); ok {
+		s.booted.say(r.ID, message)
 		s.record(r, line)
 		return
 	}

@@ -103,6 +103,7 @@ func (d *draft) kept() {
 			continue
 		}
 		d.server.progress.remove(id)
+		d.server.booted.remove(id)
 		d.server.explanations.finish(id)
 		if err := d.server.history.Remove(id); err != nil {
 			d.server.problem("", "%v", err)

@@ -19,6 +19,7 @@ type Explanation struct {
 	Profile  string             `json:"profile,omitempty"` // that it got; "": it was refused
 	Again    bool               `json:"again,omitempty"`   // it held the profile before
 	Refused  string             `json:"refused,omitempty"` // the sentence that the machine got
+	Now      string             `json:"now,omitempty"`     // what the machine is doing now, see Machine
 	Entry    string             `json:"cmdb,omitempty"`    // its CMDB entry, in Python syntax
 	Profiles []ExplainedProfile `json:"profiles"`          // in the order of the state file, as far as they were tried
 	More     int                `json:"more,omitempty"`    // profiles that were tried and are not listed
@@ -145,5 +146,6 @@ func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
+	e.Now = s.now(rec)
 	answerJSON(w, http.StatusOK, e)
 }

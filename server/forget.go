@@ -97,6 +97,7 @@ func (s *Server) forget(ctx context.Context, name string, force bool) (Forgotten
 	}
 	id := aside.Record.ID
 	s.progress.remove(id)
+	s.booted.remove(id)
 	s.explanations.finish(id)
 	s.record(aside.Record, history.Line{Time: aside.Forgotten, Step: "boot", Status: "note", Message: "the operator forgets it: " + frees(aside.Record)})
 	return aside.shown(), s.history.Unexplain(id)

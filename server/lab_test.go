@@ -57,7 +57,8 @@ type lab struct {
 	limits server.Limits
 	step   func(string) error // of the documents' file system
 	meta   string             // METADATAURL
-	quiet  bool               // no log, no events: it is being measured
+	images func() ([]wire.ImageRef, error)
+	quiet  bool // no log, no events: it is being measured
 }
 
 // clock goes one second further whenever it is read.
@@ -107,7 +108,7 @@ func startLab(t testing.TB, files map[string]string) *lab {
 func (l *lab) settings() server.Config {
 	settings := server.Config{
 		Deployments: map[string]server.Deployment{"SERVER": {ConfigDir: l.config, MetadataURL: l.meta}},
-		StateDir:    l.state, Limits: l.limits, Version: "test", Now: l.clock.Now,
+		StateDir:    l.state, Limits: l.limits, Images: l.images, Version: "test", Now: l.clock.Now,
 		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)), OnEvent: l.events.add,
 	}
 	if l.quiet {

@@ -13,6 +13,7 @@ import (
 
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/profile"
+	"edeploy/server/wire"
 )
 
 // Problem is something that an operator should mend.
@@ -26,19 +27,41 @@ type Problem struct {
 	Time    *time.Time `json:"time,omitempty"` // when it happened; none: it is so now
 }
 
-// Problems are the mistakes in the configuration as it is now, then the last
-// things that went wrong, newest last.
+// Problems are the mistakes in the configuration as it is now, what runs out,
+// the machines that failed, then the last things that went wrong, newest last.
 func (s *Server) Problems() []Problem {
 	all := []Problem{}
 	names := s.allSections()
 	slices.Sort(names)
+	images := s.images()
 	for _, name := range names {
 		all = append(all, s.deployments[name].problems()...)
+		all = append(all, s.deployments[name].supplies(images, true)...)
 	}
+	all = append(all, machineProblems(s.machines.all(), s.restorable)...)
 	for _, err := range s.machines.brokenRecords() {
 		all = append(all, Problem{File: filepath.Join(s.config.StateDir, "machines"), Text: err.Error()})
 	}
-	return slices.Concat(all, s.asides(), s.problems.all())
+	return slices.Concat(all, s.asides(), s.refusals.all(), s.problems.all())
+}
+
+// images are what the appliance has; nil: nobody knows.
+func (s *Server) images() []wire.ImageRef {
+	if s.config.Images == nil {
+		return nil
+	}
+	have, err := s.config.Images()
+	if err != nil {
+		s.problem("", "The images cannot be listed: %v", err)
+		return nil
+	}
+	return append([]wire.ImageRef{}, have...)
+}
+
+// restorable tells whether a forgotten machine can be taken back.
+func (s *Server) restorable(id string) bool {
+	_, err := s.documents.Get(forgottenName(id))
+	return err == nil
 }
 
 // maxPerSection bounds the problems of one deployment's configuration.
@@ -129,6 +152,15 @@ func (s *Server) problem(section, format string, args ...any) {
 	s.config.Log.Warn("problem", "deployment", section, "text", text)
 	now := s.config.Now()
 	s.problems.add(Problem{Section: section, Text: text, Time: &now})
+}
+
+// refused notes that a machine was refused. Anybody on the network can cause
+// that, so it never pushes out what else went wrong.
+func (s *Server) refused(section, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.config.Log.Warn("machine refused", "deployment", section, "text", text)
+	now := s.config.Now()
+	s.refusals.add(Problem{Section: section, Text: text, Time: &now})
 }
 
 // maxProblems bounds the list.

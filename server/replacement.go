@@ -16,6 +16,7 @@ import (
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/state"
 	"edeploy/server/internal/store"
+	"edeploy/server/wire"
 )
 
 // Replaced says what became of the configuration files of a deployment. The
@@ -66,7 +67,7 @@ func (s *Server) replace(ctx context.Context, q replacement) (Replaced, error) {
 	if err != nil {
 		return Replaced{}, err
 	}
-	out.Warnings = clipProblems(slices.Concat(warnings, out.Warnings, q.deployment.complaints(q.files)))
+	out.Warnings = clipProblems(slices.Concat(warnings, out.Warnings, q.deployment.complaints(q.files, s.images())))
 	s.config.Log.Info("configuration replaced", "deployment", q.deployment.name, "added", out.Added, "changed", out.Changed, "removed", out.Removed, "forced", q.force)
 	return out, nil
 }
@@ -129,8 +130,8 @@ func sortedNames(names func(func(fileset.Name) bool)) []fileset.Name {
 
 // complaints are the present problems of the deployment about other files
 // than those given, whose problems are known already.
-func (d *deployment) complaints(given map[fileset.Name]string) []Problem {
-	return slices.DeleteFunc(d.problems(), func(p Problem) bool {
+func (d *deployment) complaints(given map[fileset.Name]string, images []wire.ImageRef) []Problem {
+	return slices.DeleteFunc(slices.Concat(d.problems(), d.supplies(images, false)), func(p Problem) bool {
 		for name := range given {
 			if p.File != "" && strings.HasSuffix(p.File, "/"+name.String()) || strings.HasPrefix(p.Text, name.String()+":") {
 				return true

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
@@ -20,6 +21,7 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, refuse(errInput, "%v", err))
 		return
 	}
+	rep.Message = strings.TrimPrefix(rep.Message, string(rep.Step)+": ") // the step is said once, beside the message
 	if err := checkReport(rep); err != nil {
 		s.answerError(w, err)
 		return
@@ -69,13 +71,17 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 	}
 	now := s.config.Now()
 	p := s.progress.note(rec.ID, rep, now)
+	step := string(rep.Step)
+	if rep.Status == wire.StatusInstalled { // its time is that of the whole installation
+		step = "installation"
+	}
 	if rep.Status != wire.StatusProgress {
-		line := history.Line{Time: now, Step: string(rep.Step), Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
+		line := history.Line{Time: now, Step: step, Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
 		if err := s.history.Append(rec.ID, rep.Status != wire.StatusStarted, s.notes.take(rec.MACs, line)...); err != nil {
 			return rec, refuse(unwritable(err), "%v", err)
 		}
 	}
-	s.tell(Event{Time: now, Machine: rec.ID, Name: displayName(rec), Step: string(rep.Step), Status: string(rep.Status),
+	s.tell(Event{Time: now, Machine: rec.ID, Name: displayName(rec), Step: step, Status: string(rep.Status),
 		Message: rep.Message, Seconds: rep.Seconds, Percent: p.Percent, BytesPerSecond: p.BytesPerSecond})
 	return rec, nil
 }

@@ -68,7 +68,7 @@ func TestReports(t *testing.T) {
 		steps = append(steps, fmt.Sprintf("%s %s %g", line.Step, line.Status, line.Seconds))
 	}
 	wantSteps := []string{"devices started 0", "devices failed 0", "devices started 0", "upload note 0", "match done 0",
-		"transfer started 0", "transfer done 3.5", "reboot installed 0", "reboot done 0"}
+		"transfer started 0", "transfer done 3.5", "installation installed 0", "reboot done 0"}
 	if diff := cmp.Diff(wantSteps, steps); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}

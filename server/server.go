@@ -40,10 +40,11 @@ type Config struct {
 	StateDir    string                // records, histories; made when it does not exist
 	BootSection string                // section that boots name unless the operator has set another for the machine; empty: the only one, else SERVER
 	Limits      Limits
-	Version     string           // of this build, for the API
-	Now         func() time.Time // nil: time.Now
-	Log         *slog.Logger     // nil: silence
-	OnEvent     func(Event)      // nil: nobody; is called in line and must return soon
+	Version     string                          // of this build, for the API
+	Now         func() time.Time                // nil: time.Now
+	Log         *slog.Logger                    // nil: silence
+	Images      func() ([]wire.ImageRef, error) // complete images that machines can install; nil: not known here
+	OnEvent     func(Event)                     // nil: nobody; is called in line and must return soon
 }
 
 // Deployment is one section of edeploy.conf (reference section 4.1).
@@ -105,7 +106,9 @@ type Server struct {
 	writers      sync.WaitGroup // of explanations
 	progress     *progressTable
 	notes        *noteTable
+	booted       *bootedTable
 	problems     *problemList
+	refusals     *problemList
 	places       *places             // uploads that are read
 	long         *places             // long answers that are written
 	arrivals     *arrivals           // of machines that nobody knew
@@ -135,7 +138,7 @@ func New(config Config) (*Server, error) { return newServer(config, store.OpenDi
 type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
 
 func newServer(config Config, open opener) (_ *Server, err error) {
-	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList),
+	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
 		editors: make(chan struct{}, maxEditors), turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()

@@ -130,7 +130,7 @@ func (s *Server) work() (over func()) {
 
 // takeHardware saves the description, leaves its place and decides.
 func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form, leave func()) (string, error) {
-	q := request{deployment: d, form: form, facts: assign.NewFacts(form.Hardware), identity: form.Hardware.Identity()}
+	q := request{deployment: d, form: form, facts: assign.NewFacts(form.Hardware), identity: form.Hardware.Identity(), came: s.config.Now()}
 	q.name, _ = sysname.Of(form.Hardware)
 	q.hardwareFile = s.keepHardware(q)
 	act := s.allocate
@@ -151,7 +151,7 @@ func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Fo
 		return "", err
 	}
 	if out.record.ID != "" {
-		s.record(out.record, append(s.uploadLine(q), out.lines...)...)
+		s.record(out.record, append(uploadLine(q), out.lines...)...)
 		if q.form.Failure == "" {
 			s.keepExplanation(out, q)
 		}
@@ -175,9 +175,9 @@ func (s *Server) keepHardware(q request) string {
 	return file
 }
 
-func (s *Server) uploadLine(q request) []history.Line {
+func uploadLine(q request) []history.Line {
 	if q.form.Failure != "" {
 		return nil
 	}
-	return []history.Line{{Time: s.config.Now(), Step: "upload", Status: "note", Message: fmt.Sprintf("%d facts", len(q.form.Hardware))}}
+	return []history.Line{{Time: q.came, Step: "upload", Status: "note", Message: fmt.Sprintf("%d facts", len(q.form.Hardware))}}
 }

@@ -112,7 +112,7 @@ func TestCommands(t *testing.T) {
 		out    []string // what stdout holds, in this order
 		err    string
 	}{
-		{"table", []string{"machines", "--server", address}, 0, []string{"ID", "NOW", id, "installing", "install", "vm", "transfer progress 25 %"}, ""},
+		{"table", []string{"machines", "--server", address}, 0, []string{"ID", "NOW", id, "installing", "install", "vm", "transfer 25 %"}, ""},
 		{"one machine", []string{"machines", id, "--server", "http://" + address + "/"}, 0, []string{"machine", id, "profile", "vm", "variables", "'disk': 'vda'", "history", "upload note", "match done"}, ""},
 		{"JSON", []string{"machines", "--json", "--server", address}, 0, []string{`"id": "` + id + `"`, `"next_boot": "install"`}, ""},
 		{"nobody", []string{"machines", "nobody", "--server", address}, 1, nil, "edeployctl: no machine is known as nobody\n"},
@@ -128,7 +128,7 @@ func TestCommands(t *testing.T) {
 		{"two sections", []string{"machines", "section", id, "SERVER", "--default", "--server", address}, 1, nil, "which deployment?"},
 		{"empty section", []string{"machines", "section", id, "", "--server", address}, 1, nil, "--default"},
 		{"unknown section", []string{"machines", "section", id, "LAB", "--server", address}, 1, nil, `edeployctl: edeploy.conf has no section "LAB"`},
-		{"explain", []string{"machines", "explain", id, "--server", address}, 0, []string{"machine " + id + ", deployment SERVER, ", "gets vm\n",
+		{"explain", []string{"machines", "explain", id, "--server", address}, 0, []string{"machine " + id + ", deployment SERVER, ", "got vm\n",
 			"\nbig: does not fit\n  line 1  ('disk', '$disk', 'size', '$gb=gt(100)')  finds nothing\n  closest is ('disk', 'vda', 'size', '40'): '40' is not gt(100)\n",
 			"\nvm: fits\n  line 1  ", "takes ('disk', 'vda', 'size', '40')", "disk=vda\n  line 1", "mac=02:00:00:00:00:01"}, ""},
 		{"explain JSON", []string{"machines", "explain", "02:00:00:00:00:01", "--json", "--server", address}, 0, []string{`"profile":`, `"vm"`, `"profiles":`, `"closest":`}, ""},
@@ -192,7 +192,7 @@ func TestWatch(t *testing.T) {
 	go func() {
 		done <- run(ctx, []string{"machines", "--watch", "--interval", "10ms", "--server", address}, out, io.Discard)
 	}()
-	out.wait(t, "transfer progress 25 %")
+	out.wait(t, "transfer 25 %")
 	if status, _, stderr := ctl(t, "hold", id, "--server", address); status != 0 {
 		t.Fatal(stderr)
 	}

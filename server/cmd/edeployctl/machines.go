@@ -125,27 +125,9 @@ func printTable(out io.Writer, all []server.Machine) {
 	table.Flush()
 }
 
-// now is what a machine is doing, or why it is not.
+// now is what a machine is doing, in the server's words.
 func now(m server.Machine) string {
-	if m.LastError != "" {
-		first, _, _ := strings.Cut(m.LastError, "\n")
-		return first
-	}
-	if m.Progress == nil {
-		return "-"
-	}
-	return progress(*m.Progress)
-}
-
-func progress(p server.Progress) string {
-	text := p.Step + " " + p.Status
-	if p.TotalBytes > 0 && p.Status == "progress" {
-		text += fmt.Sprintf(" %.0f %%", p.Percent)
-		if p.BytesPerSecond > 0 {
-			text += fmt.Sprintf(", %.1f MB/s", p.BytesPerSecond/1e6)
-		}
-	}
-	return text
+	return cmp.Or(m.Now, "-")
 }
 
 func printMachine(out io.Writer, m server.Machine) {
@@ -171,9 +153,7 @@ func printMachine(out io.Writer, m server.Machine) {
 	if m.Image != nil {
 		row("image", m.Image.String())
 	}
-	if m.Progress != nil {
-		row("now", progress(*m.Progress))
-	}
+	row("now", m.Now)
 	row("error", m.LastError)
 	table.Flush()
 	if len(m.History) > 0 {

@@ -55,12 +55,15 @@ func printWhy(out io.Writer, id string, e server.Explanation) {
 	fmt.Fprintf(out, "machine %s, deployment %s, %s\n", printable(id), printable(e.Section), e.Time.Local().Format(time.DateTime))
 	switch {
 	case e.Profile != "" && e.Again:
-		fmt.Fprintf(out, "gets %s, as before\n", printable(e.Profile))
+		fmt.Fprintf(out, "got %s, as before\n", printable(e.Profile))
 	case e.Profile != "":
-		fmt.Fprintf(out, "gets %s\n", printable(e.Profile))
+		fmt.Fprintf(out, "got %s\n", printable(e.Profile))
 	default:
 		sentence, _, _ := strings.Cut(e.Refused, "\n") // below, the profiles are told in full
-		fmt.Fprintf(out, "gets nothing: %s\n", printable(sentence))
+		fmt.Fprintf(out, "got nothing: %s\n", printable(sentence))
+	}
+	if e.Now != "" {
+		fmt.Fprintf(out, "now: %s\n", printable(e.Now))
 	}
 	if e.Entry != "" {
 		fmt.Fprintf(out, "CMDB entry %s\n", printable(e.Entry))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"edeploy/server/internal/cmdb"
@@ -101,11 +102,30 @@ func (facts *Facts) Find(src Source, others Others) (Decision, error) {
 		holding := Holding{Profile: pair.Profile, Counted: !pair.Unlimited}
 		return f.decide(st, st.Decrement(i), holding, trial, others)
 	}
+	failure := f.fail(ErrNoMatch, "", "Unable to match requirements on the following available roles in "+src.Path()+"/: "+listed(names), nil)
 	if len(names) == 0 {
-		return Decision{}, f.fail(ErrStateExhausted, "", "No more role available in "+src.Path()+"/state", nil)
+		failure = f.fail(ErrStateExhausted, "", "No more role available in "+src.Path()+"/state", nil)
 	}
-	return Decision{}, f.fail(ErrNoMatch, "", "Unable to match requirements on the following available roles in "+
-		src.Path()+"/: "+listed(names), nil)
+	failure.Full = f.full(st)
+	return Decision{}, failure
+}
+
+// maxFull bounds the profiles of which is told that only their count is
+// missing.
+const maxFull = 5
+
+// full are profiles that fit and take no more machines.
+func (f *finder) full(st *state.State) []string {
+	var all []string
+	for _, pair := range st.Pairs() {
+		if pair.Available() || len(all) == maxFull || slices.Contains(all, pair.Profile) {
+			continue
+		}
+		if specs, _ := f.src.Specs(pair.Profile); specs != nil && f.facts.try(specs).OK() {
+			all = append(all, pair.Profile)
+		}
+	}
+	return all
 }
 
 // maxListed bounds the names in a sentence.

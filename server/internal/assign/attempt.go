@@ -29,6 +29,7 @@ type Error struct {
 	Message  string   // one sentence for the machine's console; the original's text where it has one
 	Profile  string   // the profile that matched or was held, or ""
 	Tried    Tries    // the profiles that did not fit, in order
+	Full     []string // profiles that fit and whose count is 0, some of them
 	Problems []string // sentences about files that an operator must mend
 	Cause    error    // may be nil
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,7 +173,8 @@ func endsLine(f *os.File, size int64) bool {
 	return err == nil && last[0] == '\n'
 }
 
-// Tail answers the last lines of a machine, at most n, oldest first. Lines
+// Tail answers the last lines of a machine by their time, at most n, oldest
+// first. Lines
 // that are cut off are left out.
 func (d *Dir) Tail(id string, n int) ([]Line, error) {
 	defer d.lock(id)()
@@ -191,6 +193,8 @@ func (d *Dir) Tail(id string, n int) ([]Line, error) {
 			}
 		}
 	}
+	// What was said before the machine was known comes into the file later.
+	slices.SortStableFunc(lines, func(a, b Line) int { return a.Time.Compare(b.Time) })
 	return lines[max(0, len(lines)-n):], nil
 }
 

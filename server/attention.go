@@ -1,0 +1,128 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"edeploy/server/internal/lint"
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/profile"
+	"edeploy/server/internal/state"
+	"edeploy/server/wire"
+)
+
+// maxAttention bounds the machines that are named one by one.
+const maxAttention = 200
+
+// machineProblems are the machines that an operator has to look at, each with
+// the command that helps. restorable tells whether a forgotten record of the
+// machine is kept.
+func machineProblems(records []machine.Record, restorable func(id string) bool) []Problem {
+	var all []Problem
+	more := 0
+	for _, r := range records {
+		text := machineProblem(r, restorable)
+		switch {
+		case text == "":
+		case len(all) >= maxAttention:
+			more++
+		default:
+			all = append(all, Problem{Section: r.Section, Text: text})
+		}
+	}
+	if more > 0 {
+		all = append(all, Problem{Text: fmt.Sprintf("%d more machines have failed: edeployctl machines", more)})
+	}
+	return all
+}
+
+func machineProblem(r machine.Record, restorable func(id string) bool) string {
+	who := fmt.Sprintf("machine %s (%s)", r.ID, displayName(r))
+	first, _, _ := strings.Cut(r.LastError, "\n")
+	switch {
+	case r.Boot == machine.Hold: // the operator knows
+		return ""
+	case r.State == machine.Failed:
+		return fmt.Sprintf("%s FAILED %s. It tries again when it boots: edeployctl logs %s and edeployctl machines explain %s say more, edeployctl hold %s stops it", who, first, r.ID, r.ID, r.ID)
+	case r.State == machine.Installed && first != "":
+		return fmt.Sprintf("%s is installed, but since then failed: %s", who, first)
+	case r.State == machine.Installed && r.Allocation == nil && restorable(r.ID):
+		return fmt.Sprintf("%s is installed and was forgotten: others may get its addresses. edeployctl machines restore %s takes it back", who, r.ID)
+	case r.State == machine.Installed && r.Allocation == nil:
+		return fmt.Sprintf("%s is installed, and which profile it has is not known: others may get its addresses. edeployctl reinstall %s gives it one", who, r.ID)
+	}
+	return ""
+}
+
+// supplies are the images that profiles name and the appliance has not, when
+// it is known which it has, and, if asked for, what runs out.
+func (d *deployment) supplies(images []wire.ImageRef, counts bool) []Problem {
+	st, _ := d.dir.State() // what is wrong with it, problems says
+	if st == nil {
+		return nil
+	}
+	var all []Problem
+	seen := map[string]bool{}
+	for _, pair := range st.Pairs() {
+		if seen[pair.Profile] || profile.CheckName(pair.Profile) != nil || len(all) >= maxPerSection {
+			continue
+		}
+		seen[pair.Profile] = true
+		if images != nil {
+			all = append(all, d.imageProblems(pair.Profile, images)...)
+		}
+		if counts {
+			all = append(all, d.supplyProblems(pair)...)
+		}
+	}
+	return all
+}
+
+// supplyProblems are profiles that can take no more machines, or fewer than
+// their count says.
+func (d *deployment) supplyProblems(pair state.Pair) []Problem {
+	warn := func(format string, args ...any) []Problem {
+		return []Problem{{Section: d.name, Warning: true, Text: fmt.Sprintf(format, args...)}}
+	}
+	if !pair.Available() {
+		return warn("profile %s takes no more machines, its count is %d: edeployctl state set %s N", pair.Profile, pair.Count, pair.Profile)
+	}
+	file, err := d.dir.CMDB(pair.Profile)
+	if err != nil || file == nil || file.Len() == 0 {
+		return nil // told elsewhere, or there is none
+	}
+	free := int64(0)
+	for i := range file.Len() {
+		if !file.Used(i) {
+			free++
+		}
+	}
+	switch {
+	case free == 0:
+		return warn("profile %s takes no more machines, all %d entries of %s.cmdb are used: add entries and edeployctl config push, or edeployctl cmdb list %s", pair.Profile, file.Len(), pair.Profile, pair.Profile)
+	case !pair.Unlimited && free < pair.Count:
+		entries := "entries"
+		if free == 1 {
+			entries = "entry"
+		}
+		return warn("profile %s takes %d more machines, but %s.cmdb has %d free %s: add entries and edeployctl config push, or edeployctl state set %s %d", pair.Profile, pair.Count, pair.Profile, free, entries, pair.Profile, free)
+	}
+	return nil
+}
+
+// imageProblems are images that a profile's script names and that the
+// appliance has not.
+func (d *deployment) imageProblems(name string, have []wire.ImageRef) []Problem {
+	text, err := d.dir.Configure(name)
+	if err != nil {
+		return nil // told elsewhere
+	}
+	var all []Problem
+	for _, ref := range lint.Roles(text) {
+		if !slices.Contains(have, ref) {
+			all = append(all, Problem{Section: d.name, Text: fmt.Sprintf("profile %s installs %s, which this appliance has not: edeployctl push %s %s", name, ref, ref.Role, ref.Version)})
+		}
+	}
+	return all
+}
