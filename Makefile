@@ -48,7 +48,7 @@ demo: check deps rack ## boot the appliance and blank machines in QEMU, install 
 	go run ./integration/demo
 
 .PHONY: test
-test: MB = 30000
+test: MB = 20000
 test: check deps lint unit stories ## everything that CI checks
 
 ##@ Build

@@ -34,6 +34,9 @@ func main() {
 	}
 }
 
+// dir is where the demo's logs, disks and profiles are.
+var dir = filepath.Join("out", "demo")
+
 // image is what the demo installs.
 var image = wire.ImageRef{Role: "base", Version: envOr("VERSION", "D12-F.1.0.0")}
 
@@ -59,7 +62,6 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	say("QEMU runs with %s", accel)
-	dir := filepath.Join("out", "demo")
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}

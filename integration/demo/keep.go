@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,12 +29,13 @@ const commands = `Here you do what hands do in a rack:
 const ideas = `
 In another terminal you are the operator:
   export EDEPLOY_SERVER=%[1]s PATH=$PWD/out/bin:$PATH
-  edeployctl machines --watch                 who is there
-  edeployctl machines %[2]s     its history
-  edeployctl reinstall %[2]s    and here: cycle machine1
-  edeployctl hold %[2]s         and here: cycle machine1 (ends with edeployctl boot-auto ...)
-  edit %[3]s/vm.configure, then
-  edeployctl lint %[3]s, edeployctl config push %[3]s, and here: add
+  edeployctl machines --watch                    who is there, and what they do
+  edeployctl machines %[2]s          the history of machine1
+  edeployctl reinstall %[2]s         then, here: cycle machine1
+  edeployctl hold %[2]s              then, here: cycle machine1; boot-auto ends it
+  edeployctl rescue %[2]s            then, here: cycle machine1, and look at its console
+  edeployctl lint %[3]s             after a change of a file there; then
+  edeployctl config push %[3]s      and, here: add
 On an installed machine: edeploy role, edeploy verify, edeploy list
 
 `
@@ -42,10 +44,12 @@ On an installed machine: edeploy role, edeploy verify, edeploy list
 // it. Without anybody at in it waits for ctx.
 func (d *demo) keep(ctx context.Context, in io.Reader, out io.Writer) error {
 	fmt.Fprintf(out, "\nEverything stays on. %s", commands)
-	fmt.Fprintf(out, ideas, d.rack.Server(), d.machines[0].vm.MAC(0), d.rack.Lab.Path("config"))
+	fmt.Fprintf(out, ideas, d.rack.Server(), d.machines[0].vm.MAC(0), filepath.Join(dir, "config"))
 	if err := d.list(out); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	lines, added := make(chan string), make(chan func())
 	go func() {
 		for scanner := bufio.NewScanner(in); scanner.Scan(); {
@@ -100,6 +104,9 @@ func (d *demo) obey(ctx context.Context, words []string, out io.Writer, added ch
 // what is noted of it at the end.
 func (d *demo) follow(ctx context.Context, m *machine, vm *lab.VM, added chan<- func()) {
 	host, err := d.await(ctx, vm, 10*time.Minute)
+	if ctx.Err() != nil {
+		return // everything is being switched off
+	}
 	if err != nil {
 		d.say("%v", err)
 		return

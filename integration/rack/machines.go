@@ -296,10 +296,14 @@ func (r *Rack) tell(vm *lab.VM, m *Machine, t *told) {
 	r.tellConsole(vm)
 }
 
-// tellConsole says the last line of a machine's console.
+// tellConsole says the last line of a machine's console that says something:
+// boot loaders show their progress by dots.
 func (r *Rack) tellConsole(vm *lab.VM) {
-	for _, line := range vm.LastLines(1) {
-		r.say("%s: on its console: %.100s", vm.Name(), line)
+	for _, line := range slices.Backward(vm.LastLines(5)) {
+		if strings.Trim(line, " .") != "" {
+			r.say("%s: on its console: %.100s", vm.Name(), strings.TrimSpace(line))
+			return
+		}
 	}
 }
 
