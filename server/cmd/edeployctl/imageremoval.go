@@ -19,9 +19,10 @@ const removeImageLong = `Remove an image from the appliance: tree, manifest and 
 
 An image that machines need is not removed without --force: without its tree they cannot be brought onto it again. These are
 the machines that run it, and those that run a version from which upgrades lead to it: the word that they were upgraded may be lost.
+An image that a profile's script names in set_role is not removed without --force either: the next machine would fail.
 
-Upgrade metadata stays, see remove-metadata. Profiles that hand out the image, and machines that are just being installed with
-it for the first time, are not looked at.`
+Upgrade metadata stays, see remove-metadata. Images that scripts make out of variables, and machines that are just being installed
+with it for the first time, are not looked at.`
 
 func newRemoveImageCommand(address *string) *cobra.Command {
 	var force bool
@@ -84,7 +85,7 @@ func (r removal) image(ctx context.Context, ref wire.ImageRef, force bool) error
 		fmt.Fprintf(r.err, "warning: %s\n", printable(reason))
 	}
 	if len(reasons) > 0 && !force {
-		return fmt.Errorf("%s is not removed: machines could not be brought onto it again; --force removes it all the same", ref)
+		return fmt.Errorf("%s is not removed: machines could not be brought onto it; --force removes it all the same", ref)
 	}
 	if err := r.remove(ctx, imagePath(ref)); err != nil {
 		return fmt.Errorf("remove image: %w", err)
@@ -118,7 +119,14 @@ func (r removal) needs(ctx context.Context, ref wire.ImageRef) ([]string, error)
 	if err != nil {
 		return nil, err
 	}
+	profiles, err := handingOut(ctx, r.address, ref)
+	if err != nil {
+		return nil, err
+	}
 	var reasons []string
+	if text := handedOut(ref, profiles); text != "" {
+		reasons = append(reasons, text)
+	}
 	if found := running(ref, machines); len(found) > 0 {
 		reasons = append(reasons, fmt.Sprintf("%s is what runs on %s", ref, machineList(found)))
 	}

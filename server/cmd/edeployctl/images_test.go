@@ -211,16 +211,35 @@ func TestRemoveImage(t *testing.T) {
 	remove(1, "", "edeployctl: base D7-F.1.0.0: no such image\n", "base", "D7-F.1.0.0")
 
 	const installed = "warning: mysql D7-F.1.0.0 is what runs on machine 02-00-00-00-00-01\n"
-	remove(1, "", installed+"edeployctl: mysql D7-F.1.0.0 is not removed: machines could not be brought onto it again; --force removes it all the same\n",
+	remove(1, "", installed+"edeployctl: mysql D7-F.1.0.0 is not removed: machines could not be brought onto it; --force removes it all the same\n",
 		"mysql", "D7-F.1.0.0")
 	served(t, "http://"+address+"/install/"+wire.ImageRef{Role: "mysql", Version: "D7-F.1.0.0"}.Manifest())
 
 	const upgraded = "warning: mysql D7-F.1.0.0, or by now D7-F.1.1.0, is what runs on machine 02-00-00-00-00-01\n"
-	remove(1, "", upgraded+"edeployctl: mysql D7-F.1.1.0 is not removed: machines could not be brought onto it again; --force removes it all the same\n",
+	remove(1, "", upgraded+"edeployctl: mysql D7-F.1.1.0 is not removed: machines could not be brought onto it; --force removes it all the same\n",
 		"mysql", "D7-F.1.1.0")
 	remove(0, "mysql D7-F.1.0.0: removed, a tree of 2 entries, 0.1 MB, and an archive of 0.1 MB\n", installed, "--force", "mysql", "D7-F.1.0.0")
 	ask(t, 0, "forget", "--force", id, "--server", address)
 	remove(0, "mysql D7-F.1.1.0: removed, a tree of 2 entries, 0.3 MB, and an archive of 0.3 MB\n", "", "mysql", "D7-F.1.1.0")
+}
+
+// TestHandedOut: an image that a live profile names is not taken away.
+func TestHandedOut(t *testing.T) {
+	address, out := appliance(t)
+	live := wire.ImageRef{Role: "mysql", Version: "1"}
+	buildImage(t, out, live, 1000)
+	ask(t, 0, "push", "--server", address, "mysql", "1", "--out", out)
+	_, stderr := ask(t, 1, "images", "remove", "mysql", "1", "--server", address)
+	holds(t, stderr, "warning: profiles big, vm give mysql 1 to machines\n", "edeployctl: mysql 1 is not removed")
+
+	buildImage(t, out, live, 2000)
+	_, stderr = ask(t, 1, "push", "--server", address, "mysql", "1", "--out", out, "--replace")
+	holds(t, stderr, "profiles big, vm give mysql 1 to machines, which would fail until the new one is there: build a new version, or use --replace --force\n")
+	ask(t, 0, "config", "push", profiles(t, map[string]string{"state": "[('vm', 1)]"}), "--server", address) // big is listed no more
+	_, stderr = ask(t, 1, "images", "remove", "mysql", "1", "--server", address)
+	holds(t, stderr, "warning: profile vm gives mysql 1 to machines\n")
+	ask(t, 0, "push", "--server", address, "mysql", "1", "--out", out, "--replace", "--force")
+	ask(t, 0, "images", "remove", "mysql", "1", "--force", "--server", address)
 }
 
 // TestRemoveImageUnseen: when the machines cannot be looked at, an image is

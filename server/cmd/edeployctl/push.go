@@ -49,7 +49,8 @@ func newPushCommand(server *string) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&out, "out", "out/install", "directory of built images, for ROLE VERSION")
 	cmd.Flags().BoolVar(&p.json, "json", false, "progress as JSON lines")
-	cmd.Flags().BoolVar(&p.replace, "replace", false, "remove the version that the appliance has, if it is another one")
+	cmd.Flags().BoolVar(&p.replace, "replace", false, "remove the image of this name that the appliance has, if it is another one")
+	cmd.Flags().BoolVar(&p.force, "force", false, "with --replace: also one that profiles give to machines, which fail until the new one is there")
 	return cmd
 }
 
@@ -100,6 +101,7 @@ type push struct {
 	archive  string // path
 	json     bool
 	replace  bool
+	force    bool          // replace also what profiles hand out
 	patience time.Duration // how long without any progress before giving up
 	client   *http.Client
 	show     *pushView
@@ -226,6 +228,9 @@ func (p *push) thereAlready(ctx context.Context, parts []part) (bool, error) {
 	if !p.replace {
 		return false, fmt.Errorf("push %s: the appliance has another image of this name; build a new version, or use --replace", p.ref)
 	}
+	if err := p.mayReplace(ctx); err != nil {
+		return false, err
+	}
 	resp, err := p.do(ctx, http.MethodDelete, p.imageURL(), nil, nil)
 	if err != nil {
 		return false, err
@@ -235,6 +240,21 @@ func (p *push) thereAlready(ctx context.Context, parts []part) (bool, error) {
 		return false, fmt.Errorf("remove %s: %w", p.ref, answerError(resp))
 	}
 	return false, nil
+}
+
+// mayReplace refuses to take away what machines are installed with.
+func (p *push) mayReplace(ctx context.Context) error {
+	if p.force {
+		return nil
+	}
+	profiles, err := handingOut(ctx, p.base, p.ref)
+	if err != nil {
+		return fmt.Errorf("push %s: the image of this name is not replaced: whether profiles give it to machines could not be found out: %w; --force replaces it all the same", p.ref, err)
+	}
+	if text := handedOut(p.ref, profiles); text != "" {
+		return fmt.Errorf("push %s: %s, which would fail until the new one is there: build a new version, or use --replace --force", p.ref, text)
+	}
+	return nil
 }
 
 func (p *push) sameManifest(ctx context.Context, parts []part) (bool, error) {

@@ -208,7 +208,11 @@ func TestPushOfAnotherBuild(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "another image of this name") {
 		t.Errorf("error %v", err)
 	}
-	got, _, err := runPush(t, server, ref.Role, ref.Version, "--out", out, "--replace")
+	_, _, err = runPush(t, server, ref.Role, ref.Version, "--out", out, "--replace") // it knows no profiles
+	if err == nil || !strings.Contains(err.Error(), "whether profiles give it to machines could not be found out") {
+		t.Errorf("replace unseen: %v", err)
+	}
+	got, _, err := runPush(t, server, ref.Role, ref.Version, "--out", out, "--replace", "--force")
 	if err != nil || !strings.Contains(got, "published") {
 		t.Errorf("replace: %q, %v", got, err)
 	}
