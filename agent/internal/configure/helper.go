@@ -16,6 +16,8 @@ import (
 // helpers are the names that a script finds (reference section 8.2).
 func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variables, files *openFiles) starlark.StringDict {
 	env := &helperEnv{ctx: ctx, host: h, profile: conf.Profile, files: files, script: conf.Script}
+	_, settled := h.source(conf.Script)
+	env.early = !settled
 	names := starlark.StringDict{"var": vars}
 	for name, f := range map[string]func(*helperEnv, starlark.Tuple, []starlark.Tuple) (starlark.Value, error){
 		"run":          (*helperEnv).run,
@@ -38,6 +40,7 @@ type helperEnv struct {
 	profile string
 	files   *openFiles
 	script  string
+	early   bool           // the images that the script names were not looked for before it began: it says where from
 	unasked *wire.ImageRef // named by set_role; whether it can be had is asked before the next command
 }
 
@@ -64,11 +67,20 @@ func (e *helperEnv) setRole(args starlark.Tuple, kwargs []starlark.Tuple) (starl
 	return starlark.None, err
 }
 
-// ask asks whether the role of the last set_role can be had, so that a command
-// does not prepare a disk for nothing.
+// ask asks whether the role of the last set_role, and the roles that the script
+// names, can be had, so that a command does not prepare a disk for nothing.
 func (e *helperEnv) ask() error {
 	args, settled := e.host.source(e.script)
-	if e.unasked == nil || e.host.Offered == nil || !settled {
+	if e.host.Offered == nil || !settled {
+		return nil
+	}
+	if e.early {
+		e.early = false
+		if err := e.host.checkNamed(e.ctx, e.script); err != nil {
+			return err
+		}
+	}
+	if e.unasked == nil {
 		return nil
 	}
 	image := *e.unasked

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"edeploy/agent/dialect"
@@ -14,6 +16,10 @@ import (
 // may set them in /vars.
 var sources = []string{"RSERV", "RSERV_PORT", "RPATH", "HSERV", "HSERV_PORT", "HPATH"}
 
+// plainly is how a script says such a thing whatever happens: a line that is not
+// indented, without variables.
+var plainly = regexp.MustCompile(`(?m)^open\( *["']/vars["'] *, *["']a["'] *\)\.write\(["'](\w+)=([^"'%{\\]*)\\n["']\)[ \t]*$`)
+
 // source is from where the role comes, as far as it is settled now: it is not
 // while the script has something to say about it that is not in /vars yet.
 func (h Host) source(script string) (args wire.BootArgs, settled bool) {
@@ -21,9 +27,15 @@ func (h Host) source(script string) (args wire.BootArgs, settled bool) {
 	if err != nil {
 		return h.Args, false
 	}
+	text, _ := dialect.Dedent(script)
 	for _, name := range sources {
-		if _, ok := vars[name]; !ok && strings.Contains(script, name) {
+		if _, ok := vars[name]; !ok && strings.Contains(plainly.ReplaceAllString(text, ""), name) {
 			return h.Args, false
+		}
+	}
+	for _, said := range plainly.FindAllStringSubmatch(text, -1) {
+		if slices.Contains(sources, said[1]) {
+			vars[said[1]] = said[2]
 		}
 	}
 	args, err = h.Args.With(vars)

@@ -38,6 +38,12 @@ func TestRoleIsChecked(t *testing.T) {
 		{name: "made of variables, before the commands", script: "set_role(var['r'], 'D12-1', 'sda')" + format, want: "vm.configure:2: " + missing},
 		{name: "made of variables, behind the commands", script: format + "set_role(var['r'], 'D12-1', 'sda')", ran: 1},
 		{name: "from another server", script: "open('/vars', 'a').write('HSERV=other\\n')" + format + "set_role('web', 'D12-1', 'sda')", ran: 1},
+		{name: "from another server, named behind the commands", script: "open('/vars', 'a').write('HSERV=elsewhere\\n')\n" + format + "set_role('web', 'D12-1', 'sda')",
+			want: "vm.configure: " + missing},
+		{name: "from another server, said behind the commands", script: format + "if True: open('/vars', 'a').write('HSERV=elsewhere\\n')\nset_role('web', 'D12-1', 'sda')", ran: 1},
+		{name: "from another server, said plainly at the end", script: format + "set_role('web', 'D12-1', 'sda')\nopen('/vars', 'a').write('HSERV=other\\n')\n", ran: 1},
+		{name: "from another server, said plainly at the end, unknown there", script: format + "set_role('web', 'D12-1', 'sda')\nopen('/vars', 'a').write('HSERV=elsewhere\\n')\n",
+			want: "vm.configure: " + missing},
 		{name: "from another server, unknown there", script: "f = open('/vars', 'a')\nf.write('HSERV=elsewhere\\n')\nf.close()\nset_role('web', 'D12-1', 'sda')" + format,
 			want: "vm.configure:5: " + missing},
 	}
