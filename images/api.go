@@ -268,7 +268,7 @@ func writeUpload(w http.ResponseWriter, u catalog.Upload) {
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
 	start := time.Now()
 	out := &lines{w: w, rc: http.NewResponseController(w)}
-	image, err := s.catalog.Publish(r.Context(), ref, out.write)
+	image, err := s.catalog.Publish(r.Context(), ref, share.Peer(r.RemoteAddr), out.write)
 	if err != nil {
 		s.log.Warn("publish image", "image", ref.String(), "peer", r.RemoteAddr, "err", err)
 		if !out.started {

@@ -8,7 +8,10 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
+
+	"edeploy/images/manifest"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -38,6 +41,10 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, root *os.Root, name string) {
 	if name == "" {
 		name = "."
+	}
+	if strings.Count(name, "/") > manifest.MaxDepth+2 { // below VERSION/ROLE
+		http.NotFound(w, r)
+		return
 	}
 	info, err := root.Stat(name)
 	if err == nil && info.IsDir() {
@@ -153,19 +160,31 @@ func serveFileError(w http.ResponseWriter, r *http.Request, s *Server, err error
 	http.Error(w, "this file cannot be read", http.StatusForbidden)
 }
 
-// serveNames lists a directory: a name a line, directories with a slash.
+// serveNames lists a directory: a name a line, directories with a slash. The
+// names are in order, unless there are so many that they are not in memory at once.
 func serveNames(w http.ResponseWriter, r *http.Request, root *os.Root, name string) {
-	entries, err := fs.ReadDir(root.FS(), name)
+	const most = 10_000
+	dir, err := root.Open(name)
 	if err != nil {
 		http.NotFound(w, r)
 		return
 	}
+	defer dir.Close()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	for _, e := range entries {
-		line := e.Name()
-		if e.IsDir() {
-			line += "/"
+	for {
+		entries, err := dir.ReadDir(most)
+		slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+		for _, e := range entries {
+			line := e.Name()
+			if e.IsDir() {
+				line += "/"
+			}
+			if _, err := io.WriteString(w, line+"\n"); err != nil {
+				return
+			}
 		}
-		io.WriteString(w, line+"\n")
+		if err != nil {
+			return
+		}
 	}
 }

@@ -1,8 +1,12 @@
 package images_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,4 +112,28 @@ func TestCompressedAtOnce(t *testing.T) {
 		})
 	}
 	clients.Wait()
+}
+
+// A directory of any size is listed, in pieces.
+func TestLargeDirectory(t *testing.T) {
+	dir := t.TempDir()
+	names := filepath.Join(dir, "install", "V1", "names")
+	if err := os.MkdirAll(names, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const many = 10_050
+	for i := range many {
+		if err := os.Symlink("x", filepath.Join(names, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, dir)
+	got := strings.Fields(s.do(t, "GET", "/install/V1/names/", nil).body)
+	slices.Sort(got)
+	if n := len(slices.Compact(got)); n != many {
+		t.Errorf("%d names, want %d", n, many)
+	}
+	if a := s.do(t, "GET", "/install/"+strings.Repeat("d/", 300), nil); a.status != 404 {
+		t.Errorf("a name of 300 levels: %+v", a)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -65,5 +66,19 @@ func openStream(r io.Reader, memory int64, cores int) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.IOReadCloser(), nil
+	return stream{d.IOReadCloser(), memory}, nil
+}
+
+type stream struct {
+	io.ReadCloser
+	memory int64
+}
+
+func (s stream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		long := bits.Len64(uint64(s.memory-decoderMemory)) - 1
+		err = fmt.Errorf("it takes more than %d MB of memory to unpack, pack it with zstd --long=%d or less: %w", s.memory>>20, long, err)
+	}
+	return n, err
 }

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"edeploy/images/internal/share"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 
@@ -32,9 +33,12 @@ const (
 	brokenDir   = ".broken"
 )
 
+// maxUnpacking bounds the trees that are unpacked at once.
+const maxUnpacking = 2
+
 // Memory in bytes that decompression takes, of all connections and of each.
 const (
-	maxMemory     = imageMemory + 4*upgradeMemory
+	maxMemory     = maxUnpacking*imageMemory + 4*upgradeMemory
 	imageMemory   = manifest.ArchiveMemory
 	upgradeMemory = 16 << 20
 )
@@ -67,8 +71,11 @@ type Catalog struct {
 	measuring sync.Mutex          // one manifest at a time
 	manifests map[string]measured // by path
 
+	summing sync.Mutex
+	sums    map[string]summed // of upgrades' files, by path
+
 	leftovers []string      // of .incoming, found by Open
-	unpacking chan struct{} // one tree is unpacked at a time
+	unpacking *share.Places // trees at once, one for each peer
 	memory    *semaphore.Weighted
 }
 
@@ -79,7 +86,7 @@ func Open(top string, log *slog.Logger) (*Catalog, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Catalog{top: top, log: log, now: time.Now, busy: map[wire.ImageRef]bool{},
-		manifests: map[string]measured{}, unpacking: make(chan struct{}, 1), memory: semaphore.NewWeighted(maxMemory)}
+		manifests: map[string]measured{}, sums: map[string]summed{}, unpacking: share.New(maxUnpacking), memory: semaphore.NewWeighted(maxMemory)}
 	for _, dir := range []string{InstallDir, MetadataDir, incomingDir} {
 		if err := os.MkdirAll(filepath.Join(top, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("open catalog: %w", err)

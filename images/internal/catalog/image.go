@@ -123,6 +123,17 @@ func (c *Catalog) measure(path string, info fs.FileInfo) (manifest.Total, error)
 	return known.total, known.err
 }
 
+// remember keeps what a manifest is known to be.
+func (c *Catalog) remember(path string, total manifest.Total) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return // it is measured when it is needed
+	}
+	c.measuring.Lock()
+	defer c.measuring.Unlock()
+	c.manifests[path] = measured{modified: info.ModTime(), size: info.Size(), total: total}
+}
+
 func measureFile(path string) (manifest.Total, error) {
 	f, err := os.Open(path)
 	if err != nil {

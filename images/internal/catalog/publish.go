@@ -35,7 +35,7 @@ type Progress struct {
 // manifest; it gets one. Without uploads, a tree that was put in by hand and
 // has no manifest gets its manifest. After an error nothing is visible and the
 // uploads are still there, unless their content was at fault.
-func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, tell func(Progress)) (Image, error) {
+func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, tell func(Progress)) (Image, error) {
 	image, err := c.Get(ref)
 	if err == nil && image.Complete {
 		return image, fmt.Errorf("%s: %w", ref, ErrExists)
@@ -62,30 +62,24 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, tell func(Prog
 		return image, err
 	}
 	defer release()
-	if err := c.turn(ctx, tell); err != nil {
+	leave, err := c.turn(ctx, peer, tell)
+	if err != nil {
 		return image, err
 	}
-	defer func() { <-c.unpacking }()
+	defer leave()
 	if err := c.publish(ctx, ref, upload, tell); err != nil {
 		return image, fmt.Errorf("publish %s: %w", ref, err)
 	}
 	return c.Get(ref)
 }
 
-// turn waits until no other tree is being unpacked.
-func (c *Catalog) turn(ctx context.Context, tell func(Progress)) error {
-	select {
-	case c.unpacking <- struct{}{}:
-		return nil
-	default:
+// turn waits until the peer may unpack a tree, which ends with leave.
+func (c *Catalog) turn(ctx context.Context, peer string, tell func(Progress)) (leave func(), err error) {
+	if leave, err = c.unpacking.Take(peer); err == nil {
+		return leave, nil
 	}
 	tell(Progress{Step: "waiting"})
-	select {
-	case c.unpacking <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return c.unpacking.Wait(ctx, peer)
 }
 
 func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload, tell func(Progress)) error {
@@ -316,6 +310,7 @@ func (c *Catalog) reveal(ref wire.ImageRef, m *manifest.Manifest, stage string) 
 	if err := os.Rename(text, c.install(ref.Manifest())); err != nil {
 		return err
 	}
+	c.remember(c.install(ref.Manifest()), manifest.Total{Entries: len(m.Entries), Bytes: m.TotalBytes()})
 	return errors.Join(c.dropUploads(ref), c.syncFileSystem())
 }
 

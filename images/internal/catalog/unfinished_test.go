@@ -126,7 +126,7 @@ func TestHugeSizes(t *testing.T) {
 	if err := part(t, c, "larger", catalog.PartArchive, "x"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Publish(t.Context(), wire.ImageRef{Role: "larger", Version: "V1"}, func(catalog.Progress) {})
+	_, err = c.Publish(t.Context(), wire.ImageRef{Role: "larger", Version: "V1"}, "peer", func(catalog.Progress) {})
 	if !errors.Is(err, manifest.ErrInvalid) {
 		t.Errorf("publishing a file of 2^62 bytes: %v", err)
 	}

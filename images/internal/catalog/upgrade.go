@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"edeploy/server/wire"
@@ -129,7 +130,7 @@ func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
 		return u, err
 	}
 	u.Published = info.ModTime().UTC()
-	if u.Files, err = upgradeFiles(c.metadata.FS(), name); err != nil {
+	if u.Files, err = upgradeFiles(c.metadata.FS(), name, c.knownSum); err != nil {
 		u.Files, u.Broken = []UpgradeFile{}, err.Error()
 	}
 	image, err := c.Get(wire.ImageRef{Role: from.Role, Version: to})
@@ -143,7 +144,7 @@ func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
 // upgradeFiles describes the files below a directory, in the order of names.
 // One that was put in by hand may have more than one that was sent, but not
 // without bound.
-func upgradeFiles(tree fs.FS, dir string) ([]UpgradeFile, error) {
+func upgradeFiles(tree fs.FS, dir string, sum func(fs.FS, string, fs.FileInfo) (string, error)) ([]UpgradeFile, error) {
 	const most = 10
 	files := []UpgradeFile{}
 	names, bytes := 0, int64(0)
@@ -152,7 +153,7 @@ func upgradeFiles(tree fs.FS, dir string) ([]UpgradeFile, error) {
 			return err
 		}
 		if names++; names > most*maxUpgradeNames || strings.Count(name, "/") > most*maxUpgradeDepth || bytes > most*maxUpgradeBytes {
-			return fmt.Errorf("there is more in it than the metadata of an upgrade can be: %d names, %d MB", names, bytes>>20)
+			return tooMuch(names, bytes)
 		}
 		if !e.Type().IsRegular() {
 			return nil
@@ -161,19 +162,65 @@ func upgradeFiles(tree fs.FS, dir string) ([]UpgradeFile, error) {
 		if err != nil {
 			return err
 		}
-		f, err := tree.Open(name)
-		if err != nil {
-			return err
+		if bytes += info.Size(); bytes > most*maxUpgradeBytes {
+			return nil // the next name says so
 		}
-		defer f.Close()
-		sum := sha256.New()
-		n, err := io.Copy(sum, io.LimitReader(f, most*maxUpgradeBytes))
-		bytes += n
+		text, err := sum(tree, name, info)
 		rel, _ := filepath.Rel(dir, name)
-		files = append(files, UpgradeFile{rel, n, fmt.Sprintf("%04o", info.Mode().Perm()), hex.EncodeToString(sum.Sum(nil))})
+		files = append(files, UpgradeFile{rel, info.Size(), fmt.Sprintf("%04o", info.Mode().Perm()), text})
 		return err
 	})
+	if err == nil && bytes > most*maxUpgradeBytes {
+		err = tooMuch(names, bytes)
+	}
 	return files, err
+}
+
+func tooMuch(names int, bytes int64) error {
+	return fmt.Errorf("there is more in it than the metadata of an upgrade can be: %d names, %d MB", names, bytes>>20)
+}
+
+// sumOf is the SHA-256 of a file.
+func sumOf(tree fs.FS, name string, info fs.FileInfo) (string, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	_, err = io.Copy(hash, io.LimitReader(f, info.Size()))
+	return hex.EncodeToString(hash.Sum(nil)), err
+}
+
+// summed is the sum of a file as long as it does not change.
+type summed struct {
+	inode    uint64
+	modified time.Time
+	size     int64
+	sum      string
+}
+
+// knownSum is sumOf that reads a published file once: lists name the sums of all.
+func (c *Catalog) knownSum(tree fs.FS, name string, info fs.FileInfo) (string, error) {
+	const most = 20_000
+	now := summed{modified: info.ModTime(), size: info.Size()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		now.inode = st.Ino
+	}
+	c.summing.Lock()
+	defer c.summing.Unlock()
+	known := c.sums[name]
+	if now.sum = known.sum; known == now && now.sum != "" {
+		return now.sum, nil
+	}
+	var err error
+	if now.sum, err = sumOf(tree, name, info); err == nil {
+		if len(c.sums) >= most {
+			clear(c.sums)
+		}
+		c.sums[name] = now
+	}
+	return now.sum, err
 }
 
 // PutUpgrade makes an upgrade of the files in a tar stream (plain, gzip or
@@ -256,7 +303,7 @@ func (c *Catalog) compareUpgrade(from wire.ImageRef, to, stage string) (UpgradeS
 	if err != nil {
 		return "", err
 	}
-	files, err := upgradeFiles(os.DirFS(stage), ".")
+	files, err := upgradeFiles(os.DirFS(stage), ".", sumOf)
 	if err != nil {
 		return "", err
 	}

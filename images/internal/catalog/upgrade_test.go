@@ -224,7 +224,7 @@ func TestBombedUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	large := wide.EncodeAll(make([]byte, 64<<20), nil)
-	if _, err := c.PutUpgrade(t.Context(), from, "V2", bytes.NewReader(large), false); !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+	if _, err := c.PutUpgrade(t.Context(), from, "V2", bytes.NewReader(large), false); !errors.Is(err, zstd.ErrWindowSizeExceeded) || !strings.Contains(err.Error(), "16 MB of memory to unpack, pack it with zstd --long=23 or less") {
 		t.Errorf("a window of 32 MB: %v, want %v", err, zstd.ErrWindowSizeExceeded)
 	}
 	gone, cancel := context.WithCancel(t.Context())
@@ -311,6 +311,32 @@ func TestListAndDeleteUpgrades(t *testing.T) {
 	}
 	if none, err := c.UpgradesFrom(wire.ImageRef{Role: "web", Version: "V1"}); err != nil || len(none) > 0 {
 		t.Errorf("upgrades of an unknown role: %v, %v", none, err)
+	}
+}
+
+// Sums are kept, but not those of files that changed.
+func TestUpgradeChangedByHand(t *testing.T) {
+	c, dir := open(t)
+	if _, err := c.PutUpgrade(t.Context(), from, "V2", tarOf(t, exclude, addOnly), false); err != nil {
+		t.Fatal(err)
+	}
+	sums := func() [2]string {
+		t.Helper()
+		u, err := c.Upgrade(from, "V2")
+		if err != nil || len(u.Files) != 2 {
+			t.Fatalf("%+v, %v", u, err)
+		}
+		return [2]string{u.Files[0].SHA256, u.Files[1].SHA256}
+	}
+	before := sums()
+	if again := sums(); again != before {
+		t.Errorf("sums %v, then %v", before, again)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "metadata/V1/mysql/V2/exclude"), []byte("/root/\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if after := sums(); after[0] != before[0] || after[1] == before[1] {
+		t.Errorf("sums %v, after exclude was changed %v", before, after)
 	}
 }
 

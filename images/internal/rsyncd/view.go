@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -143,11 +144,27 @@ func (v *view) ReadDir(name string) ([]fs.DirEntry, error) {
 	if v.guard.flat && !v.requested(name) {
 		return nil, nil
 	}
-	entries, err := v.files.ReadDir(name)
-	if err == nil {
-		err = v.guard.listed(len(entries))
+	dir, err := v.root.Open(name)
+	if err != nil {
+		return nil, err
 	}
-	return entries, err
+	defer dir.Close()
+	var all []fs.DirEntry
+	for {
+		entries, err := dir.ReadDir(1000)
+		if listErr := v.guard.listed(len(entries)); listErr != nil {
+			return nil, listErr
+		}
+		all = append(all, entries...)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return all, nil
 }
 
 func (v *view) Stat(name string) (fs.FileInfo, error)  { return v.files.Stat(name) }
