@@ -161,7 +161,7 @@ func heap() int64 {
 // the others.
 func TestPlacesShare(t *testing.T) {
 	l := newLab(t, seedFiles())
-	l.limits = server.Limits{Uploads: 8, Wait: 100 * time.Millisecond}
+	l.limits = server.Limits{Uploads: 8, Wait: 3 * time.Second}
 	l.start()
 	web := httptest.NewServer(l.server.Handler())
 	defer web.Close()
@@ -230,5 +230,33 @@ func TestLargeState(t *testing.T) {
 	}
 	if a := l.do("PUT", "/api/v1/config/SERVER/state", "", strings.NewReader(list(60_000, 1))); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "10000 are taken") {
 		t.Errorf("60,000 profiles: %d %.300s", a.status, a.body)
+	}
+}
+
+// TestSlowEditors: one peer that never finishes its changes of the
+// configuration leaves a place to others.
+func TestSlowEditors(t *testing.T) {
+	l := startLab(t, seedFiles())
+	web := httptest.NewServer(l.server.Handler())
+	defer web.Close()
+	for range 8 {
+		c, err := net.Dial("tcp", web.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "PUT /api/v1/config/SERVER/new.specs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n["); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan answer)
+	go func() { done <- l.do("PUT", "/api/v1/config/SERVER/state", "", strings.NewReader("[('vm', 3)]\n")) }()
+	select {
+	case a := <-done:
+		if a.status != http.StatusOK {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a change of another peer waits for them")
 	}
 }

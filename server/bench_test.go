@@ -58,7 +58,7 @@ func benchFiles(profiles int) map[string]string {
 // made and record on the disk.
 func BenchmarkUpload200Profiles(b *testing.B) {
 	l := newLab(b, benchFiles(200))
-	l.limits = server.Limits{Machines: 1 << 20, ArchiveBytes: 1 << 40}
+	l.limits = server.Limits{Machines: 1 << 20, NewPerPeer: 1 << 20, ArchiveBytes: 1 << 40}
 	l.quiet = true
 	l.start()
 	l.mustGet(benchHardware(0))

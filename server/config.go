@@ -135,7 +135,7 @@ func (s *Server) putConfigFiles(w http.ResponseWriter, r *http.Request) {
 // answerReplacement makes a change and answers what became of it; name is the
 // file whose version is answered.
 func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name string, wish func() (replacement, error)) {
-	leave, err := s.enterEditors(r.Context())
+	leave, err := s.enterEditors(r.Context(), peerOf(r))
 	if err != nil {
 		s.answerError(w, err)
 		return
@@ -160,15 +160,14 @@ func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name 
 }
 
 // enterEditors waits for one of the places for changes of the configuration.
-func (s *Server) enterEditors(ctx context.Context) (leave func(), err error) {
+func (s *Server) enterEditors(ctx context.Context, peer string) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
 	defer cancel()
-	select {
-	case s.editors <- struct{}{}:
-		return func() { <-s.editors }, nil
-	case <-ctx.Done():
-		return nil, refuse(errBusy, "the server is busy with %d changes of the configuration: ask again", maxEditors)
+	leave, ok := s.editors.enter(ctx, peer)
+	if !ok {
+		return nil, s.editors.refusal(peer, "changes of the configuration")
 	}
+	return leave, nil
 }
 
 func (s *Server) configSection(r *http.Request) (*deployment, error) {

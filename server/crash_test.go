@@ -307,7 +307,7 @@ func TestServeAsChild(t *testing.T) {
 		t.Skip("only as the server process of TestKill")
 	}
 	s, err := server.New(server.Config{Deployments: map[string]server.Deployment{"SERVER": {ConfigDir: config, LockFile: filepath.Join(config, ".lock")}},
-		StateDir: os.Getenv("EDEPLOY_CHILD_STATE")})
+		StateDir: os.Getenv("EDEPLOY_CHILD_STATE"), Limits: server.Limits{NewPerPeer: 5000}})
 	if err != nil {
 		t.Fatal(err)
 	}

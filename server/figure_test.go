@@ -122,7 +122,7 @@ func TestFigureThroughput(t *testing.T) {
 	const machines, bar = 1000, 200.0
 	l := newLab(t, crowdFiles())
 	l.quiet = true
-	l.limits = server.Limits{Wait: 2 * time.Minute}
+	l.limits = server.Limits{Wait: 2 * time.Minute, NewPerPeer: 1000}
 	l.start()
 	web := httptest.NewServer(l.server.Handler())
 	defer web.Close()

@@ -114,7 +114,7 @@ type Server struct {
 	arrivals     *arrivals           // of machines that nobody knew
 	seats        *semaphore.Weighted // uploads that wait for their turn
 	inWork       atomic.Int64        // uploads
-	editors      chan struct{}       // configuration files in work
+	editors      *places             // configuration files in work
 	queue        queue               // of what wants to change documents
 	turn         chan struct{}       // who holds it may change documents
 	ready        chan struct{}
@@ -139,7 +139,7 @@ type opener func(journal string, collections map[string]string) (*store.Dir, sto
 
 func newServer(config Config, open opener) (_ *Server, err error) {
 	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
-		editors: make(chan struct{}, maxEditors), turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
+		editors: newPlaces(maxEditors), turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
 	s.places, s.long = newPlaces(s.config.Limits.Uploads), newPlaces(maxLong)
