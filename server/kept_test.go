@@ -22,6 +22,12 @@ func (l *lab) add(mac, owner string, want int) {
 	}
 }
 
+// withSerial gives a description the serial SN1.
+func withSerial(h wire.Hardware) wire.Hardware {
+	h[2].Value = "SN1"
+	return h
+}
+
 // genuine is vm with a UUID of its own and further adapters.
 func genuine(n int, more ...int) wire.Hardware {
 	h := vm(n)
@@ -56,6 +62,7 @@ func TestKept(t *testing.T) {
 		{"the only card was replaced", genuine(1), "auto", "installed", mac(7), replaced, wire.BootLocal, "edeployctl machines add " + mac(7) + " --to " + idOf(1)},
 		{"the only card was replaced, to be reinstalled", genuine(1), "reinstall", "installed", mac(7), replaced, wire.BootInstall, "--to " + idOf(1)},
 		{"its card in another machine", genuine(1), "auto", "installed", mac(1), foreign, wire.BootLocal, "edeployctl machines add " + mac(9)},
+		{"the only card was replaced, serial only", withSerial(vm(1)), "auto", "installed", mac(1), withSerial(vm(7)), wire.BootLocal, "shows the serial of"},
 		{"no card", genuine(1), "auto", "installed", "", noAdapter, wire.BootLocal, "edeployctl machines add MAC"},
 		{"reinstall", genuine(1), "reinstall", "installed", mac(2), genuine(1, 2), wire.BootInstall, ""},
 		{"local", genuine(1), "local", "installed", mac(2), genuine(1, 2), wire.BootLocal, "to local"},

@@ -110,17 +110,21 @@ func (facts *Facts) Find(src Source, others Others) (Decision, error) {
 	return Decision{}, failure
 }
 
-// maxFull bounds the profiles of which is told that only their count is
-// missing.
-const maxFull = 5
+// Bounds of the profiles of which is told that only their count is missing.
+const (
+	maxFull      = 5
+	maxFullTried = 50 // that are looked at
+)
 
 // full are profiles that fit and take no more machines.
 func (f *finder) full(st *state.State) []string {
 	var all []string
+	tried := 0
 	for _, pair := range st.Pairs() {
-		if pair.Available() || len(all) == maxFull || slices.Contains(all, pair.Profile) {
+		if pair.Available() || len(all) == maxFull || tried == maxFullTried || slices.Contains(all, pair.Profile) {
 			continue
 		}
+		tried++
 		if specs, _ := f.src.Specs(pair.Profile); specs != nil && f.facts.try(specs).OK() {
 			all = append(all, pair.Profile)
 		}

@@ -135,8 +135,11 @@ func (b *Book) ByMAC(mac string) (Record, bool) {
 }
 
 // ByUUID answers the machine that has this genuine UUID, when only one has.
-func (b *Book) ByUUID(uuid string) (Record, bool) {
-	if ids := b.values[genuineUUID(uuid)]; len(ids) == 1 {
+func (b *Book) ByUUID(uuid string) (Record, bool) { return b.only(genuineUUID(uuid)) }
+
+// only answers the machine that has a genuine value, when only one has.
+func (b *Book) only(value string) (Record, bool) {
+	if ids := b.values[value]; len(ids) == 1 {
 		for id := range ids {
 			return b.records[id], true
 		}

@@ -24,8 +24,8 @@ func (r Record) Kept() bool {
 }
 
 // guard refuses a machine that would be taken for a new one, or for one that
-// is being installed, although it shows an address or the UUID of another one
-// that is kept: a replaced mainboard or adapter looks like that, and so does a
+// is being installed, although it shows an address, the UUID or the serial of
+// another one that is kept: a replaced mainboard or adapter looks like that, and so does a
 // machine that has another's adapter or a copied UUID. Only the operator knows.
 func (b *Book) guard(r Record, is wire.Identity) error {
 	if r.ID != "" && (r.Kept() || r.Boot == Reinstall) {
@@ -38,6 +38,10 @@ func (b *Book) guard(r Record, is wire.Identity) error {
 	}
 	if other, ok := b.ByUUID(is.UUID); ok && other.ID != r.ID && other.Kept() {
 		return doubt(other, is, "the UUID")
+	}
+	// All nodes of a chassis may have its serial: it counts when no UUID tells them apart.
+	if other, ok := b.only(serialKey(is.Serial)); ok && other.ID != r.ID && other.Kept() && weigh(other, is, b.unique) == agrees {
+		return doubt(other, is, "the serial")
 	}
 	return nil
 }
