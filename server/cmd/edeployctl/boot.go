@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"edeploy/server"
 	"edeploy/server/wire"
@@ -10,9 +12,10 @@ import (
 )
 
 // newBootCommand makes a command that sets what a machine boots.
-func newBootCommand(address *string, name, action, short string) *cobra.Command {
+func newBootCommand(address *string, name, action, short string, aliases ...string) *cobra.Command {
 	return &cobra.Command{
 		Use:               name + " ID",
+		Aliases:           aliases,
 		Short:             short,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(address),
@@ -27,54 +30,46 @@ func newBootCommand(address *string, name, action, short string) *cobra.Command 
 	}
 }
 
-func newForgetCommand(address *string) *cobra.Command {
-	var force bool
-	cmd := &cobra.Command{
-		Use:               "forget ID",
-		Short:             "Forget a machine; its count and CMDB entry are given back",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeMachine(address),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			path := machinePath(args[0])
-			if force {
-				path += "?force=1"
-			}
-			if err := call(cmd.Context(), *address, "DELETE", path, nil, nil); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "machine %s is forgotten\n", args[0])
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&force, "force", false, "also a machine that is installed")
-	return cmd
-}
-
 func newProblemsCommand(address *string) *cobra.Command {
-	return &cobra.Command{
+	var raw bool
+	cmd := &cobra.Command{
 		Use:   "problems",
-		Short: "Show mistakes in the configuration and what went wrong; exit status 1 when there are some",
+		Short: "Show what is to be mended, and how; exit status 1 when there is something",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var all []server.Problem
+			all := []server.Problem{}
 			if err := call(cmd.Context(), *address, "GET", "/api/v1/problems", nil, &all); err != nil {
 				return err
 			}
-			errors := 0
-			for _, p := range all {
-				kind := "warning"
-				if !p.Warning {
-					kind = "problem"
-					errors++
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", kind, printable(p.Text))
-			}
-			if errors > 0 {
-				return fmt.Errorf("%d problems", errors)
-			}
-			return nil
+			return printProblems(cmd.OutOrStdout(), all, raw)
 		},
 	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a list of section, file, line, column, text, warning and time")
+	return cmd
+}
+
+// printProblems prints them; those that are no warnings are an error.
+func printProblems(out io.Writer, all []server.Problem, raw bool) error {
+	if raw {
+		if err := printJSON(out, all); err != nil {
+			return err
+		}
+	}
+	n := 0
+	for _, p := range all {
+		kind := "warning"
+		if !p.Warning {
+			kind = "problem"
+			n++
+		}
+		if !raw {
+			fmt.Fprintf(out, "%s: %s\n", kind, printable(p.Text))
+		}
+	}
+	if n > 0 {
+		return errors.New(plural(n, "problem"))
+	}
+	return nil
 }
 
 func newVersionCommand(address *string) *cobra.Command {

@@ -35,7 +35,7 @@ they fail or are forgotten.
 
 list and free ask the server, or work on a directory (--config DIR).`,
 	}
-	cmd.AddCommand(newCMDBListCommand(address), newCMDBFreeCommand(address), question(newCMDBVerifyCommand()))
+	cmd.AddCommand(newCMDBListCommand(address), newCMDBFreeCommand(address), newCMDBVerifyCommand())
 	return cmd
 }
 
@@ -97,7 +97,7 @@ type entry struct {
 func newCMDBListCommand(address *string) *cobra.Command {
 	c := cmdbConfig{place: place{server: address}}
 	cmd := &cobra.Command{
-		Use:   "list PROFILE",
+		Use: "list PROFILE", Aliases: []string{"show", "ls"},
 		Short: "List the entries of a profile's CMDB and the machines that hold them",
 		Long: `List shows every entry: free, held by a machine, or used without a machine that
 the server knows (the file came from another server, or was edited). Of a
@@ -382,7 +382,7 @@ func inFreeEntry(f *cmdb.File, key string) bool {
 
 func listOf(names []string) string {
 	if len(names) == 0 {
-		return "none"
+		return "nothing"
 	}
 	return strings.Join(names, ", ")
 }

@@ -66,7 +66,7 @@ func newConfigListCommand(address *string) *cobra.Command {
 	var section string
 	var raw bool
 	cmd := &cobra.Command{
-		Use:   "list",
+		Use: "list", Aliases: []string{"ls"},
 		Short: "List the configuration files of all deployments",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -106,6 +106,7 @@ func newConfigShowCommand(address *string) *cobra.Command {
 	var section string
 	cmd := &cobra.Command{
 		Use:     "show NAME",
+		Aliases: []string{"cat"},
 		Short:   "Print one file exactly as the server has it",
 		Example: "  edeployctl config show vm.cmdb            # with the entries that machines hold\n  edeployctl config show vm.cmdb.orig       # the generate call that it once was",
 		Args:    cobra.ExactArgs(1),

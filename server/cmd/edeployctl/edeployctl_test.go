@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -131,6 +132,14 @@ func TestCommands(t *testing.T) {
 		{"explain", []string{"machines", "explain", id, "--server", address}, 0, []string{"machine " + id + ", deployment SERVER, ", "got vm\n",
 			"\nbig: does not fit\n  line 1  ('disk', '$disk', 'size', '$gb=gt(100)')  finds nothing\n  closest is ('disk', 'vda', 'size', '40'): '40' is not gt(100)\n",
 			"\nvm: fits\n  line 1  ", "takes ('disk', 'vda', 'size', '40')", "disk=vda\n  line 1", "mac=02:00:00:00:00:01"}, ""},
+		{"explain, where it is looked for", []string{"explain", id, "--server", address}, 0, []string{"machine " + id, "got vm\n"}, ""},
+		{"show", []string{"show", "02:00:00:00:00:01", "--server", address}, 0, []string{"machine", id, "profile", "history"}, ""},
+		{"history", []string{"history", id, "--server", address}, 0, []string{"upload note", "match done"}, ""},
+		{"history JSON", []string{"machines", "history", id, "--json", "--server", address}, 0, []string{`"step": "upload"`}, ""},
+		{"list", []string{"machines", "list", "--server", address}, 0, []string{"ID", id}, ""},
+		{"hold below machines", []string{"machines", "hold", id, "--server", address}, 0, []string{"boots next: hold"}, ""},
+		{"release", []string{"release", id, "--server", address}, 0, []string{"boots next: install"}, ""},
+		{"no logs", []string{"logs", id, "--server", address}, 1, nil, "edeployctl: "},
 		{"explain JSON", []string{"machines", "explain", "02:00:00:00:00:01", "--json", "--server", address}, 0, []string{`"profile":`, `"vm"`, `"profiles":`, `"closest":`}, ""},
 		{"explain nobody", []string{"machines", "explain", "nobody", "--server", address}, 1, nil, "edeployctl: no machine is known as nobody\n"},
 		{"explain one that never asked", []string{"machines", "explain", "02:00:00:00:00:07", "--server", address}, 1, nil, "there is no explanation of machine 02-00-00-00-00-07"},
@@ -150,7 +159,7 @@ func TestCommands(t *testing.T) {
 
 		{"no server", []string{"machines"}, 1, nil, "EDEPLOY_SERVER"},
 		{"bad server", []string{"machines", "--server", "http://"}, 1, nil, "server"},
-		{"no machine", []string{"forget", "--server", address}, 1, nil, "accepts 1 arg"},
+		{"no machine", []string{"forget", "--server", address}, 2, nil, "which machine? Give its ID, or --strangers"},
 		{"completion", []string{"completion", "bash"}, 0, []string{"edeployctl"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,8 +186,91 @@ func TestProblems(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, out, stderr := ctl(t, "problems", "--server", address)
-	if status != 1 || !strings.Contains(out, "problem: state:1:1:") || !strings.Contains(stderr, "1 problems") {
+	if status != 1 || !strings.Contains(out, "problem: state:1:1:") || stderr != "edeployctl: 1 problem\n" {
 		t.Errorf("status %d, stdout %q, stderr %q", status, out, stderr)
+	}
+	out, _ = ask(t, 1, "problems", "--json", "--server", address)
+	if all := decode[[]server.Problem](t, out); len(all) != 1 || all[0].File != "state" && !strings.HasSuffix(all[0].File, "/state") {
+		t.Errorf("%s", out)
+	}
+}
+
+// TestUsage: what is no command, or no way to call one, is one line and exit
+// status 2.
+func TestUsage(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"config foo", "edeployctl config has no command foo; edeployctl config --help lists them"},
+		{"config pish x", "edeployctl config has no command pish: did you mean edeployctl config push?"},
+		{"cmdb foo", "edeployctl cmdb has no command foo; edeployctl cmdb --help lists them"},
+		{"hw list", "edeployctl hw has no command list: did you mean edeployctl cmdb list, or edeployctl config list, or edeployctl images list?"},
+		{"machnes", "edeployctl has no command machnes: did you mean edeployctl machines?"},
+		{"pull", "edeployctl has no command pull: did you mean edeployctl config pull"},
+		{"nosuch", "edeployctl has no command nosuch; edeployctl --help lists them"},
+		{"images mysql", "edeployctl images has no command mysql; edeployctl images --help lists them"},
+		{"machines hod node7", "edeployctl machines has no command hod: did you mean edeployctl machines hold?"},
+		{"hold", "usage: edeployctl hold ID; --help explains it"},
+		{"state set vm -3", "count -3: want a number, 0 or more, or '*'"},
+		{"hold --nosuch", "unknown flag: --nosuch; edeployctl hold --help lists the options"},
+	} {
+		out, stderr := ask(t, 2, strings.Fields(tt.args)...)
+		if out != "" || !strings.HasPrefix(stderr, "edeployctl: "+tt.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: stdout %q, stderr %q; want %q", tt.args, out, stderr, tt.want)
+		}
+	}
+	if out, _ := ask(t, 0, "config"); !strings.Contains(out, "Usage:") {
+		t.Errorf("config alone: %s", out)
+	}
+	if out, _ := ask(t, 0, "--version"); !strings.HasPrefix(out, "edeployctl ") || strings.Count(out, "\n") != 1 {
+		t.Errorf("--version: %q", out)
+	}
+}
+
+// TestVersionStamp: the programs show the version that the build stamps in.
+func TestVersionStamp(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "edeployctl")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-X edeploy/server/wire.release=v7.8-stamp", "-o", bin, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, arg := range []string{"version", "--version"} {
+		if out, err := exec.CommandContext(t.Context(), bin, arg).Output(); err != nil || string(out) != "edeployctl v7.8-stamp\n" {
+			t.Errorf("%s: %q, %v", arg, out, err)
+		}
+	}
+}
+
+// TestForget: an installed machine is forgotten when that is wanted, and comes
+// back with what it held.
+func TestForget(t *testing.T) {
+	address, config := start(t)
+	reportInstalled(t, address, wire.ImageRef{Role: "mysql", Version: "1"})
+	if _, stderr := ask(t, 1, "forget", id, "--server", address); !strings.Contains(stderr, "is installed") {
+		t.Errorf("stderr %q", stderr)
+	}
+	for _, tt := range []struct{ answer, want, err string }{
+		{"n\n", "", "nothing was changed"},
+		{"", "", "nothing was changed"},
+		{"y\n", "machine " + id + " (", ""},
+	} {
+		var out, stderr bytes.Buffer
+		err := forgetting{address: address, in: strings.NewReader(tt.answer), out: &out, err: &stderr, asks: true}.one(t.Context(), id)
+		if err == nil && tt.err != "" || err != nil && err.Error() != tt.err || !strings.HasPrefix(out.String(), tt.want) || !strings.Contains(stderr.String(), "is installed") {
+			t.Errorf("%q: %v, %q, %q", tt.answer, err, out.String(), stderr.String())
+		}
+		if tt.err == "" && !strings.Contains(out.String(), "is forgotten; free now: one count of profile vm; edeployctl restore "+id+" takes it back\n") {
+			t.Errorf("%q", out.String())
+		}
+	}
+	out, _ := ask(t, 0, "forgotten", "--server", address)
+	holds(t, out, id, "installed", "vm")
+	out, _ = ask(t, 0, "restore", id, "--server", address)
+	holds(t, out, "machine "+id, "is back: it holds profile vm and boots next: local\n")
+	if got := contents(t, config)["state"]; got != "[('big', 1), ('vm', 1)]\n" {
+		t.Errorf("state %q", got)
+	}
+	out, _ = ask(t, 0, "forget", "--strangers", "--server", address)
+	if out != "0 machines forgotten\n" {
+		t.Errorf("%q", out)
 	}
 }
 

@@ -25,7 +25,7 @@ func newHWCommand() *cobra.Command {
 commands compare them. Facts that identify a machine or change by themselves
 are left out: serials, UUIDs, addresses, switch ports, temperatures, counters.`,
 	}
-	cmd.AddCommand(question(newHWDiffCommand()), newHWGroupsCommand())
+	cmd.AddCommand(newHWDiffCommand(), newHWGroupsCommand())
 	return cmd
 }
 

@@ -28,6 +28,7 @@ func newRemoveImageCommand(address *string) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:     "remove ROLE VERSION",
+		Aliases: []string{"rm", "delete"},
 		Short:   "Remove an image from the appliance; with --force also one that machines need",
 		Long:    removeImageLong,
 		Example: "  edeployctl images remove web D12-F.1.0.0",

@@ -31,25 +31,29 @@ IMAGE says whether the version that an upgrade leads to is here; without it, no 
 // newImagesCommand shows the images and upgrades of the appliance.
 func newImagesCommand(address *string) *cobra.Command {
 	var raw bool
+	list := func(cmd *cobra.Command, _ []string) error {
+		all, err := takeInventory(cmd.Context(), *address)
+		if err != nil {
+			return err
+		}
+		if raw {
+			return printJSON(cmd.OutOrStdout(), all)
+		}
+		return printInventory(cmd.OutOrStdout(), all)
+	}
 	cmd := &cobra.Command{
 		Use:     "images",
 		Short:   "List the role images and upgrades of the appliance, or remove some",
 		Long:    imagesLong,
 		Example: "  edeployctl images\n  edeployctl images remove web D12-F.1.0.0",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := takeInventory(cmd.Context(), *address)
-			if err != nil {
-				return err
-			}
-			if raw {
-				return printJSON(cmd.OutOrStdout(), all)
-			}
-			return printInventory(cmd.OutOrStdout(), all)
-		},
+		RunE:    list,
 	}
-	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a document with images and upgrades")
-	cmd.AddCommand(newRemoveImageCommand(address), newRemoveMetadataCommand(address))
+	verb := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the role images and upgrades", Long: imagesLong, Args: cobra.NoArgs, RunE: list}
+	for _, c := range []*cobra.Command{cmd, verb} {
+		c.Flags().BoolVar(&raw, "json", false, "print JSON: a document with images and upgrades")
+	}
+	cmd.AddCommand(verb, newRemoveImageCommand(address), newRemoveMetadataCommand(address), newPushCommand(address), newMetadataCommand(address))
 	return cmd
 }
 

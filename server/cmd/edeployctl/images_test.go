@@ -278,18 +278,22 @@ func TestRemoveMetadata(t *testing.T) {
 
 func TestRemoveRefusals(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"remove web", "accepts 2 arg"},
+		{"remove web", "usage: edeployctl images remove ROLE VERSION"},
 		{"remove ../web V1", "starts with"},
 		{"remove web V1/V2", "holds '/'"},
-		{"remove-metadata V1 web", "accepts 3 arg"},
+		{"remove-metadata V1 web", "usage: edeployctl images remove-metadata FROM ROLE TO"},
 		{"remove-metadata V1 web ../V2", "starts with"},
 		{"remove-metadata V1 ../web V2", "starts with"},
 		{"remove web V1", "EDEPLOY_SERVER"},
 		{"remove-metadata V1 web V2", "EDEPLOY_SERVER"},
-		{"none", "unknown command"},
+		{"none", "edeployctl images has no command none"},
 		{"", "EDEPLOY_SERVER"},
 	} {
-		_, stderr := ask(t, 1, append([]string{"images"}, strings.Fields(tt.args)...)...)
+		status := 1
+		if strings.Contains(tt.want, "edeployctl") {
+			status = 2 // it is called in a wrong way
+		}
+		_, stderr := ask(t, status, append([]string{"images"}, strings.Fields(tt.args)...)...)
 		if !strings.Contains(stderr, tt.want) {
 			t.Errorf("images %s: %q, want %q", tt.args, stderr, tt.want)
 		}

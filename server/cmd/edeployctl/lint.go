@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -28,7 +29,7 @@ An error is something that does not work; a warning works, but hardly as it was
 meant. The exit status is 0 when there is nothing to mend, 1 when there is, and
 2 when the directory could not be read.`
 
-func newLintCommand() *cobra.Command {
+func newLintCommand(_ *string) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:     "lint CONFIGDIR",
@@ -58,7 +59,7 @@ func printLint(out io.Writer, r lint.Report, raw bool) error {
 		printReport(out, r)
 	}
 	if len(r.Findings) > 0 {
-		return fmt.Errorf("%d errors, %d warnings", r.Count(lint.Error), r.Count(lint.Warning))
+		return errors.New(plural(r.Count(lint.Error), "error") + ", " + plural(r.Count(lint.Warning), "warning"))
 	}
 	return nil
 }

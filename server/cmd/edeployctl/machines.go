@@ -28,17 +28,71 @@ func newMachinesCommand(server *string) *cobra.Command {
 	c := machinesConfig{server: server}
 	cmd := &cobra.Command{
 		Use:   "machines [ID]",
-		Short: "List the machines, or show one with its history (ID or MAC address)",
+		Short: "List the machines, or show one with its history (ID, MAC address or name)",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), args, cmd.OutOrStdout())
 		},
 		ValidArgsFunction: completeMachine(server),
 	}
-	cmd.AddCommand(newSectionCommand(server), newWhyCommand(server), newAddCommand(server))
+	cmd.AddCommand(newSectionCommand(server), newAddCommand(server), newListCommand(server))
+	cmd.AddCommand(steering(server)...)
+	c.flags(cmd)
+	return cmd
+}
+
+func (c *machinesConfig) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.json, "json", false, "print the server's JSON")
 	cmd.Flags().BoolVar(&c.watch, "watch", false, "print again whenever something changes, until interrupted")
 	cmd.Flags().DurationVar(&c.interval, "interval", 2*time.Second, "how often --watch asks")
+}
+
+// newListCommand is machines, newShowCommand machines ID, for those who look
+// for a verb.
+func newListCommand(server *string) *cobra.Command {
+	return machinesVerb(server, "list", "List the machines", cobra.NoArgs, "ls")
+}
+
+func newShowCommand(server *string) *cobra.Command {
+	return machinesVerb(server, "show ID", "Show a machine with its history (ID, MAC address or name)", cobra.ExactArgs(1))
+}
+
+func machinesVerb(server *string, use, short string, args cobra.PositionalArgs, aliases ...string) *cobra.Command {
+	c := machinesConfig{server: server}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: args, Aliases: aliases,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd.Context(), args, cmd.OutOrStdout())
+		},
+		ValidArgsFunction: completeMachine(server),
+	}
+	c.flags(cmd)
+	return cmd
+}
+
+// newHistoryCommand prints the history of a machine alone.
+func newHistoryCommand(address *string) *cobra.Command {
+	var raw bool
+	cmd := &cobra.Command{
+		Use:               "history ID",
+		Short:             "Print what has happened to a machine, oldest first (ID, MAC address or name)",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeMachine(address),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var m server.Machine
+			if err := call(cmd.Context(), *address, "GET", machinePath(args[0]), nil, &m); err != nil {
+				return err
+			}
+			if raw {
+				return printJSON(cmd.OutOrStdout(), m.History)
+			}
+			for _, l := range m.History {
+				fmt.Fprintln(cmd.OutOrStdout(), printable(l.String()))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a list of time, step, status, seconds and message")
 	return cmd
 }
 
@@ -180,17 +234,20 @@ func printable(s string) string {
 
 func printableLines(s string) []string { return strings.Split(printable(s), "\n") }
 
-// completeMachine completes ids by asking the server.
+// completeMachine completes ids and names by asking the server.
 func completeMachine(address *string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var all []server.Machine
 		if len(args) > 0 || call(cmd.Context(), *address, "GET", "/api/v1/machines", nil, &all) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		var ids []string
+		var words []string
 		for _, m := range all {
-			ids = append(ids, m.ID+"\t"+printable(m.DisplayName))
+			words = append(words, m.ID+"\t"+printable(m.DisplayName))
+			if m.DisplayName != "" && !strings.ContainsAny(m.DisplayName, " \t\n") {
+				words = append(words, printable(m.DisplayName)+"\t"+m.ID)
+			}
 		}
-		return ids, cobra.ShellCompDirectiveNoFileComp
+		return words, cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -7,14 +7,13 @@
 // a host, host:port, or URL. The commands match, lint and hw need no server;
 // cmdb and state work on a directory, too (--config).
 //
-// The exit status is 0, or 1 after an error. Commands that answer a question
-// (match, lint, cmdb verify, hw diff) exit with 1 for "no" and with 2 when they
-// could not look.
+// The exit status is 0, 1 after an error, and 2 when the command line is wrong.
+// Commands that answer a question (match, lint, cmdb verify, hw diff, hw groups)
+// exit with 1 for "no" and with 2 when they could not look.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,43 +45,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return statusOf(err)
 }
 
-// couldNotLook is the exit status of commands that answer a question when
-// they have no answer: 1 is their "no".
-const couldNotLook = 2
-
-// statusError is an error with its exit status.
-type statusError struct {
-	status int
-	error
-}
-
-func (e statusError) Unwrap() error { return e.error }
-
-// statusOf is the exit status of an error.
-func statusOf(err error) int {
-	var is statusError
-	if errors.As(err, &is) {
-		return is.status
-	}
-	return 1
-}
-
-// question makes mistakes in a command's arguments exit with couldNotLook, too.
-func question(cmd *cobra.Command) *cobra.Command {
-	check := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, args []string) error { return unseen(check(cmd, args)) }
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return unseen(err) })
-	return cmd
-}
-
-// unseen marks an error: there is no answer to the question.
-func unseen(err error) error {
-	if err == nil {
-		return nil
-	}
-	return statusError{couldNotLook, err}
-}
-
 func newRootCommand() *cobra.Command {
 	var server string
 	root := &cobra.Command{
@@ -94,17 +56,12 @@ func newRootCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate("edeployctl {{.Version}}\n")
 	root.PersistentFlags().StringVar(&server, "server", os.Getenv("EDEPLOY_SERVER"), "address of the server: host, host:port or URL (default $EDEPLOY_SERVER)")
+	root.AddCommand(newMachinesCommand(&server))
+	root.AddCommand(steering(&server)...)
 	root.AddCommand(
-		newMachinesCommand(&server),
-		newBootCommand(&server, "reinstall", "reinstall", "Install a machine again at its next boot; it keeps its profile and CMDB entry"),
-		newBootCommand(&server, "hold", "hold", "Let a machine wait at its next boot"),
-		newBootCommand(&server, "rescue", "rescue", "Boot a machine into the agent with a console; nothing is changed"),
-		newBootCommand(&server, "boot-local", "local", "Let a machine boot its own disk, whatever its state"),
-		newBootCommand(&server, "boot-auto", "auto", "Let a machine's state decide what it boots"),
-		newForgetCommand(&server),
 		newProblemsCommand(&server),
-		question(newMatchCommand()),
-		question(newLintCommand()),
+		newMatchCommand(),
+		newLintCommand(&server),
 		newCMDBCommand(&server),
 		newStateCommand(&server),
 		newHWCommand(),
@@ -114,5 +71,25 @@ func newRootCommand() *cobra.Command {
 		newConfigCommand(&server),
 		newVersionCommand(&server),
 	)
+	strict(root)
 	return root
+}
+
+// steering are the commands about one machine, which stand beside machines and
+// below it.
+func steering(address *string) []*cobra.Command {
+	return []*cobra.Command{
+		newShowCommand(address),
+		newHistoryCommand(address),
+		newWhyCommand(address),
+		newLogsCommand(address),
+		newBootCommand(address, "reinstall", "reinstall", "Install a machine again at its next boot; it keeps its profile and CMDB entry"),
+		newBootCommand(address, "hold", "hold", "Let a machine wait at its next boot, until release"),
+		newBootCommand(address, "rescue", "rescue", "Boot a machine into the agent with a console, until release; nothing is changed"),
+		newBootCommand(address, "boot-local", "local", "Let a machine boot its own disk, whatever its state, until release"),
+		newBootCommand(address, "boot-auto", "auto", "Release a machine: its state decides what it boots", "release"),
+		newForgetCommand(address),
+		newRestoreCommand(address),
+		newForgottenCommand(address),
+	}
 }

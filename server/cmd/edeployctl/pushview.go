@@ -31,7 +31,7 @@ func newPushView(out, err io.Writer, json bool, ref wire.ImageRef) *pushView {
 	return &pushView{out: out, err: err, json: json, terminal: isTerminal(err), ref: ref}
 }
 
-func isTerminal(w io.Writer) bool {
+func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

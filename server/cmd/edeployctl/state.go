@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"text/tabwriter"
 
@@ -38,6 +39,7 @@ func newStateShowCommand(address *string) *cobra.Command {
 	c := stateConfig{place: place{server: address}}
 	cmd := &cobra.Command{
 		Use:     "show",
+		Aliases: []string{"list", "ls"},
 		Short:   "List the profiles and their counts",
 		Example: "  edeployctl state show\n  edeployctl state show --config profiles --json",
 		Args:    cobra.NoArgs,
@@ -105,9 +107,18 @@ the same moment are not lost.`,
 		},
 		ValidArgsFunction: c.complete,
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if is := negative.FindString(err.Error()); is != "" {
+			return unseen(fmt.Errorf("count %s: want a number, 0 or more, or '*'", is))
+		}
+		return cmd.Root().FlagErrorFunc()(cmd, err)
+	})
 	c.flags(cmd)
 	return cmd
 }
+
+// negative is a number that was taken for an option.
+var negative = regexp.MustCompile(`-[0-9]+$`)
 
 // withCount is the text of a state file with one count replaced.
 func withCount(text, profile, count string) (was, after string, err error) {
@@ -115,7 +126,7 @@ func withCount(text, profile, count string) (was, after string, err error) {
 	if count != "*" {
 		n, err := strconv.ParseUint(count, 10, 62)
 		if err != nil {
-			return "", "", fmt.Errorf("count %q: want a number or '*'", count)
+			return "", "", fmt.Errorf("count %q: want a number, 0 or more, or '*'", count)
 		}
 		written = strconv.FormatUint(n, 10)
 	}

@@ -26,6 +26,7 @@ func newWhyCommand(address *string) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:               "explain ID",
+		Aliases:           []string{"why"},
 		Short:             "Tell why a machine got what it got, and why not the profiles before (ID or MAC address)",
 		Long:              whyLong,
 		Args:              cobra.ExactArgs(1),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -16,6 +17,9 @@ func plural[N int | int64](n N, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
+
+// orDash stands for a text that is empty.
+func orDash(text string) string { return cmp.Or(text, "-") }
 
 // verb is the form of a verb for a number of things.
 func verb[N int | int64](n N, one, more string) string {

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"edeploy/server"
+
+	"github.com/spf13/cobra"
+)
+
+const logsLong = `Print a log that a machine has sent: the newest, or the one of this NAME. --list lists them.
+
+The agent sends its log when an installation fails, and when it is done.`
+
+func newLogsCommand(address *string) *cobra.Command {
+	var list, raw bool
+	cmd := &cobra.Command{
+		Use:     "logs ID [NAME]",
+		Aliases: []string{"log"},
+		Short:   "Print the newest log of a machine, or list its logs",
+		Long:    logsLong,
+		Example: "  edeployctl logs node7 | less\n  edeployctl logs node7 --list",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all := []server.Log{}
+			if err := call(cmd.Context(), *address, http.MethodGet, machinePath(args[0])+"/logs", nil, &all); err != nil {
+				return err
+			}
+			switch {
+			case raw:
+				return printJSON(cmd.OutOrStdout(), all)
+			case list:
+				return printLogs(cmd.OutOrStdout(), all)
+			case len(args) == 2:
+				return printLog(cmd.Context(), *address, args[0], args[1], cmd.OutOrStdout())
+			case len(all) == 0:
+				return fmt.Errorf("machine %s has sent no log", printable(args[0]))
+			}
+			return printLog(cmd.Context(), *address, args[0], all[0].Name, cmd.OutOrStdout())
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			var all []server.Log
+			if len(args) != 1 || call(cmd.Context(), *address, http.MethodGet, machinePath(args[0])+"/logs", nil, &all) != nil {
+				return completeMachine(address)(cmd, args, prefix)
+			}
+			var names []string
+			for _, l := range all {
+				names = append(names, l.Name)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	cmd.Flags().BoolVar(&list, "list", false, "list the logs, newest first")
+	cmd.Flags().BoolVar(&raw, "json", false, "list the logs in JSON: name, bytes, modified")
+	return cmd
+}
+
+func printLogs(out io.Writer, all []server.Log) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tBYTES\tSENT")
+	for _, l := range all {
+		fmt.Fprintf(table, "%s\t%d\t%s\n", printable(l.Name), l.Bytes, l.Modified.Local().Format(time.DateTime))
+	}
+	return table.Flush()
+}
+
+// printLog unpacks a log; on a terminal it cannot steer it.
+func printLog(ctx context.Context, address, id, name string, out io.Writer) error {
+	if address == "" {
+		return errNoServer
+	}
+	base, err := baseURL(address)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+machinePath(id)+"/logs/"+url.PathEscape(name), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept-Encoding", "identity") // it is a gzip file by itself
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+		return &httpError{resp.StatusCode, resp.Status, text}
+	}
+	plain, err := gzip.NewReader(resp.Body)
+	if err != nil {
+		return fmt.Errorf("log %s of %s: %w", name, id, err)
+	}
+	if isTerminal(out) {
+		out = printer{out}
+	}
+	if _, err := io.Copy(out, plain); err != nil {
+		return fmt.Errorf("log %s of %s: %w", name, id, err)
+	}
+	return nil
+}
+
+// printer takes out what could steer a terminal.
+type printer struct{ out io.Writer }
+
+func (p printer) Write(b []byte) (int, error) {
+	safe := slices.DeleteFunc(slices.Clone(b), func(c byte) bool { return c < ' ' && c != '\n' && c != '\t' || c == 0x7f || c == 0x9b })
+	if _, err := p.out.Write(safe); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
