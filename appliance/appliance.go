@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -38,6 +39,7 @@ type Appliance struct {
 	images  *images.Server
 	boot    *pxe.Server // nil when [DHCP] ENABLED = no
 	handler http.Handler
+	debug   net.Listener // nil: none
 	ready   chan struct{}
 }
 
@@ -48,7 +50,7 @@ func New(ctx context.Context, c Config, sockets Sockets, log *slog.Logger) (*App
 		log = slog.New(slog.DiscardHandler)
 	}
 	a := &Appliance{config: c, log: log, console: console.New(time.Now), sockets: sockets, ready: make(chan struct{})}
-	for _, step := range []func(context.Context) error{a.takeDevice, a.makeDirectories, a.makeServer, a.makeImages, a.makeBoot} {
+	for _, step := range []func(context.Context) error{a.takeDevice, a.makeDirectories, a.makeServer, a.makeImages, a.makeBoot, a.openDebug} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, sockets.Close())
 		}
@@ -120,6 +122,7 @@ func (a *Appliance) services() []service {
 		{"images", a.images.Run, a.images.Ready()},
 		{"http", a.serveHTTP, up},
 		{"network device", a.watchDevice, up},
+		{"debugging", a.serveDebug, up},
 	}
 	if a.boot != nil {
 		all = append(all, service{"boot", a.boot.Run, a.boot.Ready()})

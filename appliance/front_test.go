@@ -20,7 +20,14 @@ import (
 // device.
 func onLoopback(t *testing.T) (*appliance.Appliance, string) {
 	t.Helper()
-	dir := t.TempDir()
+	a, addr, _ := onLoopbackIn(t)
+	return a, addr
+}
+
+// onLoopbackIn answers the directory of its files, too.
+func onLoopbackIn(t *testing.T) (a *appliance.Appliance, addr, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	files := map[string]string{
 		"edeploy.conf": "[SERVER]\nCONFIGDIR=config\n[NETWORK]\nADDRESS=127.0.0.1/8\n[DHCP]\nENABLED=no\n" +
 			"[HTTP]\nNAMES = rack.example, 192.0.2.9\n[IMAGES]\nTOP=images\n[STATE]\nDIR=server\n",
@@ -33,12 +40,11 @@ func onLoopback(t *testing.T) (*appliance.Appliance, string) {
 		t.Fatal(err)
 	}
 	sockets := appliance.Sockets{HTTP: anyPort(t), Rsync: anyPort(t)}
-	a, err := appliance.New(t.Context(), config, sockets, nil)
-	if err != nil {
+	if a, err = appliance.New(t.Context(), config, sockets, nil); err != nil {
 		t.Fatal(err)
 	}
 	run(t, a)
-	return a, sockets.HTTP.Addr().String()
+	return a, sockets.HTTP.Addr().String(), dir
 }
 
 func anyPort(t *testing.T) *net.TCPListener {

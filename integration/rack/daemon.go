@@ -1,6 +1,7 @@
 package rack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,7 +21,7 @@ type Daemon struct {
 	Server string // its HTTP address, http://...
 	HTTP   string // host and port of the same
 	Rsync  string // host and port
-	PID    int
+	PID    int    // of the process that serves, a child of the one that was started
 
 	cmd *exec.Cmd
 	log string
@@ -54,12 +57,34 @@ func StartDaemon(ctx context.Context, out, dir, top string) (*Daemon, error) {
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
 	}
-	d.PID = d.cmd.Process.Pid
-	if err := d.await(ctx); err != nil {
+	if err = d.await(ctx); err == nil {
+		d.PID, err = childOf(d.cmd.Process.Pid)
+	}
+	if err != nil {
 		said, _ := os.ReadFile(d.log)
 		return nil, errors.Join(fmt.Errorf("%w; it said:\n%s", err, said), d.Stop())
 	}
 	return d, nil
+}
+
+// childOf finds the one child of a process.
+func childOf(parent int) (int, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	for _, stat := range stats {
+		text, err := os.ReadFile(stat)
+		if err != nil {
+			continue // it has ended
+		}
+		// proc_pid_stat(5): pid (command) state ppid ...; the command may hold anything.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			return strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		}
+	}
+	return 0, fmt.Errorf("process %d has no child", parent)
 }
 
 // Ctl runs edeployctl against the daemon.
