@@ -54,7 +54,7 @@ func (s Sockets) Close() error {
 // files that must always open.
 func limits(descriptors uint64) (web, rsync int) {
 	n := int(min(descriptors, 1<<20))
-	return max(8, min(1024, n/4)), max(4, min(128, n/32))
+	return max(8, min(1024, n/4)), max(4, min(256, n/16))
 }
 
 // connections are the limits of this process. (The Go runtime has raised the
