@@ -49,7 +49,7 @@ demo: check deps rack ## boot the appliance and blank machines in QEMU, install 
 
 .PHONY: test
 test: MB = 20000
-test: check deps lint unit stories ## everything that CI checks
+test: check deps lint unit abuse stories ## everything that CI checks
 
 ##@ Build
 
@@ -118,6 +118,10 @@ lint: modules ## gofmt, vet, staticcheck
 .PHONY: unit
 unit: modules ## all tests that need no virtual machine, with the race detector
 	go test -race -timeout 15m ./...
+
+.PHONY: abuse
+abuse: build ## one bad client against edeployd: the others are served (as root, 3 minutes)
+	EDEPLOY_ABUSE=1 go test -count=1 -v -timeout 10m ./integration/abuse
 
 .PHONY: stories
 stories: modules rack scenario ## all stories that need virtual machines
