@@ -266,7 +266,7 @@ func TestSecondBuildHasAnotherHost(t *testing.T) {
 		if got := strings.Contains(args, "--setup-hook=/w/second") && !strings.Contains(args, "/w/archive"); got != second {
 			t.Errorf("second %v: %s", second, args)
 		}
-		if got := strings.Contains(c.archiveScript(), "echo another-host > /proc/sys/kernel/hostname"); got != second {
+		if got := strings.Contains(c.archiveScript(), "hostname another-host ||"); got != second {
 			t.Errorf("second %v: %s", second, c.archiveScript())
 		}
 	}

@@ -99,7 +99,9 @@ func (c recipe) archiveScript() string {
 	s.WriteString("#!/bin/sh\nset -eu\n")
 	if c.second {
 		// In a UTS namespace of its own: mmdebstrap's, or that of Build.mmdebstrap.
-		s.WriteString("echo " + secondHost + " > /proc/sys/kernel/hostname || true\necho " + secondHost + " > \"$1/etc/hostname\" || true\n")
+		fmt.Fprintf(&s, "hostname %[1]s || echo %[1]s > /proc/sys/kernel/hostname || true\n"+
+			"[ \"$(uname -n)\" = %[1]s ] || { echo 'the second build needs a host of another name, which takes a namespace: build with --once, or as root' >&2; exit 1; }\n"+
+			"echo %[1]s > \"$1/etc/hostname\"\n", secondHost)
 	}
 	s.WriteString("cd \"$1/etc/apt\"\nmkdir -p sources.list.d preferences.d\n")
 	for _, suite := range c.version.Sources {
