@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 
+	"edeploy/images/internal/role"
+
 	"github.com/spf13/cobra"
 )
 
@@ -46,6 +48,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	fmt.Fprintln(stderr, "mkrole:", err)
+	if _, lost := os.Stat(builtIn); lost != nil && errors.Is(err, role.ErrUnknown) {
+		fmt.Fprintf(stderr, "There is no directory %s here: run mkrole in the directory of its source, or give --roles DIR.\n", builtIn)
+	}
 	return 1
 }
 
@@ -63,7 +68,7 @@ func strict(cmd *cobra.Command) {
 	if args := cmd.Args; args != nil {
 		cmd.Args = func(cmd *cobra.Command, given []string) error {
 			if err := args(cmd, given); err != nil {
-				return usageError{err, cmd.CommandPath()}
+				return usageError{fmt.Errorf("want %s", strings.TrimSuffix(cmd.UseLine(), " [flags]")), cmd.CommandPath()}
 			}
 			return nil
 		}

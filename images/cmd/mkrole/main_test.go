@@ -38,7 +38,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"build", "no-such-role", "V1", "--roles", "../../roles", "--out", t.TempDir()}, "", "no such role"},
 		{[]string{"build", "base", "../V1", "--roles", "../../roles"}, "", "starts with"},
 		{[]string{"build", "base", "V1", "--epoch", "yesterday"}, "", "want Unix seconds or a date"},
-		{[]string{"build", "mysql", "V1", "--roles", "../../roles", "--out", t.TempDir()}, "", "starts from base V1, which is not built"},
+		{[]string{"build", "mysql", "V1", "--roles", "../../roles", "--out", t.TempDir()}, "", "mysql V1 starts from base V1, which is not built: mkrole build base V1"},
 		{[]string{"check", "main_test.go"}, "", "neither zstd nor gzip nor tar"},
 		{[]string{"check", "nothing.edeploy"}, "", "no such file"},
 		{[]string{"diff", "a.edeploy", "b.edeploy"}, "", "a.mtree: no such file"},
@@ -92,10 +92,10 @@ func TestExitStatus(t *testing.T) {
 		said   string
 	}{
 		{"bild", 2, `mkrole: unknown command "bild" for "mkrole"`},
-		{"list all", 2, `mkrole: unknown command "all" for "mkrole list"`},
-		{"build base", 2, "mkrole: accepts 2 arg(s), received 1; see mkrole build --help"},
+		{"list all", 2, "mkrole: want mkrole list; see mkrole list --help"},
+		{"build base", 2, "mkrole: want mkrole build ROLE VERSION; see mkrole build --help"},
 		{"build --twice base V1", 2, "mkrole: unknown flag: --twice; see mkrole build --help"},
-		{"metadata V1", 2, "mkrole: requires at least 2 arg(s), only received 1; see mkrole metadata --help"},
+		{"metadata V1", 2, "mkrole: want mkrole metadata FROM TO [ROLE...]; see mkrole metadata --help"},
 		{"check nothing.edeploy", 1, "mkrole: open nothing.edeploy: no such file or directory"},
 		{"--version", 0, "mkrole " + wire.Release() + "\n"},
 	}

@@ -81,7 +81,7 @@ func (b Build) startArchive(c recipe) (string, error) {
 	}
 	path := filepath.Join(b.Out, ref.Archive())
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s starts from %s, which is not built: %w", b.Image, ref, err)
+		return "", fmt.Errorf("%s starts from %s, which is not built: mkrole build %[2]s makes it (%w)", b.Image, ref, err)
 	}
 	return path, nil
 }

@@ -161,7 +161,7 @@ func (p Path) List() ([]Definition, error) {
 			}
 		}
 		if i == 0 && len(names) == 0 {
-			return nil, fmt.Errorf("list roles: no ROLE/role.yaml and no ROLE/versions/VERSION/version.yaml below %s", dir)
+			return nil, fmt.Errorf("list roles: %w: no ROLE/role.yaml and no ROLE/versions/VERSION/version.yaml below %s", ErrUnknown, dir)
 		}
 	}
 	var roles []Definition
