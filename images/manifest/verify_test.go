@@ -29,6 +29,11 @@ func isType(types ...manifest.Type) func(*manifest.Entry) bool {
 	return func(e *manifest.Entry) bool { return e.Path != "." && slices.Contains(types, e.Type) && e.Group == 0 }
 }
 
+// isPlainFile leaves out files with capabilities, which writing takes away.
+func isPlainFile(e *manifest.Entry) bool {
+	return isType(manifest.File)(e) && e.Xattrs["security.capability"] == nil
+}
+
 func setTime(path string, when time.Time) error {
 	ts := unix.Timespec{Sec: when.Unix(), Nsec: int64(when.Nanosecond())}
 	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
@@ -44,7 +49,7 @@ var mutations = []mutation{
 	{"time", isType(manifest.Symlink, manifest.Dir, manifest.Fifo, manifest.File), func(p string, e *manifest.Entry) error {
 		return setTime(p, e.ModTime.Add(time.Nanosecond))
 	}, []string{"time"}},
-	{"content", func(e *manifest.Entry) bool { return isType(manifest.File)(e) && e.Size > 0 }, func(p string, e *manifest.Entry) error {
+	{"content", func(e *manifest.Entry) bool { return isPlainFile(e) && e.Size > 0 }, func(p string, e *manifest.Entry) error {
 		f, err := os.OpenFile(p, os.O_RDWR, 0)
 		if err != nil {
 			return err
@@ -58,7 +63,7 @@ var mutations = []mutation{
 		_, err = f.WriteAt(last, e.Size-1)
 		return err
 	}, []string{"content"}},
-	{"size", isType(manifest.File), func(p string, e *manifest.Entry) error { return os.Truncate(p, e.Size+1) }, []string{"size"}},
+	{"size", isPlainFile, func(p string, e *manifest.Entry) error { return os.Truncate(p, e.Size+1) }, []string{"size"}},
 	{"target", isType(manifest.Symlink), func(p string, e *manifest.Entry) error {
 		if err := os.Remove(p); err != nil {
 			return err

@@ -233,6 +233,9 @@ func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string,
 		return none, err
 	}
 	defer release()
+	if err := c.roomForUpgrade(); err != nil {
+		return none, err
+	}
 	room, err := c.promise(from, space{maxUpgradeBytes, maxUpgradeNames})
 	if err != nil {
 		return none, err
@@ -270,6 +273,34 @@ func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string,
 	u, err := c.Upgrade(from, to)
 	u.State = state
 	return u, err
+}
+
+// Limits of the metadata of all upgrades, so that it leaves space for images.
+const (
+	maxAllNames = 20_000
+	maxAllBytes = 256 << 20
+)
+
+// roomForUpgrade says when the metadata of all upgrades has reached a limit.
+func (c *Catalog) roomForUpgrade() error {
+	names, bytes := 0, int64(0)
+	err := fs.WalkDir(c.metadata.FS(), ".", func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // what cannot be read is named in the list
+		}
+		if info, err := e.Info(); err == nil && e.Type().IsRegular() {
+			bytes += info.Size()
+		}
+		if names++; names > maxAllNames || bytes > maxAllBytes {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err == nil && (names > maxAllNames || bytes > maxAllBytes) {
+		err = fmt.Errorf("%w: the metadata of all upgrades has more than %d files and directories or %d MB: remove upgrades that are not needed any more",
+			ErrNoSpace, maxAllNames, maxAllBytes>>20)
+	}
+	return err
 }
 
 // reserveUpgrade makes the caller the only one that changes the upgrade, whose

@@ -314,6 +314,34 @@ func TestListAndDeleteUpgrades(t *testing.T) {
 	}
 }
 
+// The metadata of all upgrades is bounded, and gives way when some is deleted.
+func TestManyUpgrades(t *testing.T) {
+	c, dir := open(t)
+	large := filepath.Join(dir, "metadata/V1/mysql/V9/data")
+	if err := os.MkdirAll(filepath.Dir(large), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(large, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, 257<<20); err != nil {
+		t.Fatal(err)
+	}
+	put := func() error {
+		_, err := c.PutUpgrade(t.Context(), from, "V2", tarOf(t, exclude, addOnly), false)
+		return err
+	}
+	if err := put(); !errors.Is(err, catalog.ErrNoSpace) || !strings.Contains(err.Error(), "remove upgrades") {
+		t.Errorf("beside 257 MB: %v", err)
+	}
+	if err := c.DeleteUpgrade(from, "V9"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Sums are kept, but not those of files that changed.
 func TestUpgradeChangedByHand(t *testing.T) {
 	c, dir := open(t)
