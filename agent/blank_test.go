@@ -66,6 +66,14 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 		Bind:       func(string) (func() error, error) { return func() error { return nil }, nil },
 		Unmount:    func(string, string) error { note("unmount"); return nil },
 		Firmware:   bootloader.BIOS,
+		DiskHead: func(name string) ([]byte, error) {
+			head := make([]byte, wire.DiskHead)
+			if name == "/dev/vda" {
+				copy(head[440:], []byte{0x78, 0x56, 0x34, 0x12})
+				head[510], head[511] = 0x55, 0xaa
+			}
+			return head, nil
+		},
 		Dmesg:      func() ([]byte, error) { return []byte("Linux version 6.1\n"), nil },
 		FirstPause: time.Millisecond, LongestPause: 10 * time.Millisecond,
 		Patience: 10 * time.Second, GoodbyeTime: 3 * time.Second, LookTime: time.Millisecond,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"edeploy/agent/internal/bootloader"
@@ -35,6 +36,7 @@ type Env struct {
 	Run       func(log io.Writer) command.Runner
 	Bind      func(root string) (undo func() error, err error) // default bootloader.Bind
 	Firmware  bootloader.Firmware                              // default: how this machine was started
+	DiskHead  func(disk string) ([]byte, error)                // its first wire.DiskHead bytes; default: read them
 	MountInfo string                                           // default /proc/self/mountinfo
 	Unmount   func(mountinfo, root string) error               // default disk.Unmount
 	Rsync     string                                           // the program; default "rsync"
@@ -62,12 +64,26 @@ func (e *Env) setDefaults() {
 	if e.Unmount == nil {
 		e.Unmount = disk.Unmount
 	}
+	if e.DiskHead == nil {
+		e.DiskHead = diskHead
+	}
 	if e.Now == nil {
 		e.Now = time.Now
 	}
 	if e.Dmesg == nil {
 		e.Dmesg = kernelMessages
 	}
+}
+
+func diskHead(disk string) ([]byte, error) {
+	f, err := os.Open(disk)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head := make([]byte, wire.DiskHead)
+	_, err = io.ReadFull(f, head)
+	return head, err
 }
 
 func defaultTo[T comparable](field *T, value T) {

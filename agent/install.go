@@ -234,6 +234,11 @@ func (j *journey) bootloader(ctx context.Context, t tree, files *laid, log *slog
 	if err := files.Note(written...); err != nil {
 		return err
 	}
+	head, err := j.env.DiskHead(t.Disk)
+	if err != nil {
+		log.Warn("the server does not hear which disk boots", "disk", t.Disk, "error", err)
+	}
+	j.bootDisk = wire.ReadDiskID(head)
 	if j.args.OnSuccess != "kexec" {
 		return nil
 	}

@@ -47,7 +47,7 @@ func TestInstall(t *testing.T) {
 	}
 	last := a.last()
 	if diff := cmp.Diff(wire.Report{Protocol: wire.Protocol, Machine: wire.Identity{MACs: []string{"02:00:00:00:00:01"}, Serial: "SN/1"},
-		Profile: "vm", Image: image, Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: last.Seconds}, last); diff != "" {
+		Profile: "vm", Image: image, BootDisk: "12345678", Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: last.Seconds}, last); diff != "" {
 		t.Errorf("last report (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]string{

@@ -32,6 +32,7 @@ type journey struct {
 	machine  wire.Identity // after detect
 	profile  string        // after upload
 	image    wire.ImageRef // after configure
+	bootDisk wire.DiskID   // after bootloader
 	failedAt wire.Step     // the step that failed
 }
 
@@ -121,7 +122,7 @@ func (j *journey) announce(ctx context.Context) {
 	defer cancel()
 	j.reports.Finish(ctx)
 	seconds := j.env.Now().Sub(j.console.start).Seconds()
-	err := j.client.Deliver(ctx, j.complete(wire.Report{Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: seconds}))
+	err := j.client.Deliver(ctx, j.complete(wire.Report{BootDisk: j.bootDisk, Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: seconds}))
 	if err != nil {
 		// The disk is good, with or without the server knowing.
 		j.console.say("the server does not know that this machine is installed (%v): it may be installed again when it boots from the network", err)

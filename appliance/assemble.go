@@ -88,6 +88,7 @@ func (a *Appliance) makeBoot(context.Context) error {
 		KernelArgs: a.config.Boot.KernelArgs,
 		Policy:     a.server,
 		Section:    a.server.BootSection,
+		BootDisk:   a.server.BootDisk,
 		OnEvent:    a.bootEvent,
 		Log:        a.log.With("room", "pxe"),
 	})

@@ -48,6 +48,9 @@ type Config struct {
 	// (SECTION) that the machine belongs to. "" stands for Args.Section, nil
 	// for always "".
 	Section func(mac, uuid string) string
+	// BootDisk is asked for every script that boots a machine's own disk: the
+	// disk that it was installed on. "" is not known; nil for always "".
+	BootDisk func(mac, uuid string) wire.DiskID
 	// OnEvent is called for what belongs into a machine's history, one call at
 	// a time; nil: nobody wants to know.
 	OnEvent func(Event)
@@ -85,6 +88,9 @@ func (c Config) checked() (Config, error) {
 func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.BootDisk == nil {
+		c.BootDisk = func(string, string) wire.DiskID { return "" }
 	}
 	if c.LeaseTime == 0 {
 		c.LeaseTime = defaultLeaseTime

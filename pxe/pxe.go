@@ -101,7 +101,7 @@ func New(conf Config) (*Server, error) {
 	}
 	s.handler = &httpboot.Handler{
 		BaseURL: conf.baseURL(), Root: root, Args: conf.machineLine,
-		Action: conf.Policy.BootAction, Notify: s.note, Log: conf.Log,
+		Action: conf.Policy.BootAction, Disk: conf.BootDisk, Notify: s.note, Log: conf.Log,
 	}
 	s.dhcp = &dhcp.Server{
 		Network: dhcp.Network{

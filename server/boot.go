@@ -24,6 +24,12 @@ func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 	return wire.BootInstall
 }
 
+// BootDisk is the disk that the machine was installed on; "" when nobody said.
+func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
+	r, _, _ := s.machines.booting(mac, uuid)
+	return r.BootDisk
+}
+
 // Note adds what a boot service has to say to a machine's history. Words about
 // a machine that is not known yet are kept in memory until it is.
 func (s *Server) Note(mac, uuid, message string) {

@@ -55,6 +55,11 @@ func checkReport(rep wire.Report) error {
 	case rep.Bytes < 0, rep.TotalBytes < 0, rep.Seconds < 0:
 		return refuse(errInput, "report: negative number")
 	}
+	if rep.BootDisk != "" {
+		if _, _, _, err := rep.BootDisk.Where(); err != nil {
+			return refuse(errInput, "report: %v", err)
+		}
+	}
 	if rep.Image != (wire.ImageRef{}) {
 		if _, err := wire.NewImageRef(rep.Image.Role, rep.Image.Version); err != nil {
 			return refuse(errInput, "report: %v", err)
@@ -124,6 +129,9 @@ func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, 
 		good.Installed = s.config.Now()
 		r.Allocation = &good
 	}
+	if rep.Status == wire.StatusInstalled && rep.Step == wire.StepReboot {
+		r.BootDisk = rep.BootDisk
+	}
 	switch {
 	case rep.Status == wire.StatusInstalled, rep.Status == wire.StatusDone && rep.Step.Later():
 		r.LastError = ""
@@ -133,7 +141,7 @@ func (s *Server) reported(known *shelf, rep wire.Report) (machine.Record, bool, 
 	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, clipText(rep.Message, 2000))
 	}
-	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
 	return r, changed, nil
 }
 

@@ -53,12 +53,16 @@ func TestReports(t *testing.T) {
 		t.Errorf("rate %v, started %v, updated %v", got.BytesPerSecond, got.Started, got.Updated)
 	}
 	say(wire.StepTransfer, wire.StatusDone, wire.Report{Seconds: 3.5, Bytes: 400, TotalBytes: 400})
-	say(wire.StepReboot, wire.StatusInstalled, wire.Report{Image: wire.ImageRef{Role: "mysql", Version: "1"}})
+	say(wire.StepReboot, wire.StatusInstalled, wire.Report{BootDisk: "12345678", Image: wire.ImageRef{Role: "mysql", Version: "1"}})
 	state("installed")
 	say(wire.StepReboot, wire.StatusDone, wire.Report{})
 
+	l.report(wire.Report{Machine: vm(1).Identity(), Step: wire.StepReboot, Status: wire.StatusInstalled, BootDisk: "${net0/ip}"}, http.StatusBadRequest)
 	l.restart() // everything but the progress is on the disk
 	state("installed")
+	if got := l.server.BootDisk(vm(1).Identity().MACs[0], ""); got != "12345678" {
+		t.Errorf("boot disk %q, want 12345678", got)
+	}
 	m := l.machine(idOf(1))
 	if m.Progress != nil || m.Image == nil || m.LastError != "" {
 		t.Errorf("after a restart: %+v", m)

@@ -56,8 +56,9 @@ const (
 type Report struct {
 	Protocol   int      `json:"protocol"`
 	Machine    Identity `json:"machine"`
-	Profile    string   `json:"profile,omitempty"` // known after the upload
-	Image      ImageRef `json:"image,omitzero"`    // known after the configuration; of an upgrade, what it leads to
+	Profile    string   `json:"profile,omitempty"`   // known after the upload
+	Image      ImageRef `json:"image,omitzero"`      // known after the configuration; of an upgrade, what it leads to
+	BootDisk   DiskID   `json:"boot_disk,omitempty"` // that carries the boot loader; known when the machine is installed
 	Step       Step     `json:"step"`
 	Status     Status   `json:"status"`
 	Message    string   `json:"message,omitempty"`     // one sentence

@@ -3,9 +3,11 @@
 //
 //	GET /boot/ipxe?mac=MAC&uuid=UUID   the script that carries out the machine's boot action
 //	GET /boot/file/NAME                kernel, initrd, loader; with ranges
+//	GET /boot/disk?mac=MAC&uuid=UUID   the program that starts the machine's installed disk
 package httpboot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/pxe/internal/bootdisk"
 	"edeploy/pxe/internal/ipxe"
 	"edeploy/server/wire"
 )
@@ -27,6 +30,7 @@ import (
 const (
 	scriptPath = "/boot/ipxe"
 	filePath   = "/boot/file/"
+	diskPath   = "/boot/disk"
 )
 
 // Names of the files of the boot directory that the agent is made of.
@@ -43,6 +47,9 @@ type Handler struct {
 	Args func(mac, uuid string) string
 	// Action says what a machine boots. It is asked once for every script.
 	Action func(mac, uuid string) wire.BootAction
+	// Disk is the disk that the machine was installed on; "" when it is not
+	// known.
+	Disk func(mac, uuid string) wire.DiskID
 	// Notify is called for what belongs into a machine's history; must not block.
 	Notify func(mac, uuid string, ip netip.Addr, sentence string)
 	Log    *slog.Logger
@@ -75,6 +82,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET and HEAD are understood here", http.StatusMethodNotAllowed)
 	case r.URL.Path == scriptPath:
 		h.script(w, r)
+	case r.URL.Path == diskPath:
+		h.disk(w, r)
 	case isFile && name != "":
 		h.file(w, r, name)
 	default:
@@ -121,9 +130,14 @@ func history(last, action wire.BootAction) string {
 func (h *Handler) write(mac, uuid string) (text string, action wire.BootAction, err error) {
 	action = h.Action(mac, uuid)
 	who := "?" + names(mac, uuid)
-	args := ""
-	if action == wire.BootInstall || action == wire.BootRescue {
+	args, disk := "", ""
+	switch action {
+	case wire.BootInstall, wire.BootRescue:
 		args = h.Args(mac, uuid)
+	case wire.BootLocal:
+		if h.Disk(mac, uuid) != "" {
+			disk = h.BaseURL + diskPath + who
+		}
 	}
 	text, err = ipxe.Write(ipxe.Script{
 		Machine: mac,
@@ -132,8 +146,23 @@ func (h *Handler) write(mac, uuid string) (text string, action wire.BootAction, 
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
 		Args:    args,
+		Disk:    disk,
 	})
 	return text, action, err
+}
+
+// disk sends the program that starts the machine's installed disk.
+func (h *Handler) disk(w http.ResponseWriter, r *http.Request) {
+	mac, uuid := machine(r.URL.Query())
+	program, err := bootdisk.Program(h.Disk(mac, uuid))
+	if err != nil {
+		h.Log.Warn("boot disk", "mac", mac, "client", client(r), "err", err)
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(program))
 }
 
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"edeploy/pxe/internal/bootdisk"
 	"edeploy/pxe/internal/httpboot"
 	"edeploy/server/wire"
 
@@ -27,6 +28,7 @@ const (
 type lab struct {
 	*httptest.Server
 	action wire.BootAction
+	disk   wire.DiskID
 	asked  []string
 	told   []string
 }
@@ -54,6 +56,7 @@ func newLab(t *testing.T) *lab {
 			l.asked = append(l.asked, mac+" "+uuid)
 			return l.action
 		},
+		Disk: func(string, string) wire.DiskID { return l.disk },
 		Notify: func(mac, uuid string, _ netip.Addr, sentence string) {
 			l.told = append(l.told, mac+" "+uuid+" "+sentence)
 		},
@@ -84,6 +87,31 @@ func (l *lab) get(t *testing.T, method, path string, header ...string) (*http.Re
 		t.Fatal(err)
 	}
 	return resp, string(body)
+}
+
+// TestBootDisk: a machine that was installed on a known disk is sent to the
+// program that starts it.
+func TestBootDisk(t *testing.T) {
+	l := newLab(t)
+	l.action = wire.BootLocal
+	const path = "/boot/disk?mac=" + mac + "&uuid=" + uuid
+	if _, script := l.get(t, "GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid); strings.Contains(script, "/boot/disk") {
+		t.Errorf("the disk is not known:\n%s", script)
+	}
+	if resp, text := l.get(t, "GET", path); resp.StatusCode != 404 || !strings.Contains(text, "want the signature of an MBR") {
+		t.Errorf("unknown disk: status %d %q", resp.StatusCode, text)
+	}
+	l.disk = "12345678"
+	if _, script := l.get(t, "GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid); !strings.Contains(script, "\nchain --autofree http://192.168.122.1"+path+" || echo") {
+		t.Errorf("script does not chain to %s:\n%s", path, script)
+	}
+	want, err := bootdisk.Program("12345678")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, text := l.get(t, "GET", path); resp.StatusCode != 200 || text != string(want) {
+		t.Errorf("status %d, %d bytes, want the program", resp.StatusCode, len(text))
+	}
 }
 
 func TestScript(t *testing.T) {

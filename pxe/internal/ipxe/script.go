@@ -21,6 +21,8 @@ type Script struct {
 
 	Kernel, Initrd string // URLs; for install and rescue
 	Args           string // the kernel's command line; for install and rescue
+
+	Disk string // URL of the program that starts the installed disk; for local, "" when the disk is not known
 }
 
 // Names of the two files inside iPXE; "initrd=" on the kernel's command line
@@ -34,9 +36,11 @@ const (
 // else": the command before it failed. --replace keeps a machine that asks
 // all night from nesting scripts until memory ends.
 //
-// Local boot, BIOS: drive 0x80 is the disk the BIOS would boot. "sanboot"
-// starts its boot sector, without describing a SAN disk to it; exit, as a
-// second chance, lets the BIOS go on with the next device of its own list.
+// Local boot, BIOS: the program finds the installed disk (package bootdisk).
+// Without it the drives are tried in the BIOS's order. "sanboot" starts a boot
+// sector, without describing a SAN disk to it, and fails where there is none;
+// exit, as the last chance, lets the BIOS go on with the next device of its own
+// list.
 // UEFI has no drive numbers: there the failing exit makes the boot manager go
 // on with its next entry, while a plain exit would end in its menu.
 var templates = template.Must(template.New("").Parse(`
@@ -57,7 +61,11 @@ chain --replace --autofree {{.Again}} || goto again
 echo
 echo eDeploy: {{.Machine}} is installed, booting its own disk
 iseq ${platform} efi && exit 1 ||
-sanboot --no-describe --drive 0x80 || echo eDeploy: the first disk does not boot, trying the next boot device
+{{with .Disk}}chain --autofree {{.}} || echo eDeploy: the program that finds the installed disk does not start, trying the disks in their order
+{{end}}sanboot --no-describe --drive 0x80 ||
+sanboot --no-describe --drive 0x81 ||
+sanboot --no-describe --drive 0x82 ||
+sanboot --no-describe --drive 0x83 || echo eDeploy: no disk boots, trying the next boot device
 exit 1
 {{end}}
 {{- define "hold"}}#!ipxe

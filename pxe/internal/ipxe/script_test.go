@@ -11,24 +11,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWrite compares the scripts with testdata/ACTION.ipxe. UPDATE_GOLDEN=1
+// TestWrite compares the scripts with testdata/NAME.ipxe. UPDATE_GOLDEN=1
 // writes them anew.
 func TestWrite(t *testing.T) {
-	for _, action := range []wire.BootAction{wire.BootInstall, wire.BootRescue, wire.BootLocal, wire.BootHold} {
-		t.Run(string(action), func(t *testing.T) {
+	for name, action := range map[string]wire.BootAction{"install": wire.BootInstall, "rescue": wire.BootRescue,
+		"local": wire.BootLocal, "local-disk": wire.BootLocal, "hold": wire.BootHold} {
+		t.Run(name, func(t *testing.T) {
 			args := wire.DefaultBootArgs()
 			args.Serv, args.OnFailure, args.Kept = "192.168.122.1", "console", "console=tty0 panic=30"
 			const base, query = "http://192.168.122.1/boot/", "?mac=52:54:12:34:00:01&uuid=6a3c0a52-5a9d-4d3f-8a75-0123456789ab"
+			disk := ""
+			if name == "local-disk" {
+				disk = base + "disk" + query
+			}
 			got, err := ipxe.Write(ipxe.Script{
 				Machine: "52:54:12:34:00:01", Action: action,
 				Again:  base + "ipxe" + query + "&again=" + string(action),
 				Kernel: base + "file/vmlinuz" + query, Initrd: base + "file/initrd.pxe" + query,
-				Args: "console=ttyS0 " + args.String(),
+				Args: "console=ttyS0 " + args.String(), Disk: disk,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := "testdata/" + string(action) + ".ipxe"
+			golden := "testdata/" + name + ".ipxe"
 			if os.Getenv("UPDATE_GOLDEN") != "" {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)

@@ -59,6 +59,7 @@ type Record struct {
 	Since        time.Time     `json:"since"` // when it came into this state
 	Boot         Boot          `json:"boot"`
 	Image        wire.ImageRef `json:"image,omitzero"`
+	BootDisk     wire.DiskID   `json:"boot_disk,omitempty"` // that its last installation made bootable
 	LastError    string        `json:"last_error,omitempty"`
 	Allocation   *Allocation   `json:"allocation,omitempty"`
 	HardwareFile string        `json:"hardware_file,omitempty"` // name of its saved description

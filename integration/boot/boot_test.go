@@ -1,0 +1,131 @@
+// Package boot tells how an installed machine boots its own disk.
+package boot
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"edeploy/integration/lab"
+	"edeploy/integration/lab/labtest"
+	"edeploy/pxe"
+	"edeploy/server/wire"
+)
+
+// installed is the policy for machines that boot their own disk.
+type installed struct{}
+
+func (installed) BootAction(string, string) wire.BootAction { return wire.BootLocal }
+
+// TestInstalledDisk: a BIOS machine with several disks boots the one that was
+// installed, whatever number the BIOS gave it. A disk is a boot sector that says
+// its name.
+func TestInstalledDisk(t *testing.T) {
+	labtest.NeedVM(t)
+	first, second := bootSector("THE FIRST DISK", "11111111"), bootSector("THE SECOND DISK", "22222222")
+	blank := make([]byte, wire.DiskHead)
+	for _, test := range []struct {
+		name  string
+		disk  wire.DiskID // that the server knows of
+		disks [][]byte
+		bus   lab.Bus
+		want  string // on the console
+	}{
+		{"the first", "11111111", [][]byte{first, second}, lab.Virtio, "the disk starts[^!]*THE FIRST DISK"},
+		{"the second", "22222222", [][]byte{first, second}, lab.Virtio, "the disk starts[^!]*THE SECOND DISK"},
+		{"the second, SATA", "22222222", [][]byte{first, second}, lab.IDE, "the disk starts[^!]*THE SECOND DISK"},
+		{"a GPT", "01020304-0506-0708-090a-0b0c0d0e0f10", [][]byte{first, second, withGPT(bootSector("THE GPT DISK", "11111111"))}, lab.Virtio, "the disk starts[^!]*THE GPT DISK"},
+		{"none has it", "33333333", [][]byte{blank, second}, lab.Virtio, "the installed disk is not there[^!]*THE SECOND DISK"},
+		{"it has no boot sector", "44444444", [][]byte{second, noBoot(bootSector("", "44444444"))}, lab.Virtio, "the installed disk is not there[^!]*THE SECOND DISK"},
+		{"not known, and only the second boots", "", [][]byte{blank, second}, lab.Virtio, "booting its own disk[^!]*THE SECOND DISK"},
+		{"none boots", "33333333", [][]byte{blank}, lab.Virtio, "eDeploy: no disk boots[^!]*No bootable device"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := labtest.New(t)
+			m := lab.Machine{Name: "m1", Extra: network(t, test.disk)}
+			for i, head := range test.disks {
+				path := l.Path(fmt.Sprintf("disk%d.raw", i))
+				if err := os.WriteFile(path, head, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Truncate(path, 8<<20); err != nil {
+					t.Fatal(err)
+				}
+				m.Disks = append(m.Disks, lab.Disk{Path: path, Bus: test.bus})
+			}
+			labtest.Expect(t, labtest.Start(t, l, m), 30*time.Second, "(?s)"+test.want)
+		})
+	}
+}
+
+// network is QEMU's own network, whose DHCP server sends the card's iPXE to
+// our script; 10.0.2.2 is this host.
+func network(t *testing.T, disk wire.DiskID) []string {
+	t.Helper()
+	const mac = "52:54:12:34:00:01"
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	services, err := pxe.New(pxe.Config{
+		Address: netip.MustParsePrefix("10.0.2.2/24"), HTTPPort: port,
+		RangeFirst: netip.MustParseAddr("10.0.2.15"), RangeLast: netip.MustParseAddr("10.0.2.20"),
+		LeaseFile: filepath.Join(t.TempDir(), "leases"), BootDir: t.TempDir(),
+		Policy:   installed{},
+		BootDisk: func(string, string) wire.DiskID { return disk },
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := &http.Server{Handler: services.Handler()}
+	go web.Serve(listener)
+	t.Cleanup(func() { web.Close() })
+	return []string{
+		"-netdev", fmt.Sprintf("user,id=boot,bootfile=http://10.0.2.2:%d/boot/ipxe?mac=%s", port, mac),
+		"-device", "virtio-net-pci,netdev=boot,bootindex=0,mac=" + mac,
+	}
+}
+
+// bootSector is the first two sectors of a disk that says a text on the
+// console and stops.
+func bootSector(text string, signature wire.DiskID) []byte {
+	head := make([]byte, wire.DiskHead)
+	n := copy(head, []byte{
+		0x31, 0xc0, 0x8e, 0xd8, // xor ax, ax; mov ds, ax
+		0xbe, 0x19, 0x7c, // mov si, text
+		0xac, 0x08, 0xc0, 0x74, 0x09, // next: lodsb; or al, al; jz stop
+		0xb4, 0x0e, 0xbb, 0x07, 0x00, 0xcd, 0x10, // mov ah, 14; mov bx, 7; int 0x10
+		0xeb, 0xf2, // jmp next
+		0xfb, 0xf4, 0xeb, 0xfd, // stop: sti; again: hlt; jmp again
+	})
+	copy(head[n:], text+"\r\n")
+	_, at, want, _ := signature.Where()
+	copy(head[at:], want)
+	head[510], head[511] = 0x55, 0xaa
+	return head
+}
+
+// noBoot takes the mark of a boot sector away.
+func noBoot(head []byte) []byte {
+	head = bytes.Clone(head)
+	head[510] = 0
+	return head
+}
+
+// withGPT adds the header of a GPT.
+func withGPT(head []byte) []byte {
+	head = bytes.Clone(head)
+	sector, at, want, _ := wire.DiskID("01020304-0506-0708-090a-0b0c0d0e0f10").Where()
+	copy(head[512*sector:], "EFI PART")
+	copy(head[512*sector+at:], want)
+	return head
+}
