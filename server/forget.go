@@ -116,7 +116,7 @@ func (s *Server) decideForgetting(d *draft, aside keptAside) error {
 	if err != nil {
 		return fmt.Errorf("keep machine %s aside: %w", r.ID, err)
 	}
-	was, err := s.versionOf(forgottenName(r.ID))
+	was, err := versionOf(s.documents, forgottenName(r.ID))
 	if err != nil {
 		return err
 	}
@@ -126,8 +126,8 @@ func (s *Server) decideForgetting(d *draft, aside keptAside) error {
 }
 
 // versionOf is the present version of a document.
-func (s *Server) versionOf(name string) (store.Version, error) {
-	doc, err := s.documents.Get(name)
+func versionOf(documents store.Store, name string) (store.Version, error) {
+	doc, err := documents.Get(name)
 	if errors.Is(err, store.ErrNotExist) {
 		return store.Absent, nil
 	}
@@ -144,7 +144,7 @@ func (s *Server) dropOldest(d *draft, coming string) error {
 	infos = slices.DeleteFunc(infos, func(is store.Info) bool { return is.Name == forgottenName(coming) })
 	slices.SortFunc(infos, func(a, b store.Info) int { return a.Modified.Compare(b.Modified) })
 	for _, is := range infos[:max(0, len(infos)-maxForgotten+1)] {
-		was, err := s.versionOf(is.Name)
+		was, err := versionOf(s.documents, is.Name)
 		if err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ func (s *Server) decideRestoring(d *draft, aside keptAside) (machine.Record, err
 		}
 		d.accept(nil, v)
 	}
-	was, err := s.versionOf(forgottenName(r.ID))
+	was, err := versionOf(s.documents, forgottenName(r.ID))
 	if err != nil {
 		return r, err
 	}

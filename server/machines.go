@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/store"
@@ -15,6 +16,7 @@ import (
 // has the turn changes it; reading is free.
 type machines struct {
 	documents store.Store
+	now       func() time.Time
 	shelf            // what is on the disk
 	drafted   *shelf // with what the decisions of this turn have made of it; for who has the turn
 	versions  map[string]store.Version
@@ -42,7 +44,7 @@ func (m *shelf) remove(id string) {
 	m.book.Remove(id)
 }
 
-// load reads all records anew. A broken one is left out and reported.
+// load reads all records anew. A broken one is put aside, see mend.
 func (m *machines) load() error {
 	names, err := m.documents.List("machines")
 	if err != nil {
@@ -59,13 +61,18 @@ func (m *machines) load() error {
 		if err == nil {
 			r, err = decodeRecord(name, doc.Text)
 		}
+		version := doc.Version
 		if err != nil {
-			broken = append(broken, fmt.Errorf("machine record %s: %w", name, err))
+			if r, version, err = m.mend(store.Document{Name: name, Text: doc.Text, Version: doc.Version}, err); err != nil {
+				broken = append(broken, err)
+			}
+		}
+		if r.ID == "" {
 			continue
 		}
 		book.Put(r)
 		drafted.Put(r)
-		versions[r.ID] = doc.Version
+		versions[r.ID] = version
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,33 +11,6 @@ import (
 	"edeploy/server/wire"
 )
 
-// mendRecords puts broken records aside before they are read, as ID.json.broken,
-// and writes in their place what keeps the machines' disks: they count as
-// installed until the operator says otherwise. What cannot be mended is left
-// out and named, and keeps nobody from starting.
-func (s *Server) mendRecords() {
-	names, err := s.documents.List("machines")
-	if err != nil {
-		return // load says so
-	}
-	for _, name := range names {
-		id, ok := strings.CutSuffix(strings.TrimPrefix(name, "machines/"), ".json")
-		doc, err := s.documents.Get(name)
-		if !ok || err != nil {
-			continue
-		}
-		if _, err := decodeRecord(name, doc.Text); err == nil || !machine.ValidID(id) {
-			continue
-		}
-		aside, err := s.mend(id, doc)
-		if err != nil {
-			s.problem("", "Broken record of machine %s: %v", id, err)
-			continue
-		}
-		s.config.Log.Warn("broken record put aside", "machine", id, "file", aside)
-	}
-}
-
 // asides are the files of the state directory that were put aside, until they
 // are removed.
 func (s *Server) asides() []Problem {
@@ -56,21 +29,34 @@ func (s *Server) asides() []Problem {
 	return all
 }
 
-// mend replaces a broken record.
-func (s *Server) mend(id string, doc store.Document) (aside string, err error) {
-	aside = doc.Name + ".broken"
-	was, err := s.versionOf(aside)
-	if err != nil {
-		return "", err
+// mend puts a broken record aside, as ID.json.broken, and writes in its place
+// what keeps the machine's disk: it counts as installed until the operator says
+// otherwise. The answer holds in memory also when it cannot be written.
+func (m *machines) mend(doc store.Document, why error) (machine.Record, store.Version, error) {
+	id := strings.TrimSuffix(strings.TrimPrefix(doc.Name, "machines/"), ".json")
+	if !machine.ValidID(id) {
+		return machine.Record{}, store.Absent, fmt.Errorf("machine record %s: %w", doc.Name, why)
 	}
+	aside := doc.Name + ".broken"
 	r := salvage(id, doc.Text)
-	r.Since = s.config.Now()
+	r.Since = m.now()
 	r.LastError = fmt.Sprintf("its record was broken and was put aside as %s", aside)
 	text, err := r.Encode()
-	if err != nil {
-		return "", err
+	if err == nil {
+		err = m.putAside(aside, doc, text)
 	}
-	return aside, s.documents.Commit(store.Change{Name: aside, Was: was, Text: doc.Text}, store.Change{Name: doc.Name, Was: doc.Version, Text: text})
+	if err != nil {
+		return r, doc.Version, fmt.Errorf("machine record %s: %w; it cannot be put aside: %w", doc.Name, why, err)
+	}
+	return r, store.VersionOf(text), nil
+}
+
+func (m *machines) putAside(aside string, doc store.Document, text []byte) error {
+	was, err := versionOf(m.documents, aside)
+	if err != nil {
+		return err
+	}
+	return m.documents.Commit(store.Change{Name: aside, Was: was, Text: doc.Text}, store.Change{Name: doc.Name, Was: doc.Version, Text: text})
 }
 
 var (

@@ -286,8 +286,7 @@ func (s *Server) openState(open opener) error {
 	if s.history, err = history.Open(at("history"), s.config.Limits.HistoryBytes); err != nil {
 		return err
 	}
-	s.machines = &machines{documents: documents}
-	s.mendRecords()
+	s.machines = &machines{documents: documents, now: s.config.Now}
 	if err := s.machines.load(); err != nil {
 		return err
 	}

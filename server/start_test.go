@@ -81,6 +81,35 @@ func TestDamagedState(t *testing.T) {
 	}
 }
 
+// TestMendWithoutSpace: a machine whose record is broken is not installed, also
+// when nothing can be written.
+func TestMendWithoutSpace(t *testing.T) {
+	l := newLab(t, seedFiles())
+	var full atomic.Bool
+	l.step = func(string) error {
+		if full.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	l.start()
+	l.mustGet(vm(1))
+	l.installed(vm(1))
+	l.stop()
+	if err := os.WriteFile(filepath.Join(l.state, "machines", idOf(1)+".json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	l.start()
+	if got := l.server.BootAction(mac(1), ""); got != wire.BootLocal || !l.problemSays("cannot be put aside") {
+		t.Errorf("it boots %s; problems:\n%s", got, l.problemTexts())
+	}
+	full.Store(false)
+	l.boot(idOf(1), "reinstall", http.StatusOK)
+	l.restart()
+	l.mustGet(vm(1))
+}
+
 // TestNoSpace: a full disk is told as such, and nothing is left of it when
 // there is room again.
 func TestNoSpace(t *testing.T) {
