@@ -62,7 +62,7 @@ check: # Go and the disk space are there, or a sentence says what to do
 
 .PHONY: modules
 modules: check # the Go modules, all at once: what is built later may read their files
-	@GOPROXY=off go mod download 2>/dev/null || { echo 'fetching the Go modules'; go mod download; } || \
+	@GOPROXY=off go mod download 2>/dev/null || { echo 'fetching the Go modules (200 MB)'; go mod download; } || \
 		{ echo 'edeploy: the Go modules were not fetched: is there a network? "go env GOPROXY" and HTTPS_PROXY name the way' >&2; exit 1; }
 
 .PHONY: deps
