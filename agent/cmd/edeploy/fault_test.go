@@ -101,7 +101,7 @@ func TestUpgradeJSON(t *testing.T) {
 		Rebooting    bool
 	}
 	decode(t, out, &got)
-	if got.To.Version != after || got.From.Version != before || got.FetchedFiles != 4 || got.WireBytes < got.FetchedBytes+1000 || !got.RebootNeeded || got.Rebooting {
+	if got.To.Version != after || got.From.Version != before || got.FetchedFiles != 6 || got.WireBytes < got.FetchedBytes+1000 || !got.RebootNeeded || got.Rebooting {
 		t.Errorf("upgrade --json = %+v\n%s", got, out)
 	}
 }

@@ -28,6 +28,9 @@ type preparation struct {
 	metadata     string // directory: exclude, add_only, pre, post
 	disk, target *manifest.Manifest
 	plan         *upgrade.Plan
+	merged       []merge // files of users and groups, which are not in the plan then
+	collisions   error   // of their ids: one sentence a line
+	losses       []loss
 }
 
 // errCannotLook is wrapped when it could not even be found out what an upgrade
@@ -54,10 +57,16 @@ func (p program) prepare(ctx context.Context, machine installed.Machine, to, dir
 	if err := r.fetch(ctx); err != nil {
 		return nil, err
 	}
-	rules, err := r.rules(machine)
+	given, err := installed.ReadMetadata(r.metadata)
+	if err != nil {
+		return nil, fmt.Errorf("metadata of %s to %s: %w", r.conf.Image, r.to.Version, err)
+	}
+	own, err := machine.Protected()
 	if err != nil {
 		return nil, err
 	}
+	// What no upgrade may touch comes first.
+	rules := installed.Metadata{Exclude: own.Then(given.Exclude), AddOnly: own.Then(given.AddOnly)}
 	bar := bar{out: p.stderr, title: "compare", on: p.terminal, now: time.Now, start: time.Now()}
 	err = undisturbed(p.transaction(machine, true), func() error {
 		defer bar.clear()
@@ -67,7 +76,13 @@ func (p program) prepare(ctx context.Context, machine installed.Machine, to, dir
 	if err != nil {
 		return nil, errCannotLook{err}
 	}
-	r.plan, err = upgrade.New(r.target, r.disk, rules.Exclude, rules.AddOnly)
+	if r.plan, err = upgrade.New(r.target, r.disk, rules.Exclude, rules.AddOnly); err != nil {
+		return nil, err
+	}
+	if err := r.mergeAccounts(ctx, machine, given.Exclude); err != nil {
+		return nil, errCannotLook{fmt.Errorf("users and groups: %w", err)}
+	}
+	r.losses, err = r.lost(machine)
 	return r, err
 }
 
@@ -127,40 +142,41 @@ func (r *preparation) fromTree(ctx context.Context, name string) error {
 	if !ok || e.Type != manifest.File || e.Size > maxScriptBytes {
 		return nil
 	}
-	in, err := r.server.Tree(r.to).Open(ctx, e)
+	text, err := r.text(ctx, r.server.Tree(r.to), e, maxScriptBytes)
 	if err != nil {
 		return err
 	}
+	return os.WriteFile(file, []byte(text), fs.FileMode(e.Mode&0o777))
+}
+
+// text fetches a small file of a tree.
+func (r *preparation) text(ctx context.Context, tree content.Tree, e *manifest.Entry, limit int64) (string, error) {
+	if e.Size > limit {
+		return "", fmt.Errorf("%s of the tree has %d bytes, at most %d are taken", manifest.Escape(e.Path), e.Size, limit)
+	}
+	in, err := tree.Open(ctx, e)
+	if err != nil {
+		return "", err
+	}
 	defer in.Close()
-	text, err := io.ReadAll(io.LimitReader(in, maxScriptBytes+1))
+	text, err := io.ReadAll(in)
 	if err == nil && sha256.Sum256(text) != e.SHA256 {
 		err = errors.New("its content is not the one that the manifest describes")
 	}
-	if err == nil {
-		err = os.WriteFile(file, text, fs.FileMode(e.Mode&0o777))
-	}
 	if err != nil {
-		return fmt.Errorf("%s of the tree of %s: %w", name, r.to, err)
+		return "", fmt.Errorf("%s of the tree: %w", manifest.Escape(e.Path), err)
 	}
-	return nil
-}
-
-// rules reads exclude and add_only; what no upgrade may touch comes first.
-func (r *preparation) rules(machine installed.Machine) (installed.Metadata, error) {
-	rules, err := installed.ReadMetadata(r.metadata)
-	if err != nil {
-		return rules, fmt.Errorf("metadata of %s to %s: %w", r.conf.Image, r.to.Version, err)
-	}
-	own, err := machine.Protected()
-	rules.Exclude, rules.AddOnly = own.Then(rules.Exclude), own.Then(rules.AddOnly)
-	return rules, err
+	return string(text), nil
 }
 
 // possible is an error when something excluded is in the way.
 func (r *preparation) possible() error {
 	n := len(r.plan.Conflicts)
-	if n == 0 {
+	switch {
+	case n == 0 && r.collisions == nil:
 		return nil
+	case n == 0:
+		return fmt.Errorf("%s to %s is not possible: %w", r.conf.Image, r.to.Version, r.collisions)
 	}
 	return fmt.Errorf("%s to %s is not possible: something excluded is in the way of %d paths, the first: %v",
 		r.conf.Image, r.to.Version, n, r.plan.Conflicts[0])

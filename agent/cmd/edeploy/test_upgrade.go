@@ -31,7 +31,15 @@ attributes too. Never touched is what the installation itself wrote
 (` + wire.LocalPath + `), and what edeploy keeps: /var/lib/edeploy,
 /var/log/edeploy, /.edeploy.
 
-Each line is one path, as rsync --itemize-changes prints it, then the
+First comes what is lost of this machine's own: what the tree of its version does
+not have, or has otherwise. A rollback brings it back.
+
+Users and groups are merged: what was changed on this machine in passwd, group,
+shadow, gshadow, subuid and subgid stays, what is new in the tree comes. Ids
+that would then belong to two make the upgrade impossible. Only an exclude list
+that names all of these files leaves them alone.
+
+Each further line is one path, as rsync --itemize-changes prints it, then the
 differences in words, disk -> new version:
 
     >f+++++++++ usr/bin/new
@@ -77,7 +85,7 @@ func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to 
 	if asJSON {
 		write = writePlanJSON
 	}
-	if err := write(p.stdout, r.conf.Image, to, r.plan); err != nil {
+	if err := write(p.stdout, r); err != nil {
 		return err
 	}
 	return r.possible()
@@ -105,19 +113,28 @@ func describe(o upgrade.Operation) installed.Item {
 	return item
 }
 
-func writePlan(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) error {
+func writePlan(w io.Writer, r *preparation) error {
 	var b strings.Builder
-	for _, o := range p.Operations {
+	for _, l := range r.losses {
+		fmt.Fprintln(&b, l)
+	}
+	if s := r.lossSentence(); s != "" {
+		b.WriteString(s + "\n\n")
+	}
+	for _, o := range r.plan.Operations {
 		line := describe(o).String()
 		if o.Pass == upgrade.PassAddOnly {
 			line += "  (add_only)"
 		}
 		fmt.Fprintln(&b, line)
 	}
-	for _, c := range p.Conflicts {
+	for _, m := range r.merged {
+		fmt.Fprintln(&b, m)
+	}
+	for _, c := range r.conflicts() {
 		fmt.Fprintln(&b, "conflict:", c)
 	}
-	fmt.Fprintln(&b, totals(from, to, p))
+	fmt.Fprintln(&b, totals(r.conf.Image, r.to.Version, r.plan))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -129,7 +146,20 @@ func totals(from wire.ImageRef, to string, p *upgrade.Plan) string {
 		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)
 }
 
-func writePlanJSON(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) error {
+// conflicts are what makes the upgrade impossible, a sentence each.
+func (r *preparation) conflicts() []string {
+	all := []string{}
+	for _, c := range r.plan.Conflicts {
+		all = append(all, c.String())
+	}
+	if r.collisions != nil {
+		all = append(all, strings.Split(r.collisions.Error(), "\n")...)
+	}
+	return all
+}
+
+func writePlanJSON(w io.Writer, r *preparation) error {
+	t, conflicts := r.plan.Totals(), r.conflicts()
 	report := struct {
 		Image     wire.ImageRef     `json:"image"`
 		To        string            `json:"to"`
@@ -137,21 +167,20 @@ func writePlanJSON(w io.Writer, from wire.ImageRef, to string, p *upgrade.Plan) 
 		Files     int               `json:"fetch_files"`
 		Bytes     int64             `json:"fetch_bytes"`
 		Conflicts []string          `json:"conflicts"`
+		Lost      []loss            `json:"lost"`   // of this machine's own
+		Merged    []merge           `json:"merged"` // files of users and groups
 		Paths     []operationReport `json:"paths"`
-	}{Image: from, To: to, Possible: len(p.Conflicts) == 0, Files: p.Totals().Files, Bytes: p.Totals().Bytes, Conflicts: []string{}, Paths: []operationReport{}}
-	for _, c := range p.Conflicts {
-		report.Conflicts = append(report.Conflicts, c.String())
-	}
-	for _, o := range p.Operations {
+	}{r.conf.Image, r.to.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, append([]loss{}, r.losses...), append([]merge{}, r.merged...), []operationReport{}}
+	for _, o := range r.plan.Operations {
 		item := describe(o)
-		r := operationReport{pathReport: pathReport{Path: item.Path, Itemized: item.Flags, Differences: []differenceReport{}}, Action: o.Action, Pass: o.Pass}
+		found := operationReport{pathReport: pathReport{Path: item.Path, Itemized: item.Flags, Differences: []differenceReport{}}, Action: o.Action, Pass: o.Pass}
 		for _, d := range item.Differences {
-			r.Differences = append(r.Differences, differenceReport{d.Attribute, d.Want, d.Got})
+			found.Differences = append(found.Differences, differenceReport{d.Attribute, d.Want, d.Got})
 		}
 		if o.NeedsContent() {
-			r.Bytes = o.Entry.Size
+			found.Bytes = o.Entry.Size
 		}
-		report.Paths = append(report.Paths, r)
+		report.Paths = append(report.Paths, found)
 	}
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")

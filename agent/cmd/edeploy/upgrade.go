@@ -28,7 +28,8 @@ it beforehand. "edeploy list" says which versions there are a way to.
 
   1. metadata/FROM/ROLE/VERSION of the server (RSERV) comes to
      /var/lib/edeploy/VERSION: exclude, add_only, and perhaps pre and post
-  2. what is to change is found by comparing the disk with the new manifest
+  2. what is to change is found by comparing the disk with the new manifest;
+     users and groups of both are merged, what is lost otherwise is said
   3. all new content is staged in /.edeploy, from the server (SERV) or from
      elsewhere on the disk, and checked; a server that goes away is waited for
   4. pre runs; when it fails, nothing has changed
@@ -127,6 +128,12 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 	}
 	defer log.Close()
 	out = &both{out, log}
+	if s := r.lossSentence(); s != "" {
+		fmt.Fprintln(out, s)
+	}
+	for _, m := range r.merged {
+		fmt.Fprintln(out, m)
+	}
 	fmt.Fprintln(out, totals(conf.Image, to, r.plan))
 	steps := &steps{out: out, bar: bar{out: p.stderr, on: p.terminal, now: time.Now}}
 	work.Progress = steps.show
@@ -263,7 +270,14 @@ func (r *preparation) own(machine installed.Machine) (map[string][]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	own[machine.Inside(installed.LeftPath)] = left
+	var rules strings.Builder
+	for _, m := range r.merged {
+		if !m.mine {
+			own[m.Path] = []byte(m.text)
+		}
+		rules.WriteString("- /" + m.Path + "\n")
+	}
+	own[machine.Inside(installed.LeftPath)] = append([]byte(rules.String()), left...)
 	if motd, ok := r.motd(machine); ok {
 		own["etc/motd"] = motd
 	}

@@ -70,7 +70,7 @@ func TestUpgradeAndBack(t *testing.T) {
 	// excluded and live; local; log of post; state; those of /var/log are not described
 	want := map[string]bool{"var/lib/app/db": true, "var/lib/app/log": true, "var/lib/app": true, "home": true, "home/me": true, "home/me/file": true,
 		"etc/network/interfaces": true, "etc/network": true, "var/lib/edeploy": true, "var/lib/edeploy/conf": true, "var/lib/edeploy/local": true,
-		"var/lib/edeploy/manifest": true, "var/lib/edeploy/left": true, "var/log": true, ".": true, "boot/grub": true, "boot/grub/grub.cfg": true}
+		"var/lib/edeploy/manifest": true, "var/lib/edeploy/left": true, "etc/shadow": true, "var/log": true, ".": true, "boot/grub": true, "boot/grub/grub.cfg": true}
 	for name := range differ {
 		if !want[name] {
 			t.Errorf("after the upgrade %q differs from the tree", name)

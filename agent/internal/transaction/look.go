@@ -25,17 +25,17 @@ func (d *disk) look(u *unit, seenBefore *manifest.Manifest) error {
 		return fmt.Errorf("%s: %w: it has gone", d.name(p), ErrChanged)
 	}
 	u.Old = seenOf(st)
-	if len(u.nodes) == 0 || !u.nodes[0].own {
-		e, ok := seenBefore.Lookup(p)
-		if !ok {
-			return fmt.Errorf("%s: the plan has it, the description of the disk has not", d.name(p))
-		}
+	e, ok := seenBefore.Lookup(p)
+	switch own := len(u.nodes) > 0 && u.nodes[0].own; {
+	case ok:
 		if what := deviation(e, st, u.Kind != change); what != "" {
 			return d.changed(p, what)
 		}
 		if e.Type == manifest.File && e.SHA256 != [32]byte{} {
 			u.Old.SHA256 = e.SHA256[:]
 		}
+	case !own:
+		return fmt.Errorf("%s: the plan has it, the description of the disk has not", d.name(p))
 	}
 	if u.Kind == change {
 		u.Before, err = d.attributes(p)

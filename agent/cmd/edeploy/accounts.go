@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"edeploy/agent/internal/accounts"
+	"edeploy/agent/internal/filter"
+	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/upgrade"
+	"edeploy/images/manifest"
+)
+
+// merge is a file of users or groups that gets entries of the machine and of the
+// new tree.
+type merge struct {
+	Path string   `json:"path"`
+	Own  []string `json:"own"` // entries that the new tree does not have
+	text string
+
+	mine, theirs bool // as the machine has it already, as the new tree has it
+}
+
+func (m merge) String() string {
+	switch {
+	case m.theirs:
+		return "merged: " + m.Path + "  (as in the new version)"
+	case len(m.Own) == 0:
+		return "merged: " + m.Path + "  (this machine's changes stay)"
+	}
+	names := m.Own
+	if more := len(names) - 10; more > 0 {
+		names = append(slices.Clone(names[:10]), fmt.Sprintf("%d more", more))
+	}
+	return "merged: " + m.Path + "  (of this machine: " + manifest.Escape(strings.Join(names, ",")) + ")"
+}
+
+// mergeAccounts merges users and groups, and takes those files out of the plan.
+// The files belong together: they are left alone only when exclude names all.
+func (r *preparation) mergeAccounts(ctx context.Context, machine installed.Machine, exclude filter.List) error {
+	if !slices.ContainsFunc(accounts.Paths, func(path string) bool { return !exclude.Hides(path, false) }) {
+		return nil
+	}
+	mine, err := readAccounts(machine)
+	if err != nil {
+		return err
+	}
+	if _, ok := r.target.Lookup("etc/passwd"); !ok || mine["etc/passwd"] == "" {
+		return nil
+	}
+	tree, err := r.accountsOf(ctx, r.target, func(e *manifest.Entry) (string, error) {
+		if text := mine[e.Path]; sha256.Sum256([]byte(text)) == e.SHA256 {
+			return text, nil
+		}
+		return r.text(ctx, r.server.Tree(r.to), e, accounts.MaxBytes)
+	})
+	if err != nil {
+		return err
+	}
+	merged, err := accounts.Merge(r.oldAccounts(ctx, machine, mine, tree), mine, tree)
+	r.collisions = err
+	r.take(merged, mine, tree)
+	return ctx.Err()
+}
+
+// readAccounts reads the machine's files.
+func readAccounts(machine installed.Machine) (accounts.Set, error) {
+	set := accounts.Set{}
+	for _, path := range accounts.Paths {
+		full := filepath.Join(machine.Root, path)
+		info, err := os.Lstat(full)
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if info.Size() > accounts.MaxBytes {
+			return nil, fmt.Errorf("merge %s: it has %d bytes, at most %d are taken", full, info.Size(), accounts.MaxBytes)
+		}
+		text, err := os.ReadFile(full)
+		if err != nil {
+			return nil, err
+		}
+		set[path] = string(text)
+	}
+	return set, nil
+}
+
+// accountsOf gets the files of a manifest.
+func (r *preparation) accountsOf(ctx context.Context, m *manifest.Manifest, text func(*manifest.Entry) (string, error)) (accounts.Set, error) {
+	set := accounts.Set{}
+	for _, path := range accounts.Paths {
+		e, ok := m.Lookup(path)
+		if !ok || e.Type != manifest.File {
+			continue
+		}
+		var err error
+		if set[path], err = text(e); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// oldAccounts are the files of the tree that the machine was made of: nothing
+// when they are not to be had any more.
+func (r *preparation) oldAccounts(ctx context.Context, machine installed.Machine, mine, tree accounts.Set) accounts.Set {
+	was, err := machine.Manifest()
+	if err != nil {
+		return nil
+	}
+	old, err := r.accountsOf(ctx, was, func(e *manifest.Entry) (string, error) {
+		for _, text := range []string{mine[e.Path], tree[e.Path]} {
+			if sha256.Sum256([]byte(text)) == e.SHA256 {
+				return text, nil
+			}
+		}
+		return r.text(ctx, r.server.Tree(r.conf.Image), e, accounts.MaxBytes)
+	})
+	if err != nil {
+		return nil
+	}
+	return old
+}
+
+// take makes the plan for what was merged. What becomes the tree's file is in the
+// plan already, unless it is excluded.
+func (r *preparation) take(merged, mine, tree accounts.Set) {
+	for _, path := range accounts.Paths {
+		text, ok := merged[path]
+		planned := func(o upgrade.Operation) bool { return o.Path == path }
+		_, inTree := tree[path]
+		if !ok || inTree && text == tree[path] && slices.ContainsFunc(r.plan.Operations, planned) {
+			continue
+		}
+		r.plan.Operations = slices.DeleteFunc(r.plan.Operations, planned)
+		m := merge{path, accounts.Own(path, merged, tree), text, text == mine[path], inTree && text == tree[path]}
+		if !m.mine || !m.theirs {
+			r.merged = append(r.merged, m)
+		}
+	}
+}

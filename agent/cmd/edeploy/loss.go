@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/upgrade"
+	"edeploy/images/manifest"
+)
+
+// loss is something of the machine's own that an upgrade takes away: what the
+// tree that it was made of does not have, or has otherwise.
+type loss struct {
+	Path   string         `json:"path"`
+	Action upgrade.Action `json:"action"` // delete or replace
+	Files  int            `json:"files"`  // of it and below it
+	Bytes  int64          `json:"bytes"`
+}
+
+func (l loss) String() string {
+	word := map[upgrade.Action]string{upgrade.Delete: "deleted", upgrade.Replace: "overwritten"}[l.Action]
+	return fmt.Sprintf("lost:   %-11s  %s  (%d files, %.1f MB)", word, l.Path, l.Files, float64(l.Bytes)/1e6)
+}
+
+// lost are the losses; a directory that goes stands for all in it. Without the
+// manifest of the old tree nothing is known of them.
+func (r *preparation) lost(machine installed.Machine) ([]loss, error) {
+	was, err := machine.Manifest()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, errCannotLook{err}
+	}
+	own := map[string]upgrade.Action{}
+	for _, o := range r.plan.Operations {
+		if (o.Action == upgrade.Delete || o.Action == upgrade.Replace) && r.ownContent(was, o.Path) {
+			own[o.Path] = o.Action
+		}
+	}
+	var losses []loss
+	at := map[string]int{} // of a topmost path
+	for i := range r.disk.Entries {
+		e := &r.disk.Entries[i] // a directory comes before what is in it
+		action, lost := own[e.Path]
+		if !lost {
+			continue
+		}
+		top, below := at[path.Dir(e.Path)]
+		if !below {
+			top = len(losses)
+			losses = append(losses, loss{Path: manifest.Escape(e.Path), Action: action})
+		}
+		if e.Type == manifest.Dir {
+			at[e.Path] = top
+			continue
+		}
+		losses[top].Files++
+		losses[top].Bytes += e.Size
+	}
+	return losses, nil
+}
+
+// ownContent tells whether what the disk has at a path is not the old tree's.
+func (r *preparation) ownContent(was *manifest.Manifest, name string) bool {
+	is, ok := r.disk.Lookup(name)
+	old, had := was.Lookup(name)
+	if !ok {
+		return false
+	}
+	return !had || old.Type != is.Type || old.SHA256 != is.SHA256 || old.Link != is.Link || old.Major != is.Major || old.Minor != is.Minor
+}
+
+// lossSentence is the losses in one line, "" when there are none.
+func (r *preparation) lossSentence() string {
+	if len(r.losses) == 0 {
+		return ""
+	}
+	var names []string
+	for _, l := range r.losses[:min(3, len(r.losses))] {
+		names = append(names, l.Path)
+	}
+	if more := len(r.losses) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return fmt.Sprintf("Lost of this machine's own: %s. A rollback brings them back, until the next upgrade; exclude keeps them.", strings.Join(names, ", "))
+}
