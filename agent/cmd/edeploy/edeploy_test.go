@@ -56,6 +56,9 @@ func TestFacts(t *testing.T) {
 			t.Errorf("%s = %d %q %q, want %q", command, status, out, errs, want)
 		}
 	}
+	if status, out, errs := call(t, "--version"); status != 0 || out != "edeploy "+wire.Release()+"\n" || errs != "" {
+		t.Errorf("--version = %d %q %q", status, out, errs)
+	}
 	for _, args := range [][]string{{}, {"bogus"}, {"version", "extra"}, {"role", "--root", t.TempDir()}} {
 		if status, out, errs := call(t, args...); status != 1 || out != "" || !strings.Contains(errs, "edeploy: ") {
 			t.Errorf("edeploy %q = %d, stdout %q, stderr %q; want status 1 and a sentence", args, status, out, errs)

@@ -102,6 +102,7 @@ of its role, or back.
     edeploy rollback                 back to the version before
 
 Shells complete commands and versions after: source <(edeploy completion bash)`,
+		Version:       wire.Release(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(c *cobra.Command, args []string) error {
@@ -116,6 +117,7 @@ Shells complete commands and versions after: source <(edeploy completion bash)`,
 			return errors.New("say what to do")
 		},
 	}
+	root.SetVersionTemplate("edeploy {{.Version}}\n") // of the program; edeploy version is the machine's
 	root.PersistentPreRunE = func(*cobra.Command, []string) (err error) {
 		machine, err = installed.Open(machine.Root)
 		return err
