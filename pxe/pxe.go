@@ -247,12 +247,26 @@ func (s *Server) listen() error {
 }
 
 // quietIPv6 spares iPXE its wait for an IPv6 router. The other services go on
-// when it ends.
+// while it cannot.
 func (s *Server) quietIPv6(ctx context.Context) {
-	if err := s.radv.Serve(ctx); err != nil {
-		s.log.Warn("iPXE will wait for an IPv6 router", "err", err)
+	err := s.radv.Serve(ctx)
+	for ctx.Err() == nil {
+		if err != nil {
+			s.log.Warn("iPXE will wait for an IPv6 router", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(quietPause):
+		}
+		if err = s.radv.Listen(s.conf.Interface); err == nil {
+			err = s.radv.Serve(ctx)
+		}
 	}
 }
+
+// quietPause is between two tries to answer router solicitations.
+const quietPause = 10 * time.Second
 
 // hasFile tells whether the boot directory holds the file.
 func (s *Server) hasFile(name string) bool {
