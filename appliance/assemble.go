@@ -29,6 +29,10 @@ func (a *Appliance) makeServer(context.Context) error {
 		}
 	}
 	var err error
+	var first, last netip.Addr
+	if a.config.DHCP.Enabled {
+		first, last = a.config.DHCP.First, a.config.DHCP.Last
+	}
 	a.server, err = server.New(server.Config{
 		Deployments: deployments,
 		StateDir:    a.config.StateDir,
@@ -36,6 +40,8 @@ func (a *Appliance) makeServer(context.Context) error {
 		Version:     wire.Release(),
 		Log:         a.log.With("room", "server"),
 		Images:      a.ownImages,
+		DHCPFirst:   first,
+		DHCPLast:    last,
 		OnEvent:     show,
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -172,7 +173,11 @@ func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) showVersion(w http.ResponseWriter, r *http.Request) {
-	answerJSON(w, http.StatusOK, map[string]any{"version": s.config.Version, "protocol": wire.Protocol})
+	answer := map[string]any{"version": s.config.Version, "protocol": wire.Protocol}
+	if s.config.DHCPFirst.IsValid() {
+		answer["dhcp"] = map[string]netip.Addr{"first": s.config.DHCPFirst, "last": s.config.DHCPLast}
+	}
+	answerJSON(w, http.StatusOK, answer)
 }
 
 func (s *Server) showProblems(w http.ResponseWriter, r *http.Request) {

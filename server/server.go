@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -44,7 +45,9 @@ type Config struct {
 	Now         func() time.Time                // nil: time.Now
 	Log         *slog.Logger                    // nil: silence
 	Images      func() ([]wire.ImageRef, error) // complete images that machines can install; nil: not known here
-	OnEvent     func(Event)                     // nil: nobody; is called in line and must return soon
+	DHCPFirst   netip.Addr                      // with DHCPLast: addresses that DHCP gives to any machine, for the API; zero: none
+	DHCPLast    netip.Addr
+	OnEvent     func(Event) // nil: nobody; is called in line and must return soon
 }
 
 // Deployment is one section of edeploy.conf (reference section 4.1).

@@ -155,24 +155,6 @@ file never is.`,
 	return cmd
 }
 
-func newConfigPullCommand(address *string) *cobra.Command {
-	var c configPull
-	cmd := &cobra.Command{
-		Use:   "pull DIR",
-		Short: "Copy the server's profiles into a directory",
-		Long: `Pull writes state, *.specs, *.configure and *.cmdb of the server into DIR, which
-is made when it does not exist. Files of the same name are replaced; others are
-left alone. A CMDB comes with the entries that machines hold: see push.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c.server, c.dir = *address, args[0]
-			return c.run(cmd.Context(), cmd.OutOrStdout())
-		},
-	}
-	addSectionFlag(cmd, &c.section)
-	return cmd
-}
-
 // refusedFiles turns a refusal that names mistakes into lines on out and one
 // sentence; any other error stays.
 func refusedFiles(out io.Writer, err error) error {

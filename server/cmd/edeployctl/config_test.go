@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -72,6 +73,7 @@ func TestConfigPush(t *testing.T) {
 		{"no set_role", with("vm.configure", "run('true')\n"), nil, 1, "vm.configure: error: the script never calls set_role", "vm.configure has mistakes", nil},
 		{"bad indentation", with("vm.configure", mine+"    run('true')\n"), nil, 1, "vm.configure:3:5: error: unexpected indent\n", "vm.configure has mistakes", nil},
 		{"syntax", with("vm.configure", mine+"run('true'\n"), nil, 1, "vm.configure:4:1: error: ", "vm.configure has mistakes", nil},
+		{"addresses of DHCP", with("vm.cmdb", "[{'ip': '10.9.0.120'}]"), nil, 0, "vm.cmdb: warning: ip of entry 1 is 10.9.0.120, which the DHCP server gives to any machine: keep entries out of its range 10.9.0.100-10.9.0.199\n", "", map[string]string{"vm.configure": mine}},
 		{"warnings alone", with("state", "[('big', 1), ('vm', -1)]"), nil, 0, "state:1:14: warning: the count of vm is -1", "", map[string]string{"vm.configure": mine}},
 		{"binary", with("vm.configure", "a\xff"), []string{"--force"}, 1, "", "vm.configure:1:2: byte 0xff is no UTF-8 text", nil},
 		{"large", with("vm.configure", strings.Repeat("x", 1<<20+1)), nil, 1, "", "more than 1048576", nil},
@@ -143,10 +145,57 @@ func TestConfigThereAndBack(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "state"), []byte("[]"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if status, out, stderr = ctl(t, "config", "pull", dir, "--server", address); status != 0 || !strings.Contains(out, "changed    state") || !strings.Contains(out, "unchanged  vm.specs") {
+	if status, out, stderr = ctl(t, "config", "pull", dir, "--server", address); status != 1 || out != "" || stderr != "edeployctl: nothing was written: "+dir+" has other texts than the server: state; --force replaces them\n" {
+		t.Errorf("pull over an edit: %d %q %s", status, stderr, out)
+	}
+	for answer, want := range map[string]string{"n\n": "[]", "": "[]", "yes\n": text["state"]} {
+		_ = os.WriteFile(filepath.Join(dir, "state"), []byte("[]"), 0o644)
+		pull := configPull{server: address, section: "SERVER", dir: dir, in: strings.NewReader(answer), err: io.Discard, asks: true}
+		if err := pull.run(t.Context(), io.Discard); (err == nil) != (want != "[]") || contents(t, dir)["state"] != want {
+			t.Errorf("answer %q: %v, state %q", answer, err, contents(t, dir)["state"])
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state"), []byte("[]"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, stderr = ctl(t, "config", "pull", dir, "--force", "--server", address); status != 0 || !strings.Contains(out, "changed    state") || !strings.Contains(out, "unchanged  vm.specs") {
 		t.Errorf("pull again: %d %q %s", status, stderr, out)
 	}
 	if status, _, stderr = ctl(t, "config", "pull", dir, "--section", "LAB", "--server", address); status != 1 || !strings.Contains(stderr, "no files for deployment LAB") {
 		t.Errorf("pull of nothing: %d %q", status, stderr)
 	}
+}
+
+// TestPullGenerate: a CMDB comes as the generate call that it was, and pushing
+// it changes nothing; its entries come when they are asked for, or when the
+// call does not make them any more.
+func TestPullGenerate(t *testing.T) {
+	address, config := start(t)
+	const call = "generate({'ip': '10.0.0.1-3'}) # mine\n"
+	ask(t, 0, "forget", id, "--server", address)
+	ask(t, 0, "config", "push", profiles(t, map[string]string{"vm.cmdb": call}), "--server", address)
+	uploadHW(t, address)
+	live := contents(t, config)["vm.cmdb"]
+	if !strings.Contains(live, "'used': 1") {
+		t.Fatalf("nothing is taken: %s", live)
+	}
+	pull := func(want, said string, flags ...string) string {
+		t.Helper()
+		dir := t.TempDir()
+		out, _ := ask(t, 0, append([]string{"config", "pull", dir, "--server", address}, flags...)...)
+		if got := contents(t, dir)["vm.cmdb"]; got != want || !strings.Contains(out, "added      vm.cmdb"+said+"\n") {
+			t.Errorf("pull %v: %q, want %q; %s", flags, got, want, out)
+		}
+		return dir
+	}
+	dir := pull(call, ": the generate call; --entries brings the entries that it has become")
+	pull(live, "", "--entries")
+	if out, _ := ask(t, 0, "config", "push", dir, "--server", address); strings.Contains(out, "changed    vm.cmdb") || contents(t, config)["vm.cmdb"] != live {
+		t.Errorf("pushed again: %s", out)
+	}
+	edited := strings.Replace(live, "10.0.0.3", "10.0.0.77", 1)
+	if err := os.WriteFile(filepath.Join(config, "vm.cmdb"), []byte(edited), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pull(edited, ": its entries, which are no longer those of its generate call")
 }

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,8 +14,6 @@ import (
 	"edeploy/server"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/lint"
-
-	"github.com/google/renameio/v2"
 )
 
 // configPush is one run of config push.
@@ -65,7 +61,11 @@ func (c configPush) lint(ctx context.Context, out io.Writer, files map[string]st
 	maps.Copy(all, files)
 	told = map[spot]bool{}
 	wrong := map[string]bool{}
-	for _, f := range lint.Files(all).Findings {
+	var known lint.Known
+	if known.First, known.Last, err = dhcpRange(ctx, c.server); err != nil {
+		return nil, err
+	}
+	for _, f := range lint.Files(all, known).Findings {
 		if _, mine := files[f.File]; !mine {
 			continue
 		}
@@ -160,74 +160,4 @@ func readProfile(path string) (string, error) {
 	}
 	text, err := os.ReadFile(path)
 	return string(text), err
-}
-
-// configPull is one run of config pull.
-type configPull struct{ server, section, dir string }
-
-func (c configPull) run(ctx context.Context, out io.Writer) error {
-	all, err := deploymentFiles(ctx, c.server, c.section)
-	if err != nil {
-		return err
-	}
-	var texts []pulled
-	for _, f := range all {
-		name, err := fileset.ParseName(f.Name)
-		if err == nil && name.Kind == fileset.Original {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("the server lists a file that cannot be written here: %w", err)
-		}
-		text, err := fetch(ctx, c.server, "GET", configPath(c.section, f.Name), nil)
-		if err != nil {
-			return fmt.Errorf("pull %s: %w", f.Name, err)
-		}
-		texts = append(texts, pulled{f.Name, text})
-	}
-	if len(texts) == 0 {
-		return fmt.Errorf("the server has no files for deployment %s", c.section)
-	}
-	return writePulled(c.dir, texts, out)
-}
-
-// pulled is a file as the server has it.
-type pulled struct {
-	name string
-	text []byte
-}
-
-// writePulled replaces the files of a directory, and says which.
-func writePulled(dir string, texts []pulled, out io.Writer) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	for _, f := range texts {
-		word, err := writeOne(root, f)
-		if err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(dir, f.name), err)
-		}
-		fmt.Fprintf(out, "%-9s  %s\n", word, f.name)
-	}
-	return nil
-}
-
-func writeOne(root *os.Root, f pulled) (word string, err error) {
-	before, err := root.ReadFile(f.name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		word = "added"
-	case err != nil:
-		return "", err
-	case bytes.Equal(before, f.text):
-		return "unchanged", nil
-	default:
-		word = "changed"
-	}
-	return word, renameio.WriteFile(f.name, f.text, 0o644, renameio.WithRoot(root))
 }

@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,7 +48,8 @@ func start(t *testing.T) (address, config string) {
 	t.Helper()
 	config = configDir(t)
 	now := func() time.Time { return time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC) }
-	s, err := server.New(server.Config{Deployments: map[string]server.Deployment{"SERVER": {ConfigDir: config}}, StateDir: t.TempDir(), Version: "9.9", Now: now})
+	s, err := server.New(server.Config{Deployments: map[string]server.Deployment{"SERVER": {ConfigDir: config}}, StateDir: t.TempDir(), Version: "9.9", Now: now,
+		DHCPFirst: netip.MustParseAddr("10.9.0.100"), DHCPLast: netip.MustParseAddr("10.9.0.199")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -69,8 +68,7 @@ func (f forgetting) one(ctx context.Context, id string) error {
 	var refused *httpError
 	if errors.As(err, &refused) && refused.code == http.StatusConflict && !f.force && f.asks {
 		fmt.Fprintf(f.err, "%v\nForget it? [y/N] ", err)
-		answer, _ := bufio.NewReader(f.in).ReadString('\n')
-		if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		if !confirmed(f.in) {
 			return errors.New("nothing was changed")
 		}
 		f.force = true

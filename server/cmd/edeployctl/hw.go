@@ -17,15 +17,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newHWCommand() *cobra.Command {
+func newHWCommand(address *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hw",
-		Short: "Compare hardware descriptions: what is different, which machines are alike",
+		Short: "Fetch and compare hardware descriptions: what is different, which machines are alike",
 		Long: `The server keeps the description of every machine that asked (HWDIR, *.hw). These
-commands compare them. Facts that identify a machine or change by themselves
+commands fetch and compare them. Facts that identify a machine or change by themselves
 are left out: serials, UUIDs, addresses, switch ports, temperatures, counters.`,
 	}
-	cmd.AddCommand(newHWDiffCommand(), newHWGroupsCommand())
+	cmd.AddCommand(newHWDiffCommand(), newHWGroupsCommand(), newHWPullCommand(address), newHWShowCommand(address))
 	return cmd
 }
 

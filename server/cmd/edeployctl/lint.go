@@ -1,20 +1,25 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/netip"
+	"path/filepath"
 	"text/tabwriter"
 
 	"edeploy/server/internal/lint"
+	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
 
 const lintLong = `Lint reads every file of an eDeploy configuration directory and says what runs
-here unchanged, and what does not and why. Nothing is changed, no server is
-asked. Take it first when you bring an existing eDeploy configuration:
+here unchanged, and what does not and why. Nothing is changed, and no server is
+asked without --live. Take it first when you bring an existing configuration:
 
   state            profiles without files, profiles that are listed twice
   NAME.specs       missing commas, unknown helpers, wrong arguments, lines that
@@ -25,12 +30,17 @@ asked. Take it first when you bring an existing eDeploy configuration:
                    variables that neither specs nor CMDB give
   *.hw             hardware descriptions that cannot be read
 
+With --machines DIR or --live it also knows machines: a fact that none of them
+has is misspelt, and a machine that fits a profile needs a CMDB entry with its
+values ($$). With --live, CMDB addresses that DHCP gives away, too, are told.
+
 An error is something that does not work; a warning works, but hardly as it was
 meant. The exit status is 0 when there is nothing to mend, 1 when there is, and
 2 when the directory could not be read.`
 
-func newLintCommand(_ *string) *cobra.Command {
-	var raw bool
+func newLintCommand(address *string) *cobra.Command {
+	var raw, compare bool
+	var machines string
 	cmd := &cobra.Command{
 		Use:     "lint CONFIGDIR",
 		Short:   "Check an existing eDeploy configuration: what runs unchanged, what does not, and why",
@@ -38,7 +48,11 @@ func newLintCommand(_ *string) *cobra.Command {
 		Example: "  edeployctl lint /etc/edeploy/config\n  edeployctl lint --json profiles | jq '.findings[].text'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			report, err := lint.Dir(args[0])
+			known, err := comparison(cmd, *address, machines, compare)
+			if err != nil {
+				return unseen(err)
+			}
+			report, err := lint.Dir(args[0], known)
 			if err != nil {
 				return unseen(err)
 			}
@@ -46,8 +60,51 @@ func newLintCommand(_ *string) *cobra.Command {
 		},
 		ValidArgsFunction: completeDirectory,
 	}
+	cmd.Flags().StringVar(&machines, "machines", "", "compare with the hardware descriptions of this directory (hw pull fetches them)")
+	cmd.Flags().BoolVar(&compare, "live", false, "compare with the machines and the DHCP range of the server")
 	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: files (name verdict errors warnings) and findings (file line column severity text)")
 	return cmd
+}
+
+// comparison is what a configuration is compared with.
+func comparison(cmd *cobra.Command, address, machines string, live bool) (known lint.Known, err error) {
+	if machines != "" {
+		if known.Machines, err = readAllHardware(machines); err != nil {
+			return known, err
+		}
+	}
+	if !live {
+		return known, nil
+	}
+	if known.First, known.Last, err = dhcpRange(cmd.Context(), address); err != nil || machines != "" {
+		return known, err
+	}
+	known.Machines, err = knownHardware(cmd.Context(), address, cmd.ErrOrStderr())
+	return known, err
+}
+
+// readAllHardware reads the descriptions of a directory, by machine.
+func readAllHardware(dir string) (map[string]wire.Hardware, error) {
+	files, _, err := descriptions(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]wire.Hardware{}
+	for _, file := range files {
+		if all[machineName(file)], err = readHardware(filepath.Join(dir, file)); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// dhcpRange asks the server which addresses DHCP gives to any machine.
+func dhcpRange(ctx context.Context, address string) (first, last netip.Addr, err error) {
+	var v struct {
+		DHCP struct{ First, Last netip.Addr }
+	}
+	err = call(ctx, address, http.MethodGet, "/api/v1/version", nil, &v)
+	return v.DHCP.First, v.DHCP.Last, err
 }
 
 func printLint(out io.Writer, r lint.Report, raw bool) error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -16,14 +17,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const logsLong = `Print a log that a machine has sent: the newest, or the one of this NAME. --list lists them.
+const logsLong = `Print a log that a machine has sent: the newest, or another one by its number or name. --list lists them.
 
 The agent sends its log when an installation fails, and when it is done.`
 
 func newLogsCommand(address *string) *cobra.Command {
 	var list, raw bool
 	cmd := &cobra.Command{
-		Use:     "logs ID [NAME]",
+		Use:     "logs ID [NUMBER | NAME]",
 		Aliases: []string{"log"},
 		Short:   "Print the newest log of a machine, or list its logs",
 		Long:    logsLong,
@@ -39,12 +40,17 @@ func newLogsCommand(address *string) *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), all)
 			case list:
 				return printLogs(cmd.OutOrStdout(), all)
-			case len(args) == 2:
-				return printLog(cmd.Context(), *address, args[0], args[1], cmd.OutOrStdout())
 			case len(all) == 0:
 				return fmt.Errorf("machine %s has sent no log", printable(args[0]))
 			}
-			return printLog(cmd.Context(), *address, args[0], all[0].Name, cmd.OutOrStdout())
+			name := all[0].Name
+			if len(args) == 2 {
+				name = args[1]
+				if n, err := strconv.Atoi(name); err == nil && n >= 1 && n <= len(all) {
+					name = all[n-1].Name
+				}
+			}
+			return printLog(cmd.Context(), *address, args[0], name, cmd.OutOrStdout())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			var all []server.Log
@@ -65,9 +71,9 @@ func newLogsCommand(address *string) *cobra.Command {
 
 func printLogs(out io.Writer, all []server.Log) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tBYTES\tSENT")
-	for _, l := range all {
-		fmt.Fprintf(table, "%s\t%d\t%s\n", printable(l.Name), l.Bytes, l.Modified.Local().Format(time.DateTime))
+	fmt.Fprintln(table, "NUMBER\tNAME\tBYTES\tSENT")
+	for i, l := range all {
+		fmt.Fprintf(table, "%d\t%s\t%d\t%s\n", i+1, printable(l.Name), l.Bytes, l.Modified.Local().Format(time.DateTime))
 	}
 	return table.Flush()
 }

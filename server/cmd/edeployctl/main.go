@@ -64,7 +64,7 @@ func newRootCommand() *cobra.Command {
 		newLintCommand(&server),
 		newCMDBCommand(&server),
 		newStateCommand(&server),
-		newHWCommand(),
+		newHWCommand(&server),
 		newPushCommand(&server),
 		newMetadataCommand(&server),
 		newImagesCommand(&server),

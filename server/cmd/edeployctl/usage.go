@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/internal/lint"
+
 	"github.com/spf13/cobra"
 )
 
@@ -109,26 +111,5 @@ func meant(cmd *cobra.Command, word string) []string {
 
 // alike: the same start, or at most two letters otherwise.
 func alike(word, name string) bool {
-	return len(word) >= 3 && strings.HasPrefix(name, word) || distance(word, name) <= min(2, len(name)/3)
-}
-
-// distance is the number of letters to change, add or take away (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return len(word) >= 3 && strings.HasPrefix(name, word) || lint.Distance(word, name) <= min(2, len(name)/3)
 }

@@ -22,6 +22,7 @@ import (
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/literal"
+	"edeploy/server/internal/match"
 	"edeploy/server/internal/upload"
 )
 
@@ -82,6 +83,7 @@ func (r Report) Count(s Severity) int {
 
 // linter is one look at a directory.
 type linter struct {
+	known    Known
 	texts    map[string]string // of the files that could be read
 	verdicts map[string]string // of files without errors
 	findings []Finding
@@ -97,6 +99,7 @@ type profile struct {
 	name      string
 	specs     bool            // there are specs, and their variables are known
 	lines     int             // of the specs
+	compiled  *match.Specs    // nil: the specs are broken
 	variables []string        // that the specs bind, in order
 	strict    map[string]bool // those of them written $$
 	cmdb      *cmdb.File      // nil: none, or broken
@@ -105,12 +108,12 @@ type profile struct {
 
 // Dir looks at a directory. The error says that it could not be read; what is
 // wrong inside is in the report.
-func Dir(dir string) (Report, error) {
+func Dir(dir string, known Known) (Report, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return Report{}, err
 	}
-	l := newLinter(map[string]string{})
+	l := newLinter(map[string]string{}, known)
 	for _, e := range entries {
 		if err := l.read(dir, e.Name()); err != nil {
 			return Report{}, err
@@ -121,8 +124,8 @@ func Dir(dir string) (Report, error) {
 }
 
 // Files looks at texts by the names of configuration files, as Dir does.
-func Files(texts map[string]string) Report {
-	l := newLinter(texts)
+func Files(texts map[string]string, known Known) Report {
+	l := newLinter(texts, known)
 	l.look()
 	return l.report()
 }
@@ -130,13 +133,13 @@ func Files(texts map[string]string) Report {
 // Script answers what does not work in a configuration script, without the
 // other files of its profile.
 func Script(file, text string) []Finding {
-	return slices.DeleteFunc(Files(map[string]string{file: text}).Findings, func(f Finding) bool {
+	return slices.DeleteFunc(Files(map[string]string{file: text}, Known{}).Findings, func(f Finding) bool {
 		return f.File != file || f.Severity != Error
 	})
 }
 
-func newLinter(texts map[string]string) *linter {
-	return &linter{texts: texts, verdicts: map[string]string{}, profiles: map[string]*profile{}, listed: map[string]bool{}}
+func newLinter(texts map[string]string, known Known) *linter {
+	return &linter{known: known, texts: texts, verdicts: map[string]string{}, profiles: map[string]*profile{}, listed: map[string]bool{}}
 }
 
 // read takes in one file; only those of a configuration are opened.
@@ -201,6 +204,8 @@ func (l *linter) look() {
 	l.state()
 	for _, name := range l.profileNames() {
 		l.together(l.profiles[name])
+		l.addresses(l.profiles[name])
+		l.entries(l.profiles[name], l.profiles[name].compiled)
 	}
 	for _, name := range l.profileNames() {
 		l.configure(l.profiles[name])

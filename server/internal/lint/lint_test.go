@@ -2,12 +2,14 @@ package lint_test
 
 import (
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"edeploy/server/internal/lint"
+	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -40,7 +42,7 @@ func look(t *testing.T, files map[string]string) lint.Report {
 			t.Fatal(err)
 		}
 	}
-	r, err := lint.Dir(dir)
+	r, err := lint.Dir(dir, lint.Known{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +195,7 @@ func TestDanglingLink(t *testing.T) {
 	if err := os.Symlink("absent", filepath.Join(dir, "state")); err != nil {
 		t.Fatal(err)
 	}
-	r, err := lint.Dir(dir)
+	r, err := lint.Dir(dir, lint.Known{})
 	if err != nil || len(r.Findings) == 0 || !strings.Contains(r.Findings[0].Text, "link") {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -201,8 +203,43 @@ func TestDanglingLink(t *testing.T) {
 
 // TestNothingToSee: "could not look" is an error, not an empty report.
 func TestNothingToSee(t *testing.T) {
-	if _, err := lint.Dir(filepath.Join(t.TempDir(), "absent")); err == nil {
+	if _, err := lint.Dir(filepath.Join(t.TempDir(), "absent"), lint.Known{}); err == nil {
 		t.Error("a directory that is not there has no mistakes")
+	}
+}
+
+// TestKnown: a configuration is compared with the machines and the network that
+// it is for.
+func TestKnown(t *testing.T) {
+	files := map[string]string{
+		"state":        "[('infra', '*')]",
+		"infra.specs":  "[('disk', '$d', 'sise', 'gt(4)'),\n ('dsk', 'logical', 'count', '1'),\n ('system', 'product', 'serial', '$$sn'), ('$c', 'x', 'sixe', 'y')]",
+		"vm.specs":     "[('system', 'product', 'serial', '$$sn')]",
+		"vm.cmdb":      "[{'sn': 'S1', 'ip': '10.0.3.9'}, {'sn': 'S2', 'ip': '10.0.3.120/24'}]",
+		"vm.configure": "set_role('a', '1', 'b')", "infra.configure": "set_role('a', '1', 'b')",
+	}
+	machine := func(serial string) wire.Hardware {
+		return wire.Hardware{{Category: "system", ID: "product", Field: "serial", Value: serial}, {Category: "disk", ID: "sda", Field: "size", Value: "40"}}
+	}
+	known := lint.Known{
+		Machines: map[string]wire.Hardware{"a": machine("S1"), "b": machine("SNAAAA1")},
+		First:    netip.MustParseAddr("10.0.3.100"), Last: netip.MustParseAddr("10.0.3.199"),
+	}
+	var got []string
+	for _, f := range lint.Files(files, known).Findings {
+		if f.Severity == lint.Warning && !strings.Contains(f.Text, "ordinary variable") && !strings.Contains(f.Text, "not in state") {
+			got = append(got, f.String())
+		}
+	}
+	want := []string{
+		"infra.specs:1:17: warning: no machine has in its disk facts the field 'sise': did you mean 'size'?",
+		"infra.specs:2:3: warning: no machine has facts of the category 'dsk': did you mean 'disk'?",
+		"infra.specs:3:55: warning: no machine has the field 'sixe': did you mean 'size'?",
+		"vm.cmdb: warning: ip of entry 2 is 10.0.3.120, which the DHCP server gives to any machine: keep entries out of its range 10.0.3.100-10.0.3.199",
+		"vm.cmdb: warning: machine b fits vm, but no entry has sn='SNAAAA1'",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -224,7 +261,7 @@ func FuzzScript(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "vm.configure"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		r, err := lint.Dir(dir)
+		r, err := lint.Dir(dir, lint.Known{})
 		if err != nil {
 			t.Fatal(err)
 		}

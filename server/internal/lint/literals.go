@@ -80,11 +80,13 @@ func (l *linter) specs(name string) {
 	}
 	p.specs, p.lines = true, len(doc.Node.Items)
 	p.variables, p.strict = boundNames(doc.Node)
+	l.facts(file, doc, fixed)
 	compiled, err := match.Compile(file, text)
 	if err != nil {
 		l.lines(file, doc, fixed, err)
 		return
 	}
+	p.compiled = compiled
 	l.warnings(file, fixed, compiled.Warnings)
 	l.verdicts[file] = "runs unchanged: " + count(p.lines, "line")
 	if len(p.variables) > 0 {

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"edeploy/server"
+	"edeploy/server/internal/upload"
+	"edeploy/server/wire"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+)
+
+const hwPullLong = `Pull writes the last hardware description of every machine that the server knows into DIR (default: machines), one file
+ID.json each. Files of machines that the server does not know any more stay. "match --all", "lint --machines", "hw groups" and
+"hw diff" read them.`
+
+func newHWPullCommand(address *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "pull [DIR]",
+		Short:   "Fetch the hardware descriptions of all machines from the server",
+		Long:    hwPullLong,
+		Example: "  edeployctl hw pull machines\n  edeployctl match --all machines --config profiles",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := "machines"
+			if len(args) == 1 {
+				dir = args[0]
+			}
+			return pullHardware(cmd.Context(), *address, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+		ValidArgsFunction: completeDirectory,
+	}
+}
+
+func newHWShowCommand(address *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Print the last hardware description of a machine, in JSON",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := hardwareText(cmd.Context(), *address, args[0])
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+		ValidArgsFunction: completeMachine(address),
+	}
+}
+
+func hardwareText(ctx context.Context, address, id string) ([]byte, error) {
+	return fetch(ctx, address, http.MethodGet, machinePath(id)+"/hardware", nil)
+}
+
+func pullHardware(ctx context.Context, address, dir string, out, stderr io.Writer) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	n, without, err := eachHardware(ctx, address, stderr, func(id string, text []byte) error {
+		return renameio.WriteFile(filepath.Join(dir, filepath.Base(id)+".json"), text, 0o644)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s in %s", plural(n, "description"), printable(dir))
+	if without > 0 {
+		fmt.Fprintf(out, "; %s sent none", plural(without, "machine")+verb(without, " has", " have"))
+	}
+	fmt.Fprintln(out)
+	return nil
+}
+
+// eachHardware fetches the description of every machine that has sent one, and
+// counts those that have not. What takes its time says how far it is.
+func eachHardware(ctx context.Context, address string, stderr io.Writer, do func(id string, text []byte) error) (n, without int, err error) {
+	var all []server.Machine
+	if err := call(ctx, address, http.MethodGet, "/api/v1/machines", nil, &all); err != nil {
+		return 0, 0, err
+	}
+	shown := time.Now()
+	for i, m := range all {
+		text, err := hardwareText(ctx, address, m.ID)
+		var answer *httpError
+		switch {
+		case errors.As(err, &answer) && answer.code == http.StatusNotFound:
+			without++
+			continue
+		case err != nil:
+			return n, without, fmt.Errorf("hardware of machine %s: %w", m.ID, err)
+		}
+		if err := do(m.ID, text); err != nil {
+			return n, without, err
+		}
+		n++
+		if time.Since(shown) > 2*time.Second {
+			shown = time.Now()
+			fmt.Fprintf(stderr, "%d of %s\n", i+1, plural(len(all), "machine"))
+		}
+	}
+	return n, without, nil
+}
+
+// knownHardware are the descriptions of the server's machines, by id.
+func knownHardware(ctx context.Context, address string, stderr io.Writer) (map[string]wire.Hardware, error) {
+	known := map[string]wire.Hardware{}
+	_, _, err := eachHardware(ctx, address, stderr, func(id string, text []byte) error {
+		hw, err := upload.ParseHardware(text)
+		known[id] = hw
+		return err
+	})
+	return known, err
+}
