@@ -302,7 +302,7 @@ func defaultRange(own netip.Prefix) string {
 func (f fields) boot(abs func(string) string, c Config) bootConfig {
 	b := bootConfig{
 		Dir:        abs(f.text("DIR", "/usr/lib/edeploy/boot")),
-		KernelArgs: f.text("KERNELARGS", "console=tty0 console=ttyS0,115200"),
+		KernelArgs: f.text("KERNELARGS", "console=tty0 console=ttyS0,115200 panic=30"),
 	}
 	given := f.text("ARGS", "")
 	args, err := wire.ParseBootArgs(given)
