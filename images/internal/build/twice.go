@@ -2,7 +2,6 @@ package build
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -146,7 +145,7 @@ func (c recipe) writeRecord(work, stem string) error {
 	}
 	r := Record{Manifest: fmt.Sprintf("%x", sha256.Sum256(m)), Shared: c.shared}
 	return writeFile(filepath.Join(work, stem+".machine"), func(w io.Writer) error {
-		_, err := io.Copy(w, bytes.NewReader([]byte(r.text())))
+		_, err := io.WriteString(w, r.text())
 		return err
 	})
 }
