@@ -111,28 +111,35 @@ func (b Build) run(ctx context.Context, c recipe, work string) (Result, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := b.judge(c, m, second, work, stem); err != nil {
+		return r, err
+	}
+	return r, b.publish(work, stem)
+}
+
+// judge refuses what is not fit for use, and leaves a record of the comparison
+// with the second build.
+func (b Build) judge(c recipe, m *manifest.Manifest, second func() (*manifest.Manifest, error), work, stem string) error {
 	b.Observe(Event{Phase: "check"})
 	findings, err := CheckFile(filepath.Join(work, stem+".edeploy"), b.Image, c.role.Bootable, c.shared)
 	if err != nil {
-		return r, err
+		return err
 	}
 	if len(findings) > 0 {
-		return r, fmt.Errorf("%s is not fit for use: %s", b.Image, strings.Join(findings, "; "))
+		return fmt.Errorf("%s is not fit for use: %s", b.Image, strings.Join(findings, "; "))
 	}
-	if !b.Once {
-		b.Observe(Event{Phase: "compare with a second build"})
-		again, err := second()
-		if err != nil {
-			return r, err
-		}
-		if differ := compare(m, again, c.shared); len(differ) > 0 {
-			return r, b.differError(differ)
-		}
-		if err := c.writeRecord(work, stem); err != nil {
-			return r, err
-		}
+	if b.Once {
+		return nil
 	}
-	return r, b.publish(work, stem)
+	b.Observe(Event{Phase: "compare with a second build"})
+	again, err := second()
+	if err != nil {
+		return err
+	}
+	if differ := compare(m, again, c.shared); len(differ) > 0 {
+		return b.differError(differ)
+	}
+	return c.writeRecord(work, stem)
 }
 
 func needTools() error {
