@@ -492,9 +492,14 @@ func TestLinkedDirectories(t *testing.T) {
 	writeManifest(t, m, filepath.Join(s.root, wire.ManifestPath))
 	write(t, "shell", s.root, "usr/sbin/agent.key")
 	write(t, "/etc/network/interfaces\n/boot/grub/\n/sbin/agent.key\n", s.root, wire.LocalPath)
+	write(t, text(t, s.upgrade, "exclude")+"/sbin/*.key\n", s.upgrade, "exclude")
 	for _, args := range [][]string{{"upgrade", after}, {"verify"}} {
-		if status, out, errs := s.call(t, args...); status != 0 {
+		status, out, errs := s.call(t, args...)
+		if status != 0 {
 			t.Errorf("%q = %d\n%s%s", args, status, out, errs)
+		}
+		if want := "edeploy: warning: exclude: /sbin/*.key names nothing, because /sbin leads through a link: write /usr/sbin/*.key\n"; args[0] == "upgrade" && errs != want {
+			t.Errorf("upgrade warns %q, want %q", errs, want)
 		}
 	}
 	info, err := os.Stat(filepath.Join(s.root, "usr/sbin/agent.key"))

@@ -61,6 +61,9 @@ func (p program) prepare(ctx context.Context, machine installed.Machine, to, dir
 	if err != nil {
 		return nil, fmt.Errorf("metadata of %s to %s: %w", r.conf.Image, r.to.Version, err)
 	}
+	if err := p.warnOfLinks(r, machine); err != nil {
+		return nil, err
+	}
 	own, err := machine.Protected()
 	if err != nil {
 		return nil, err
@@ -84,6 +87,27 @@ func (p program) prepare(ctx context.Context, machine installed.Machine, to, dir
 	}
 	r.losses, err = r.lost(machine)
 	return r, err
+}
+
+// warnOfLinks tells of rules that do not protect what they seem to, here or in
+// the new version.
+func (p program) warnOfLinks(r *preparation, machine installed.Machine) error {
+	told := map[string]bool{}
+	for _, tree := range []treepath.Tree{treepath.OnDisk(machine.Root), treepath.Of(r.target)} {
+		for _, name := range []string{"exclude", "add_only"} {
+			found, err := installed.Astray(r.metadata, name, tree)
+			if err != nil {
+				return err
+			}
+			for _, sentence := range found {
+				if !told[sentence] {
+					fmt.Fprintf(p.stderr, "edeploy: warning: %s\n", sentence)
+				}
+				told[sentence] = true
+			}
+		}
+	}
+	return nil
 }
 
 // server is where the machine's trees come from.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"edeploy/agent/internal/filter"
+	"edeploy/agent/internal/treepath"
 	"edeploy/server/wire"
 )
 
@@ -107,6 +108,33 @@ func ReadMetadata(dir string) (Metadata, error) {
 		return m, errors.New(`add_only has no rule: a line "- *" says that nothing is added`)
 	}
 	return m, nil
+}
+
+// Astray are sentences about rules of a list that lead through a symbolic link
+// of a tree: as with rsync, they name nothing.
+func Astray(dir, name string, tree treepath.Tree) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		pattern := strings.TrimSpace(line)
+		pattern = strings.TrimPrefix(strings.TrimPrefix(pattern, "- "), "+ ")
+		if !strings.HasPrefix(pattern, "/") {
+			continue
+		}
+		parts := strings.Split(strings.Trim(pattern, "/"), "/")
+		wild := slices.IndexFunc(parts, func(part string) bool { return strings.ContainsAny(part, `*?[\`) })
+		if wild < 0 {
+			wild = len(parts) - 1
+		}
+		lies := path.Join(parts[:wild]...)
+		if at, err := tree.Target(lies); err == nil && lies != "" && at != lies {
+			found = append(found, fmt.Sprintf("%s: %s names nothing, because /%s leads through a link: write /%s", name, pattern, lies, path.Join(at, path.Join(parts[wild:]...))))
+		}
+	}
+	return found, nil
 }
 
 func readRules(dir, name string, plain filter.Action) (filter.List, error) {

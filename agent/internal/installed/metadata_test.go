@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/treepath"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -85,5 +86,23 @@ func TestFetchMetadata(t *testing.T) {
 				t.Log(err)
 			}
 		})
+	}
+}
+
+func TestAstray(t *testing.T) {
+	dir, root := t.TempDir(), t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(root, "usr/lib/modules"), 0o755))
+	must(t, os.Symlink("usr/lib", filepath.Join(root, "lib")))
+	must(t, os.Symlink("/run", filepath.Join(root, "var")))
+	write(t, dir, "exclude", "# mine\n/lib/modules/x/\n- /lib/*.so\n/usr/lib/modules/\nlib/x\n/lib\n+ /var/lib/[ab]/c\n/none/x\n/\n/*\n")
+	got, err := installed.Astray(dir, "exclude", treepath.OnDisk(root))
+	must(t, err)
+	want := []string{
+		"exclude: /lib/modules/x/ names nothing, because /lib/modules leads through a link: write /usr/lib/modules/x",
+		"exclude: /lib/*.so names nothing, because /lib leads through a link: write /usr/lib/*.so",
+		"exclude: /var/lib/[ab]/c names nothing, because /var/lib leads through a link: write /run/lib/[ab]/c",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
