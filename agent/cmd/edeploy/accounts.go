@@ -33,11 +33,20 @@ func (m merge) String() string {
 	case len(m.Own) == 0:
 		return "merged: " + m.Path + "  (this machine's changes stay)"
 	}
-	names := m.Own
-	if more := len(names) - 10; more > 0 {
-		names = append(slices.Clone(names[:10]), fmt.Sprintf("%d more", more))
+	return "merged: " + m.Path + "  (of this machine: " + shortList(m.Own) + ")"
+}
+
+// shortList names the first of many, in printable characters.
+func shortList(all []string) string {
+	const most = 10
+	var names []string
+	for _, name := range all[:min(len(all), most)] {
+		names = append(names, manifest.Escape(name))
 	}
-	return "merged: " + m.Path + "  (of this machine: " + manifest.Escape(strings.Join(names, ",")) + ")"
+	if more := len(all) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // mergeAccounts merges users and groups, and takes those files out of the plan.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/upgrade"
@@ -23,7 +22,7 @@ type loss struct {
 
 func (l loss) String() string {
 	word := map[upgrade.Action]string{upgrade.Delete: "deleted", upgrade.Replace: "overwritten"}[l.Action]
-	return fmt.Sprintf("lost:   %-11s  %s  (%d files, %.1f MB)", word, l.Path, l.Files, float64(l.Bytes)/1e6)
+	return fmt.Sprintf("lost:   %-11s  %s  (%d files, %.1f MB)", word, manifest.Escape(l.Path), l.Files, float64(l.Bytes)/1e6)
 }
 
 // lost are the losses; a directory that goes stands for all in it. Without the
@@ -53,7 +52,7 @@ func (r *preparation) lost(machine installed.Machine) ([]loss, error) {
 		top, below := at[path.Dir(e.Path)]
 		if !below {
 			top = len(losses)
-			losses = append(losses, loss{Path: manifest.Escape(e.Path), Action: action})
+			losses = append(losses, loss{Path: e.Path, Action: action})
 		}
 		if e.Type == manifest.Dir {
 			at[e.Path] = top
@@ -81,11 +80,8 @@ func (r *preparation) lossSentence() string {
 		return ""
 	}
 	var names []string
-	for _, l := range r.losses[:min(3, len(r.losses))] {
+	for _, l := range r.losses {
 		names = append(names, l.Path)
 	}
-	if more := len(r.losses) - len(names); more > 0 {
-		names = append(names, fmt.Sprintf("%d more", more))
-	}
-	return fmt.Sprintf("Lost of this machine's own: %s. A rollback brings them back, until the next upgrade; exclude keeps them.", strings.Join(names, ", "))
+	return fmt.Sprintf("Lost of this machine's own: %s. A rollback brings them back, until the next upgrade; exclude keeps them.", shortList(names))
 }

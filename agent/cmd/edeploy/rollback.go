@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"edeploy/agent/internal/accounts"
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/transaction"
 	"edeploy/server/wire"
@@ -15,7 +16,8 @@ import (
 
 const rollbackHelp = `Bring the version before the last upgrade back, byte for byte, from what the
 upgrade replaced and kept in /.edeploy. What was excluded from the upgrade, such
-as a database, stays as it is now. No script runs. Which services and other
+as a database, stays as it is now; users and groups are those from before the
+upgrade, and it is said who is gone. No script runs. Which services and other
 processes still run the other version is said at the end.
 
 There is one step back: the next upgrade gives up what the last one kept.
@@ -49,6 +51,7 @@ func (p program) rollback(ctx context.Context, machine installed.Machine, noGuar
 		news = p.tells(ctx, machine, conf, wire.StepRollback, *status.Rollback)
 		defer news.over()
 	}
+	users, _ := readAccounts(machine) // only to tell who is gone
 	result, err := work.Rollback(ctx)
 	steps.end(err == nil)
 	if errors.Is(err, transaction.ErrUnfinished) {
@@ -62,6 +65,10 @@ func (p program) rollback(ctx context.Context, machine installed.Machine, noGuar
 	news.done("")
 	fmt.Fprintf(p.stdout, "Rolled back from %s to %s in %s: %d new, %d replaced, %d attributes only, %d deleted\n",
 		result.From.Version, result.To.Version, seconds(result.Total), result.Created, result.Replaced, result.Changed, result.Deleted)
+	now, _ := readAccounts(machine)
+	if gone := accounts.Own("etc/passwd", users, now); len(gone) > 0 {
+		fmt.Fprintf(p.stdout, "Users that are gone again: %s\n", shortList(gone))
+	}
 	return p.now(ctx, machine)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/upgrade"
+	"edeploy/images/manifest"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -159,7 +160,11 @@ func (r *preparation) conflicts() []string {
 }
 
 func writePlanJSON(w io.Writer, r *preparation) error {
-	t, conflicts := r.plan.Totals(), r.conflicts()
+	t, conflicts, losses := r.plan.Totals(), r.conflicts(), []loss{}
+	for _, l := range r.losses {
+		l.Path = manifest.Escape(l.Path)
+		losses = append(losses, l)
+	}
 	report := struct {
 		Image     wire.ImageRef     `json:"image"`
 		To        string            `json:"to"`
@@ -170,7 +175,7 @@ func writePlanJSON(w io.Writer, r *preparation) error {
 		Lost      []loss            `json:"lost"`   // of this machine's own
 		Merged    []merge           `json:"merged"` // files of users and groups
 		Paths     []operationReport `json:"paths"`
-	}{r.conf.Image, r.to.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, append([]loss{}, r.losses...), append([]merge{}, r.merged...), []operationReport{}}
+	}{r.conf.Image, r.to.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, losses, append([]merge{}, r.merged...), []operationReport{}}
 	for _, o := range r.plan.Operations {
 		item := describe(o)
 		found := operationReport{pathReport: pathReport{Path: item.Path, Itemized: item.Flags, Differences: []differenceReport{}}, Action: o.Action, Pass: o.Pass}
