@@ -183,9 +183,9 @@ func TestCheckSpace(t *testing.T) {
 	}{
 		{"fits", disk.Space{FreeBytes: 11e6, FreeFiles: 10, BlockBytes: 4096}, disk.Space{FreeBytes: 51e6, FreeFiles: -1, BlockBytes: 4096}, ""},
 		{"second disk too small", disk.Space{FreeBytes: 11e6, FreeFiles: 10, BlockBytes: 4096}, disk.Space{FreeBytes: 20e6, FreeFiles: -1, BlockBytes: 4096},
-			"role mysql 1 does not fit on the disk: /chroot/var (/dev/vdb1, ext4) has 20 MB free and takes 51 MB of it"},
+			"role mysql 1 does not fit on the disk: /chroot/var (/dev/vdb1, ext4) needs 51 MB, 20 MB are free"},
 		{"too few inodes", disk.Space{FreeBytes: 11e6, FreeFiles: 1, BlockBytes: 4096}, disk.Space{FreeBytes: 51e6, FreeFiles: -1, BlockBytes: 4096},
-			"role mysql 1 does not fit on the disk: /chroot (/dev/vda1, ext4) has room for 1 files and takes 2 of it"},
+			"role mysql 1 does not fit on the disk: /chroot (/dev/vda1, ext4) needs room for 2 files, there is room for 1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -104,10 +104,10 @@ func CheckSpace(what string, m *manifest.Manifest, mounts []Mount, root string, 
 		space := spaces[n.Mount.Point]
 		where := fmt.Sprintf("%s (%s, %s)", n.Mount.Point, n.Mount.Source, n.Mount.Type)
 		if n.Bytes > space.FreeBytes {
-			short = append(short, fmt.Sprintf("%s has %d MB free and takes %d MB of it", where, space.FreeBytes/1e6, n.Bytes/1e6+1))
+			short = append(short, fmt.Sprintf("%s needs %d MB, %d MB are free", where, n.Bytes/1e6+1, space.FreeBytes/1e6))
 		}
 		if space.FreeFiles >= 0 && n.Files > space.FreeFiles {
-			short = append(short, fmt.Sprintf("%s has room for %d files and takes %d of it", where, space.FreeFiles, n.Files))
+			short = append(short, fmt.Sprintf("%s needs room for %d files, there is room for %d", where, n.Files, space.FreeFiles))
 		}
 	}
 	if len(short) > 0 {

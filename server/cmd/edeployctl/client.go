@@ -85,7 +85,7 @@ func exchangeSlowly(ctx context.Context, server, method, path string, header htt
 	req.Header = header
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, silence(ctx, method, base, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -96,6 +96,23 @@ func exchangeSlowly(ctx context.Context, server, method, path string, header htt
 		return nil, nil, &httpError{resp.StatusCode, resp.Status, text}
 	}
 	return text, resp.Header, nil
+}
+
+// silence is the error about a server that does not answer.
+func silence(ctx context.Context, method, base string, err error) error {
+	var is *url.Error
+	if errors.As(err, &is) {
+		err = is.Err
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled) && method == http.MethodGet:
+		return errors.New("interrupted")
+	case errors.Is(ctx.Err(), context.Canceled):
+		return errors.New("interrupted: the server may have done it all the same")
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%s has not answered in %v", base, callTime)
+	}
+	return fmt.Errorf("%s does not answer: %w", base, err)
 }
 
 // httpError is an answer other than 2xx.

@@ -269,7 +269,7 @@ func (c *cmdbConfig) free(ctx context.Context, out io.Writer, profile, which str
 		said = fmt.Sprintf("entry %d is free: %s", i+1, literal.Repr(before))
 		freed, ok := f.Free(before, f.Entry(i))
 		if !ok {
-			return "", fmt.Errorf("entry %d cannot be found again", i+1)
+			return "", fmt.Errorf("entry %d has changed meanwhile: look at cmdb list, and try again", i+1)
 		}
 		return freed.Text(), nil
 	})
@@ -333,7 +333,11 @@ func findEntry(f *cmdb.File, which string) (int, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return 0, fmt.Errorf("no entry is %s: there are %d", which, f.Len())
+		word := "there is no entry"
+		if named {
+			word = "no entry has"
+		}
+		return 0, fmt.Errorf("%s %s: the CMDB has %s", word, which, plural(f.Len(), "entry"))
 	case len(found) > 1:
 		return 0, fmt.Errorf("%d entries have %s: give the number of one", len(found), which)
 	case !f.Used(found[0]):

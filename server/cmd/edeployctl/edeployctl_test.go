@@ -160,6 +160,7 @@ func TestCommands(t *testing.T) {
 		{"match nothing", []string{"match", config + "/state", "--config", config}, 2, nil, "hardware"},
 
 		{"no server", []string{"machines"}, 1, nil, "EDEPLOY_SERVER"},
+		{"silent server", []string{"machines", "--server", "127.0.0.1:1"}, 1, nil, "edeployctl: http://127.0.0.1:1 does not answer: dial tcp 127.0.0.1:1: connect: connection refused\n"},
 		{"bad server", []string{"machines", "--server", "http://"}, 1, nil, "server"},
 		{"no machine", []string{"forget", "--server", address}, 2, nil, "which machine? Give its ID, or --strangers"},
 		{"completion", []string{"completion", "bash"}, 0, []string{"edeployctl"}, ""},

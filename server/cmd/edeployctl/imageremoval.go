@@ -99,7 +99,7 @@ func (r removal) image(ctx context.Context, ref wire.ImageRef, force bool) error
 func removedParts(image storedImage) string {
 	var parts []string
 	if image.Complete {
-		parts = append(parts, fmt.Sprintf("a tree of %d entries, %s", image.Entries, megabytes(image.Bytes)))
+		parts = append(parts, fmt.Sprintf("a tree of %s, %s", plural(image.Entries, "entry"), megabytes(image.Bytes)))
 	}
 	if image.ArchiveBytes > 0 {
 		parts = append(parts, "an archive of "+megabytes(image.ArchiveBytes))
@@ -184,7 +184,7 @@ func (r removal) upgrade(ctx context.Context, u upgrade) error {
 	for _, f := range stored.Files {
 		size += f.Bytes
 	}
-	_, err := fmt.Fprintf(r.out, "%s: removed, %d files, %d bytes\n", u, len(stored.Files), size)
+	_, err := fmt.Fprintf(r.out, "%s: removed, %s, %s\n", u, plural(len(stored.Files), "file"), plural(size, "byte"))
 	return err
 }
 

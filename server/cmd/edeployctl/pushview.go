@@ -122,6 +122,6 @@ func (v *pushView) published(image pushedImage) error {
 	if v.json {
 		return json.NewEncoder(v.out).Encode(map[string]any{"step": "done", "image": image})
 	}
-	_, err := fmt.Fprintf(v.out, "%s: published, %d entries, %.1f MB\n", image.ImageRef, image.Entries, float64(image.Bytes)/1e6)
+	_, err := fmt.Fprintf(v.out, "%s: published, %s, %.1f MB\n", image.ImageRef, plural(image.Entries, "entry"), float64(image.Bytes)/1e6)
 	return err
 }

@@ -41,8 +41,8 @@ func (p *plan) refusal(err error, hw wire.Hardware) string {
 	case errors.Is(err, assign.ErrBadCMDB):
 		return fmt.Sprintf("%s fits, but %v", is.Profile, err)
 	case errors.Is(err, assign.ErrStateExhausted), errors.Is(err, assign.ErrNoMatch):
-		if name := p.waiting(hw); name != "" {
-			return fmt.Sprintf("%s fits, but its count is 0: edeployctl state set %s N", name, name)
+		if len(is.Full) > 0 {
+			return fmt.Sprintf("%s fits, but its count is 0: edeployctl state set %s N", is.Full[0], is.Full[0])
 		}
 	}
 	if errors.Is(err, assign.ErrStateExhausted) {
@@ -85,19 +85,4 @@ func (p *plan) exhausted(profile string) string {
 		return fmt.Sprintf("the only entry of %s.cmdb is used", profile)
 	}
 	return fmt.Sprintf("all %d entries of %s.cmdb are used", f.Len(), profile)
-}
-
-// waiting is the first profile that the machine fits and that takes none.
-func (p *plan) waiting(hw wire.Hardware) string {
-	st, _ := p.State()
-	if st == nil {
-		return ""
-	}
-	index := match.NewIndex(hw)
-	for _, pair := range st.Pairs() {
-		if specs, _ := p.Specs(pair.Profile); specs != nil && !pair.Available() && index.Try(specs).OK() {
-			return pair.Profile
-		}
-	}
-	return ""
 }

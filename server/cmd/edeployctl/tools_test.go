@@ -88,7 +88,7 @@ func TestStatuses(t *testing.T) {
 		{2, "state set vm -- -1 --config " + config, "usage: "},
 		{0, "cmdb list web --config " + config, ""},
 		{1, "cmdb free vm 1 --config " + config, "nothing of it is used yet"},
-		{1, "cmdb free web 9 --config " + config, "no entry is 9: there are 3"},
+		{1, "cmdb free web 9 --config " + config, "there is no entry 9: the CMDB has 3 entries"},
 		{1, "cmdb free web 2 --config " + config, "entry 2 is free"},
 	} {
 		if _, stderr := ask(t, tt.status, strings.Fields(tt.args)...); !strings.Contains(stderr, tt.err) || tt.err == "" && stderr != "" {
