@@ -125,6 +125,20 @@ func TestKeptReport(t *testing.T) {
 	}
 }
 
+// TestLateFailure: a failure report that comes after the machine was installed
+// changes nothing.
+func TestLateFailure(t *testing.T) {
+	l := startLab(t, seedFiles())
+	l.mustGet(vm(1))
+	l.installed(vm(1))
+	if a := l.fail("vm", vm(1)); a.status != http.StatusConflict || !strings.Contains(a.body, "is installed since") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if m := l.machine(idOf(1)); m.State != "installed" || m.Allocation == nil || m.NextBoot != wire.BootLocal {
+		t.Errorf("after it: %+v", m)
+	}
+}
+
 // TestKeptProblem: the operator is told, by the script's request alone.
 func TestKeptProblem(t *testing.T) {
 	l := startLab(t, seedFiles())

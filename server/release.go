@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/history"
@@ -32,6 +33,9 @@ func (s *Server) decideFailure(d *draft, q request) (outcome, error) {
 	}
 	if r.Allocation.Profile != q.form.Failure {
 		return outcome{}, refuse(errConflict, "failure report: machine %s holds profile %s, not %s", r.ID, r.Allocation.Profile, q.form.Failure)
+	}
+	if r.State == machine.Installed { // it says so about an installation that is long over
+		return outcome{}, refuse(errConflict, "failure report: machine %s is installed since %s, and stays so", r.ID, r.Since.UTC().Format(time.RFC3339))
 	}
 	var views []*view
 	now := s.config.Now()
