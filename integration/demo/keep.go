@@ -25,7 +25,8 @@ const commands = `Here you do what hands do in a rack:
 `
 
 // ideas is what to try: the appliance's HTTP address, the first machine's
-// Ethernet address, the directory of the profiles.
+// Ethernet address, the directory of the profiles, role, version and the next
+// version.
 const ideas = `
 In another terminal you are the operator:
   export EDEPLOY_SERVER=%[1]s PATH=$PWD/out/bin:$PATH
@@ -36,7 +37,11 @@ In another terminal you are the operator:
   edeployctl rescue %[2]s            then, here: cycle machine1, and look at its console
   edeployctl lint %[3]s             after a change of a file there; then
   edeployctl config push %[3]s      and, here: add
-On an installed machine: edeploy role, edeploy verify, edeploy list
+An upgrade, which takes some minutes:
+  mkrole build --from %[5]s %[4]s %[6]s
+  edeployctl push out/install/%[6]s/%[4]s-%[6]s.edeploy
+  edeployctl push-metadata out/metadata
+On an installed machine: edeploy role, edeploy verify, edeploy list, edeploy upgrade %[6]s, edeploy rollback
 
 `
 
@@ -44,7 +49,8 @@ On an installed machine: edeploy role, edeploy verify, edeploy list
 // it. Without anybody at in it waits for ctx.
 func (d *demo) keep(ctx context.Context, in io.Reader, out io.Writer) error {
 	fmt.Fprintf(out, "\nEverything stays on. %s", commands)
-	fmt.Fprintf(out, ideas, d.rack.Server(), d.machines[0].vm.MAC(0), filepath.Join(dir, "config"))
+	fmt.Fprintf(out, ideas, d.rack.Server(), d.machines[0].vm.MAC(0), filepath.Join(dir, "config"),
+		image.Role, image.Version, image.Version+".next")
 	if err := d.list(out); err != nil {
 		return err
 	}
