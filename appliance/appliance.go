@@ -78,6 +78,7 @@ func (a *Appliance) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	a.console.Printf("%s", text)
 	a.log.Warn("bound reached", "text", text)
+	a.server.BoundReached(text)
 }
 
 // Ready is closed when every service answers.

@@ -218,6 +218,54 @@ func TestPlacesOfAPeer(t *testing.T) {
 	}
 }
 
+// A bound that is reached is a problem that the operator can read.
+func TestBoundIsAProblem(t *testing.T) {
+	_, addr := onLoopback(t)
+	for range 2 {
+		c := dialFrom(t, addr, "127.0.0.2")
+		io.WriteString(c, "PUT /api/v1/config/SERVER/vm.specs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n-")
+	}
+	time.Sleep(200 * time.Millisecond) // one waits
+	waiting := dialFrom(t, addr, "127.0.0.2")
+	io.WriteString(waiting, "PUT /api/v1/config/SERVER/vm.specs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n-")
+	buf := make([]byte, 4096)
+	n, _ := waiting.Read(buf)
+	const want = "127.0.0.2 has its share of configuration changes already (1 at once): ask again later"
+	if answer := string(buf[:n]); !strings.HasPrefix(answer, "HTTP/1.1 503 ") || !strings.Contains(answer, want) {
+		t.Errorf("beyond the share: %q", answer)
+	}
+	res, err := http.Get("http://" + addr + "/api/v1/problems")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if text, _ := io.ReadAll(res.Body); !strings.Contains(string(text), want) {
+		t.Errorf("the problems do not say it: %s", text)
+	}
+}
+
+// A client that sends its body only when it is asked for (RFC 9110 section
+// 10.1.1) is asked, or hears the refusal without sending it.
+func TestExpectContinue(t *testing.T) {
+	_, addr := onLoopback(t)
+	for path, want := range map[string]string{"/api/v1/config/SERVER/vm.specs": "HTTP/1.1 100 Continue", "/api/v1/nothing": "HTTP/1.1 404 "} {
+		c := dialFrom(t, addr, "127.0.0.2")
+		fmt.Fprintf(c, "PUT %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", path)
+		buf := make([]byte, 4096)
+		n, err := c.Read(buf)
+		if !strings.HasPrefix(string(buf[:n]), want) {
+			t.Errorf("%s: %q, %v, want %s", path, buf[:n], err, want)
+			continue
+		}
+		if strings.Contains(want, "100") {
+			io.WriteString(c, "[]\n")
+			if n, err = c.Read(buf); !strings.HasPrefix(string(buf[:n]), "HTTP/1.1 200 ") {
+				t.Errorf("%s: after the body %q, %v", path, buf[:n], err)
+			}
+		}
+	}
+}
+
 func dialFrom(t *testing.T, addr, from string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}

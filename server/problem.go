@@ -163,6 +163,13 @@ func (s *Server) refused(section, format string, args ...any) {
 	s.refusals.add(Problem{Section: section, Text: text, Time: &now})
 }
 
+// BoundReached notes that a client has used up its share of something outside
+// of this package. Anybody on the network can cause that, too.
+func (s *Server) BoundReached(text string) {
+	now := s.config.Now()
+	s.refusals.add(Problem{Text: text, Warning: true, Time: &now})
+}
+
 // maxProblems bounds the list.
 const maxProblems = 100
 

@@ -9,6 +9,7 @@ package abuse_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,16 +34,10 @@ const (
 )
 
 func TestAbuse(t *testing.T) {
-	if os.Getenv("EDEPLOY_ABUSE") == "" {
-		t.Skip("attacks edeployd for three minutes: EDEPLOY_ABUSE=1 runs it (make abuse)")
-	}
-	if os.Getenv(inNamespace) == "" {
-		inNewNamespace(t)
+	if !isolated(t) {
 		return
 	}
-	newSwitch(t)
-	honest := newClient(t, newHost(t, "honest", "10.0.3.9"))
-	evil := newHost(t, "evil", "10.0.3.66")
+	honest, evil := newRack(t)
 	d := newDaemon(t)
 	var table []result
 	for _, a := range attacks {
@@ -65,21 +60,36 @@ func TestAbuse(t *testing.T) {
 	print(t, table)
 }
 
-// inNewNamespace runs the test once more, in namespaces of its own for network
-// and mounts (where `ip netns` keeps names).
-func inNewNamespace(t *testing.T) {
+// isolated says whether the test is in namespaces of its own; if not, it runs
+// the test once more there.
+func isolated(t *testing.T) bool {
 	t.Helper()
+	if os.Getenv("EDEPLOY_ABUSE") == "" {
+		t.Skip("plays with edeployd in network namespaces for three minutes: EDEPLOY_ABUSE=1 runs it (make abuse)")
+	}
+	if os.Getenv(inNamespace) != "" {
+		return true
+	}
 	needs.Root(t)
 	needs.Programs(t, "ip", "unshare", "rsync")
 	_, err := os.Stat("../../out/bin/edeployd")
 	needs.That(t, err == nil, "out/bin/edeployd: `make build` makes it")
-	args := []string{"--net", "--mount", os.Args[0], "-test.run=^TestAbuse$", "-test.v", "-test.timeout=10m"}
+	// Mounts, because `ip netns` keeps names in files.
+	args := []string{"--net", "--mount", os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=10m"}
 	cmd := exec.CommandContext(t.Context(), "unshare", args...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %v", cmd.Args, err)
 	}
+	return false
+}
+
+// newRack is a switch with two hosts.
+func newRack(t *testing.T) (honest *client, evil *host) {
+	t.Helper()
+	newSwitch(t)
+	return newClient(t, newHost(t, "honest", "10.0.3.9")), newHost(t, "evil", "10.0.3.66")
 }
 
 // attack is what a bad client does.
@@ -114,9 +124,12 @@ func watch(t *testing.T, d *daemon, honest *client, evil *host, a attack) result
 	r.idle = r.before.megabytes
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	ready := make(chan struct{})
-	ended := make(chan error, 1)
-	go func() { ended <- a.run(ctx, &peer{evil, sync.OnceFunc(func() { close(ready) })}) }()
+	ready, done := make(chan struct{}), make(chan struct{})
+	var failure error
+	go func() {
+		defer close(done)
+		failure = a.run(ctx, &peer{evil, sync.OnceFunc(func() { close(ready) })})
+	}()
 	over := make(chan struct{})
 	var watchers sync.WaitGroup
 	samples := make([][]sample, len(honest.services()))
@@ -133,14 +146,9 @@ func watch(t *testing.T, d *daemon, honest *client, evil *host, a attack) result
 			}
 		}
 	})
-	finished := false
 	select {
 	case <-ready:
-	case err := <-ended:
-		finished = true
-		if err != nil {
-			t.Errorf("the attack itself failed: %v", err)
-		}
+	case <-done:
 	case <-time.After(launch):
 		t.Logf("the attack is not in place after %v", launch)
 	}
@@ -148,10 +156,9 @@ func watch(t *testing.T, d *daemon, honest *client, evil *host, a attack) result
 	close(over)
 	watchers.Wait()
 	stop()
-	if !finished {
-		if err := <-ended; err != nil && t.Context().Err() == nil {
-			t.Logf("end of the attack: %v", err)
-		}
+	<-done
+	if failure != nil && !errors.Is(failure, context.Canceled) {
+		t.Errorf("the attack: %v", failure)
 	}
 	r.judge(t, honest, samples)
 	if pid := childOf(d.cmd.Process.Pid); pid != d.pid {

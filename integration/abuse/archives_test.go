@@ -130,10 +130,9 @@ func wideWindows(ctx context.Context, p *peer) error {
 }
 
 // bring uploads a whole part, in whatever state its upload is.
-func (p *peer) bring(ctx context.Context, path string, content []byte) error {
+func (p *peer) bring(ctx context.Context, path string, content []byte) (status int, err error) {
 	sum := sha256.Sum256(content)
-	_, err := p.patch(ctx, path, 0, int64(len(content)), hex.EncodeToString(sum[:]), &paced{bytes.NewReader(content)})
-	return err
+	return p.patch(ctx, path, 0, int64(len(content)), hex.EncodeToString(sum[:]), &paced{bytes.NewReader(content)})
 }
 
 // paced is a body that leaves room on the wire: a flood of packets is no attack
@@ -156,7 +155,7 @@ func longManifest(ctx context.Context, p *peer) error {
 		}
 		t.Close()
 	}, zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err := p.bring(ctx, "/api/v1/images/L1/role/archive", archive); err != nil {
+	if _, err := p.bring(ctx, "/api/v1/images/L1/role/archive", archive); err != nil {
 		return nil // refused is what should be
 	}
 	p.ready()
@@ -176,7 +175,7 @@ func manyManifests(ctx context.Context, p *peer) error {
 	for i := range 3 {
 		group.Go(func() error {
 			path := fmt.Sprintf("/api/v1/images/M%d/role/", i)
-			if err := p.bring(ctx, path+"manifest", text.Bytes()); err != nil {
+			if _, err := p.bring(ctx, path+"manifest", text.Bytes()); err != nil {
 				return nil // refused is what should be
 			}
 			for n := int64(0); ctx.Err() == nil; n++ {

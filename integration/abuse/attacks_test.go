@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -333,7 +332,7 @@ func unfinishedUploads(ctx context.Context, p *peer) error {
 }
 
 func hugeSizes(ctx context.Context, p *peer) error {
-	for _, length := range []int64{1 << 62, 1<<63 - 1, 1 << 40} {
+	for _, length := range []int64{1 << 62, 1<<63 - 1, 1 << 40} { // the last: more than any disk here has
 		status, err := p.patch(ctx, "/api/v1/images/H1/role/archive", 0, length, noSum, strings.NewReader("-"))
 		if err == nil && status < 400 {
 			return fmt.Errorf("an upload of %d bytes is taken: status %d", length, status)
@@ -341,13 +340,14 @@ func hugeSizes(ctx context.Context, p *peer) error {
 	}
 	text := fmt.Sprintf("#mtree\n. type=dir mode=0755 uid=0 gid=0 time=0.0\n./a type=file mode=0644 uid=0 gid=0 size=%d time=0.0 sha256digest=%s\n"+
 		"./b type=file mode=0644 uid=0 gid=0 size=%d time=0.0 sha256digest=%s\n", int64(1)<<62, noSum, int64(1)<<62, noSum)
-	if err := p.bring(ctx, "/api/v1/images/H2/role/manifest", []byte(text)); err != nil {
+	described, err := p.bring(ctx, "/api/v1/images/H2/role/manifest", []byte(text))
+	if err != nil {
 		return err
 	}
-	status, err := p.patch(ctx, "/api/v1/images/H2/role/archive", 0, 1000, noSum, strings.NewReader("-"))
+	taken, err := p.patch(ctx, "/api/v1/images/H2/role/archive", 0, 1<<40, noSum, strings.NewReader("-"))
 	p.ready()
-	if err == nil && status < 400 {
-		return errors.New("an archive of files of 2^62 bytes is taken")
+	if err == nil && described < 400 && taken < 400 {
+		return fmt.Errorf("an archive of 1 TB with files of 2^62 bytes is taken: status %d of its manifest, %d of its archive", described, taken)
 	}
 	return nil
 }

@@ -70,7 +70,8 @@ func must(t *testing.T, err error) {
 // start starts the daemon and waits until the host is served by every service.
 func (d *daemon) start(t *testing.T, honest *client) {
 	t.Helper()
-	d.cmd = exec.Command("../../out/bin/edeployd", "-config", filepath.Join(d.dir, "edeploy.conf"))
+	// As many files as the kernel gives a process that nobody has given more.
+	d.cmd = exec.Command("sh", "-c", `ulimit -n 4096 && exec ../../out/bin/edeployd -config "$0"`, filepath.Join(d.dir, "edeploy.conf"))
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	must(t, d.cmd.Start())
 	const most = 30 * time.Second

@@ -34,7 +34,13 @@ func newSwitch(t *testing.T) {
 	must(t, os.MkdirAll("/run/netns", 0o755))
 	must(t, unix.Mount("names", "/run/netns", "tmpfs", 0, ""))
 	ip(t, "link", "set", "lo", "up")
-	ip(t, "link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
+	makeBridge(t)
+}
+
+func makeBridge(t *testing.T) {
+	t.Helper()
+	// An adapter that is plugged in again has the address that it had.
+	ip(t, "link", "add", "br0", "address", "02:00:00:00:00:01", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
 	ip(t, "link", "set", "br0", "up")
 }
 
