@@ -72,7 +72,7 @@ func TestBrokenImage(t *testing.T) {
 		}
 	}
 	s.stop()
-	long := "#mtree\n" + strings.Repeat("#"+strings.Repeat(".", 4094)+"\n", manifest.MaxTextBytes/4096)
+	long := "#mtree\n./" + strings.Repeat("x", manifest.MaxLineBytes) + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "install/V1/db-V1.mtree"), []byte(long), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestBrokenImage(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.do(t, "GET", "/api/v1/images/V1/db", nil).body), &one); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(one.Broken, "db-V1.mtree: read manifest: invalid manifest: longer than") {
+	if !strings.Contains(one.Broken, "db-V1.mtree: read manifest: line 2: invalid manifest: longer than") {
 		t.Errorf("broken: %q", one.Broken)
 	}
 	if step, message := s.publish(t, "V1/db"); step == "done" || !strings.Contains(message, "delete the image") {

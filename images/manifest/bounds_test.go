@@ -9,11 +9,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 )
 
 // forever answers the same bytes again and again.
@@ -33,44 +34,26 @@ func (f *forever) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// heapGrowth is how much more memory the heap holds when work is done than before.
-func heapGrowth(work func()) int64 {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	work()
-	runtime.ReadMemStats(&after)
-	return int64(after.HeapSys-after.HeapReleased) - int64(before.HeapSys-before.HeapReleased)
-}
-
 // Text without end is given up while it is read, whatever it makes of few bytes.
 func TestReadWithoutEnd(t *testing.T) {
 	const root = "#mtree\n. type=dir mode=0755 uid=0 gid=0 time=1.0\n"
 	set := root + "/set type=fifo mode=0 uid=0 gid=0 time=1.0"
-	read := func(r io.Reader) error { _, err := manifest.Read(r); return err }
-	measure := func(r io.Reader) error { _, err := manifest.Measure(r); return err }
-	for name, test := range map[string]struct {
-		head, again string
-		read        func(io.Reader) error
-		want        string
-	}{
-		"comments":     {root, "# no end" + strings.Repeat(".", 10_000) + "\n", measure, "longer than"},
-		"no line end":  {root, "x", read, "longer than"},
-		"short lines":  {set + "\n", "a\n", read, "more than 524288 entries"},
-		"inherited":    {set + " xattr.user.x=" + strings.Repeat("AAAA", 250) + "\n", "a\n", read, "of paths and attributes"},
-		"descending":   {strings.Replace(set, "fifo", "dir", 1) + "\n", "a\n", measure, "names"},
-		"escaped text": {set + "\n", `./` + strings.Repeat(`\n`, 200) + strings.Repeat(`/\n`, 200) + "\n", measure, "of text"},
+	for name, test := range map[string]struct{ head, again, want string }{
+		"comments":     {root, "# no end\n", "longer than 400000 bytes"},
+		"no line end":  {root, "x", "longer than 400000 bytes"},
+		"short lines":  {set + "\n", "a\n", "more than 1000 entries"},
+		"inherited":    {set + " xattr.user.x=" + strings.Repeat("AAAA", 250) + "\n", "a\n", "more than 200000 bytes of paths and attributes"},
+		"descending":   {strings.Replace(set, "fifo", "dir", 1) + "\n", "a\n", "more than 256 names"},
+		"escaped text": {set + "\n", `./` + strings.Repeat(`\n`, 200) + strings.Repeat(`/\n`, 200) + "\n", "more than 400000 bytes of text"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var err error
-			grown := heapGrowth(func() {
-				err = test.read(io.MultiReader(strings.NewReader(test.head), &forever{text: []byte(test.again)}))
-			})
+			endless := &forever{text: []byte(test.again)}
+			_, err := manifest.ReadWithin(io.MultiReader(strings.NewReader(test.head), endless), 1000, 200_000, 400_000)
 			if !errors.Is(err, manifest.ErrInvalid) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %.200v, want ErrInvalid that says %q", err, test.want)
 			}
-			if most := int64(4 * manifest.MaxMemory); grown > most {
-				t.Errorf("it took %d MB, want at most %d", grown>>20, most>>20)
+			if endless.read > 1<<20 {
+				t.Errorf("it read %d bytes", endless.read)
 			}
 		})
 	}
@@ -87,41 +70,33 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// What New accepts, Read accepts as text: bounds included, whose text is four
-// times as long as the names.
-func TestAcceptedIsReadBack(t *testing.T) {
-	m, err := grown(rand.New(rand.NewPCG(1, 2)), 255)
-	must(t, err)
-	var b bytes.Buffer
-	_, err = m.WriteTo(&b)
-	must(t, err)
-	back, err := manifest.Read(&b)
-	must(t, err)
-	if len(back.Entries) != len(m.Entries) {
-		t.Errorf("%d entries came back as %d", len(m.Entries), len(back.Entries))
+// No text is longer than was thought when its entries were accepted, so that
+// what New accepts can be read again, however many bytes are escaped.
+func TestTextIsAsLongAsThought(t *testing.T) {
+	root := t.TempDir()
+	hostileTree(t, root)
+	m := walk(t, root)
+	random := rand.New(rand.NewPCG(needs.Seed(t), 1))
+	for i := range 500 {
+		name := make([]byte, 1+random.IntN(255))
+		for j := range name {
+			name[j] = byte(random.IntN(256))
+		}
+		path := strings.NewReplacer("/", "_", "\x00", "_").Replace(string(name))
+		e := manifest.Entry{Path: path + fmt.Sprint(i), Type: manifest.Symlink, Link: path, Group: 1000 * random.IntN(3), UID: random.Uint32(), GID: random.Uint32(),
+			ModTime: time.Unix(random.Int64N(1<<40), random.Int64N(1e9)), Xattrs: map[string][]byte{path: name}}
+		if e.Group != 0 { // names of one file
+			e = manifest.Entry{Path: e.Path, Type: manifest.Fifo, Group: e.Group}
+		}
+		if len(e.Path) <= 255 {
+			m.Entries = append(m.Entries, e)
+		}
 	}
-}
-
-// grown is about the largest manifest of names that are escaped throughout.
-func grown(random *rand.Rand, length int) (*manifest.Manifest, error) {
-	entries := []manifest.Entry{{Path: ".", Type: manifest.Dir}}
-	name := make([]byte, length)
-	text := 100
-	for len(entries) < manifest.MaxEntries {
-		for i := range name {
-			name[i] = byte(128 + random.IntN(128))
-		}
-		if text += 4*length + 68; text > manifest.MaxTextBytes {
-			break
-		}
-		entries = append(entries, manifest.Entry{Path: string(name), Type: manifest.Fifo})
-	}
-	for {
-		m, err := manifest.New(entries)
-		if err == nil || !strings.Contains(err.Error(), "more than") {
-			return m, err
-		}
-		entries = entries[:len(entries)-len(entries)/50]
+	m, err := manifest.New(m.Entries)
+	must(t, err)
+	written, thought := int64(len(text(t, m))), m.TextBytes()
+	if written > thought || written < thought*8/10 {
+		t.Errorf("the text has %d bytes, thought were %d", written, thought)
 	}
 }
 

@@ -1,6 +1,26 @@
 package manifest
 
-import "golang.org/x/sys/unix"
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadWithin is Read with other limits.
+func ReadWithin(r io.Reader, entries int, memory, text int64) (*Manifest, error) {
+	return readWithin(r, limits{entries, memory, text})
+}
+
+// TextBytes is how long the text is thought to be at most.
+func (m *Manifest) TextBytes() int64 {
+	all := size{most: standard}
+	for i := range m.Entries {
+		if err := all.add(&m.Entries[i]); err != nil {
+			panic(err)
+		}
+	}
+	return all.text + textHead
+}
 
 // OpenDir opens a directory of the tree at root, as kernels since Linux 5.6 can
 // or as older ones must.

@@ -101,7 +101,7 @@ func New(entries []Entry) (*Manifest, error) {
 	if err := m.numberGroups(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	var all size
+	all := size{most: standard}
 	for i := range entries {
 		if err := all.add(&entries[i]); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, Escape(entries[i].Path), err)

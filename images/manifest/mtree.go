@@ -84,8 +84,12 @@ func (e *Entry) appendLine(b []byte, names int) []byte {
 // path has all the attributes an Entry needs; unknown keywords are passed over.
 // Errors name the line and wrap ErrInvalid when the text is at fault.
 func Read(r io.Reader) (*Manifest, error) {
+	return readWithin(r, standard)
+}
+
+func readWithin(r io.Reader, most limits) (*Manifest, error) {
 	var entries []Entry
-	if err := parse(r, func(e Entry) { entries = append(entries, e) }); err != nil {
+	if err := parse(r, most, func(e Entry) { entries = append(entries, e) }); err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	m, err := New(entries)
@@ -105,7 +109,7 @@ type Total struct {
 // looks at each line but not at how they fit together.
 func Measure(r io.Reader) (Total, error) {
 	var t Total
-	err := parse(r, func(e Entry) {
+	err := parse(r, standard, func(e Entry) {
 		t.Entries++
 		t.Bytes = AddSizes(t.Bytes, e.Size)
 	})
@@ -116,12 +120,12 @@ func Measure(r io.Reader) (Total, error) {
 }
 
 // parse reads mtree(5) text within the limits and hands on each entry.
-func parse(r io.Reader, found func(Entry)) error {
-	limited := &io.LimitedReader{R: r, N: MaxTextBytes + 1}
-	p := parser{in: bufio.NewReaderSize(limited, 64<<10), dir: ".", set: map[string]string{}, groups: map[string]int{}, found: found}
+func parse(r io.Reader, most limits, found func(Entry)) error {
+	limited := &io.LimitedReader{R: r, N: most.text + 1}
+	p := parser{size: size{most: most}, in: bufio.NewReaderSize(limited, 64<<10), dir: ".", set: map[string]string{}, groups: map[string]int{}, found: found}
 	for {
 		line, err := p.nextLine()
-		if err == io.EOF {
+		if err == io.EOF || limited.N == 0 { // a line that is cut says nothing
 			break
 		}
 		if err == nil {
@@ -132,7 +136,7 @@ func parse(r io.Reader, found func(Entry)) error {
 		}
 	}
 	if limited.N == 0 {
-		return fmt.Errorf("%w: longer than %d bytes", ErrInvalid, MaxTextBytes)
+		return fmt.Errorf("%w: longer than %d bytes", ErrInvalid, most.text)
 	}
 	return nil
 }
@@ -174,6 +178,7 @@ func (p *parser) nextLine() (string, error) {
 // physicalLine reads up to the next line feed; io.EOF means that there is no line.
 func (p *parser) physicalLine(most int) ([]byte, error) {
 	var line []byte
+	p.line++
 	for {
 		part, err := p.in.ReadSlice('\n')
 		if line = append(line, part...); len(line) > most {
@@ -185,7 +190,6 @@ func (p *parser) physicalLine(most int) ([]byte, error) {
 		if err == io.EOF && len(line) > 0 {
 			err = nil
 		}
-		p.line++
 		return bytes.TrimRight(line, "\r\n"), err
 	}
 }

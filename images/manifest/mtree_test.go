@@ -200,5 +200,10 @@ func FuzzRead(f *testing.F) {
 		back, err := manifest.Read(strings.NewReader(text(t, m)))
 		must(t, err)
 		wantEqual(t, m, back)
+		total, err := manifest.Measure(strings.NewReader(in))
+		must(t, err)
+		if want := (manifest.Total{Entries: len(m.Entries), Bytes: m.TotalBytes()}); total != want {
+			t.Errorf("Measure = %+v, want %+v", total, want)
+		}
 	})
 }

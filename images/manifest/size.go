@@ -8,10 +8,19 @@ import (
 // size is how much entries take, as values and as text. It is added up while
 // they are read, so that what is too large is refused before it is there.
 type size struct {
+	most         limits
 	entries      int
 	memory, text int64
 	line         []byte
 }
+
+// limits are the most that entries may take.
+type limits struct {
+	entries      int
+	memory, text int64
+}
+
+var standard = limits{MaxEntries, MaxMemory, MaxTextBytes}
 
 // add counts one more entry.
 func (s *size) add(e *Entry) error {
@@ -20,12 +29,12 @@ func (s *size) add(e *Entry) error {
 	s.memory += e.weight()
 	s.text += int64(len(s.line))
 	switch {
-	case s.entries > MaxEntries:
-		return fmt.Errorf("more than %d entries", MaxEntries)
-	case s.memory > MaxMemory:
-		return fmt.Errorf("more than %d bytes of paths and attributes", MaxMemory)
-	case s.text > MaxTextBytes-textHead:
-		return fmt.Errorf("more than %d bytes of text", MaxTextBytes)
+	case s.entries > s.most.entries:
+		return fmt.Errorf("more than %d entries", s.most.entries)
+	case s.memory > s.most.memory:
+		return fmt.Errorf("more than %d bytes of paths and attributes", s.most.memory)
+	case s.text > s.most.text-textHead:
+		return fmt.Errorf("more than %d bytes of text", s.most.text)
 	case len(s.line) > MaxLineBytes:
 		return fmt.Errorf("its line has more than %d bytes", MaxLineBytes)
 	}

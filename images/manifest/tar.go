@@ -75,7 +75,7 @@ func readTar(r io.Reader, o Options, take takeFunc) (*Manifest, error) {
 	if o.MaxEntries == 0 {
 		o.MaxEntries = MaxEntries
 	}
-	t := tarReader{o: o, index: map[string]int{}, implied: map[string]bool{}}
+	t := tarReader{o: o, size: size{most: standard}, index: map[string]int{}, implied: map[string]bool{}}
 	err := t.read(r, take)
 	if err == nil {
 		err = t.imply(".", take)
