@@ -173,7 +173,7 @@ func heldBack(r machine.Record) error {
 	case r.State == machine.Installed && r.Boot == machine.Auto:
 		return refuse(errConflict, "machine %s is installed, and is installed again only when the operator says so: edeployctl reinstall %s", r.ID, r.ID)
 	case r.Kept() && r.Boot != machine.Reinstall:
-		return refuse(errConflict, "the operator has set machine %s to %s, so it gets no configuration: edeployctl reinstall %s installs it", r.ID, r.Boot, r.ID)
+		return refuse(errConflict, "the operator has set machine %s to %s, so it gets no configuration: edeployctl release %s lets it go on, edeployctl reinstall %s installs it", r.ID, r.Boot, r.ID, r.ID)
 	}
 	return nil
 }

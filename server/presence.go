@@ -144,7 +144,7 @@ func wish(r machine.Record) string {
 	case machine.Rescue:
 		return "; rescue shell at its next boot"
 	case machine.Local:
-		return "; boots its own disk until boot-auto"
+		return "; boots its own disk until edeployctl release"
 	}
 	return ""
 }
