@@ -202,6 +202,7 @@ out/initrd.pxe: out/programs/mkinitrd out/programs/agent $(TOOLS).edeploy go.mod
 	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz
 
 out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe $(shell find appliance/perm -type f)
+	@[ -f /usr/lib/ipxe/snponly.efi ] || { echo 'edeploy: the loaders (Debian package ipxe) are missing: make deps installs them' >&2; exit 1; }
 	@rm -rf out/boot && mkdir -p out/boot
 	cp out/vmlinuz out/initrd.pxe /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/snponly.efi out/boot/
 	out/programs/mkappliance -version '$(RELEASE)' -size $(IMAGE_SIZE) -perm appliance/perm -o $@ -update out/appliance.gaf
