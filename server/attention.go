@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"edeploy/server/internal/lint"
 	"edeploy/server/internal/machine"
@@ -69,6 +70,7 @@ func (d *deployment) supplies(images []wire.ImageRef, counts bool) []Problem {
 			continue
 		}
 		seen[pair.Profile] = true
+		all = append(all, d.scriptProblems(pair.Profile)...)
 		if images != nil {
 			all = append(all, d.imageProblems(pair.Profile, images)...)
 		}
@@ -109,6 +111,46 @@ func (d *deployment) supplyProblems(pair state.Pair) []Problem {
 		return warn("profile %s takes %d more machines, but %s.cmdb has %d free %s: add entries and edeployctl config push, or edeployctl state set %s %d", pair.Profile, pair.Count, pair.Profile, free, entries, pair.Profile, free)
 	}
 	return nil
+}
+
+// maxMistakes bounds what is told of one script.
+const maxMistakes = 3
+
+// scriptProblems are mistakes in a profile's script, which ends the
+// installation of every machine that gets it.
+func (d *deployment) scriptProblems(name string) []Problem {
+	text, err := d.dir.Configure(name)
+	if err != nil {
+		return nil // told elsewhere
+	}
+	d.scripts.Lock()
+	defer d.scripts.Unlock()
+	if is, ok := d.scripts.by[name]; ok && is.text == text {
+		return is.problems
+	}
+	file := name + ".configure"
+	found := lint.Script(file, text)
+	var all []Problem
+	for _, f := range found[:min(len(found), maxMistakes)] {
+		all = append(all, Problem{Section: d.name, File: d.ConfigDir + "/" + file, Line: f.Line, Column: f.Column,
+			Text: fmt.Sprintf("%s: %s: mend the script, and edeployctl config push", f.Where(), f.Text)})
+	}
+	if d.scripts.by == nil {
+		d.scripts.by = map[string]readScript{}
+	}
+	d.scripts.by[name] = readScript{text, all}
+	return all
+}
+
+// readScripts are the scripts that were read last, so that each is read once.
+type readScripts struct {
+	sync.Mutex
+	by map[string]readScript // by profile
+}
+
+type readScript struct {
+	text     string
+	problems []Problem
 }
 
 // imageProblems are images that a profile's script names and that the

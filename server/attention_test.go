@@ -85,3 +85,18 @@ func TestAttentionBound(t *testing.T) {
 		t.Errorf("%d problems", got)
 	}
 }
+
+// TestScriptProblems: a script that cannot run is a problem until it is mended.
+func TestScriptProblems(t *testing.T) {
+	files := seedFiles()
+	files["vm.configure"] = "run('x'\n"
+	l := startLab(t, files)
+	const want = "vm.configure:2:1: want ')', got the end of the file: mend the script, and edeployctl config push"
+	if !l.problemSays(want) || !l.problemSays("vm.configure: the script never calls set_role") {
+		t.Errorf("no problem says %q:\n%s", want, l.problemTexts())
+	}
+	l.push(server.ConfigSet{Files: map[string]string{"vm.configure": "set_role('a', '1', 'b')\n"}}, "", http.StatusOK)
+	if l.problemSays("vm.configure") {
+		t.Errorf("it is mended:\n%s", l.problemTexts())
+	}
+}

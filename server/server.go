@@ -132,6 +132,7 @@ type deployment struct {
 	dir      *profile.Dir
 	hardware *archive.Archive
 	logs     *archive.Archive
+	scripts  readScripts
 }
 
 // New opens the state directory, finishes a change that was cut short, and
@@ -206,7 +207,7 @@ func openDeployment(name string, d Deployment, stateDir string, limits Limits) (
 	hardware := &archive.Archive{Dir: d.HWDir, Suffix: archive.HardwareSuffix, MaxBytes: limits.ArchiveBytes, MaxFiles: 2 * limits.Machines}
 	logs := &archive.Archive{Dir: d.LogDir, Suffix: archive.LogSuffix, MaxBytes: limits.ArchiveBytes,
 		MaxFiles: 2 * limits.Machines * (1 + limits.LogsPerMember), KeepEach: limits.LogsPerMember}
-	return &deployment{d, name, profile.Open(d.ConfigDir), hardware, logs}, nil
+	return &deployment{Deployment: d, name: name, dir: profile.Open(d.ConfigDir), hardware: hardware, logs: logs}, nil
 }
 
 // check refuses settings that cannot work.

@@ -87,7 +87,7 @@ func steering(address *string) []*cobra.Command {
 		newBootCommand(address, "hold", "hold", "Let a machine wait at its next boot, until release"),
 		newBootCommand(address, "rescue", "rescue", "Boot a machine into the agent with a console, until release; nothing is changed"),
 		newBootCommand(address, "boot-local", "local", "Let a machine boot its own disk, whatever its state, until release"),
-		newBootCommand(address, "boot-auto", "auto", "Release a machine: its state decides what it boots", "release"),
+		newBootCommand(address, "release", "auto", "Release a machine from hold, rescue and boot-local: its state decides what it boots", "boot-auto"),
 		newForgetCommand(address),
 		newRestoreCommand(address),
 		newForgottenCommand(address),

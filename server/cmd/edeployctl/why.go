@@ -27,7 +27,7 @@ func newWhyCommand(address *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "explain ID",
 		Aliases:           []string{"why"},
-		Short:             "Tell why a machine got what it got, and why not the profiles before (ID or MAC address)",
+		Short:             "Tell why a machine got what it got, and why not the profiles before (ID, MAC address or name)",
 		Long:              whyLong,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(address),

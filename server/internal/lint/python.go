@@ -71,7 +71,7 @@ func syntaxText(msg string) string {
 	if m == nil {
 		return msg
 	}
-	plain := strings.NewReplacer("primary expression", "a value", "newline", "the end of the line", "outdent", "the end of the block")
+	plain := strings.NewReplacer("primary expression", "a value", "newline", "the end of the line", "outdent", "the end of the block", "end of file", "the end of the file")
 	return "want " + plain.Replace(m[2]) + ", got " + plain.Replace(m[1])
 }
 
