@@ -17,8 +17,8 @@ import (
 	"edeploy/appliance/internal/admission"
 )
 
-// pace is quick, for tests.
-var pace = admission.Pace{Greeting: 300 * time.Millisecond, Window: 300 * time.Millisecond, Bytes: 4 << 10}
+// pace is quick, for tests, and leaves a busy machine room.
+var pace = admission.Pace{Greeting: time.Second, Window: time.Second, Bytes: 4 << 10}
 
 // serve runs a handler behind the pace; it answers the server's address.
 func serve(t *testing.T, h http.HandlerFunc) string {
@@ -78,9 +78,9 @@ func TestPaceOfABody(t *testing.T) {
 		want    int
 	}{
 		{"at once", 100 << 10, 100 << 10, 0, 200},
-		{"slow and honest", 24 << 10, 2 << 10, 60 * time.Millisecond, 200},
-		{"small and late", 10, 10, 150 * time.Millisecond, 200},
-		{"silent", 10, 10, 2 * time.Second, 408},
+		{"slow and honest", 40 << 10, 2 << 10, 100 * time.Millisecond, 200},
+		{"small and late", 10, 10, 300 * time.Millisecond, 200},
+		{"silent", 10, 10, 5 * time.Second, 408},
 		{"trickling", 100, 1, 20 * time.Millisecond, 408},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -95,6 +95,7 @@ func TestPaceOfABody(t *testing.T) {
 // A handler that works longer than any window with what it has read keeps its
 // client; so does one that takes its time between two reads.
 func TestLongWork(t *testing.T) {
+	t.Parallel()
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.CopyN(io.Discard, r.Body, 5)
 		time.Sleep(2 * pace.Window)
@@ -113,6 +114,7 @@ func TestLongWork(t *testing.T) {
 
 // A handler's own limit counts, too.
 func TestHandlersLimit(t *testing.T) {
+	t.Parallel()
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
