@@ -200,7 +200,7 @@ func TestCheck(t *testing.T) {
 		{name: "no client", remove: "usr/sbin/edeploy", bootable: true, want: []string{"client is missing"}},
 		{name: "client with libraries", set: map[string]string{"usr/sbin/edeploy": string(self)}, bootable: true, want: []string{"shared libraries"}},
 		{name: "client is a script", set: map[string]string{"usr/sbin/edeploy": "#!/bin/sh\n"}, bootable: true, want: []string{"not a program"}},
-		{name: "host key", set: map[string]string{"etc/ssh/ssh_host_rsa_key": "k"}, want: []string{"ssh_host_rsa_key is left over"}},
+		{name: "host key", set: map[string]string{"etc/ssh/ssh_host_rsa_key": "k"}, want: []string{"ssh_host_rsa_key belongs to one machine"}},
 		{name: "machine id", set: map[string]string{"etc/machine-id": "abc\n"}, want: []string{"machine-id is not empty"}},
 		{name: "password", set: map[string]string{"etc/shadow": "root:$y$abc:1::::::\n"}, want: []string{"account root has a password"}},
 		{name: "empty password", set: map[string]string{"etc/shadow": "root::1::::::\n"}, want: []string{"account root has a password or none"}},

@@ -150,7 +150,7 @@ func (t *tree) there(name string) bool {
 // leftovers are things that belong to one machine.
 func (t *tree) leftovers() []string {
 	var found []string
-	for _, pattern := range []string{"etc/ssh/ssh_host_*_key", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
+	for _, pattern := range []string{"var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
 		"var/lib/apt/lists/*_Packages", "var/lib/apt/lists/*_InRelease", "var/cache/apt/archives/*.deb", "usr/sbin/policy-rc.d"} {
 		for _, name := range t.match(pattern) {
 			if t.names[name] != tar.TypeSymlink {

@@ -51,7 +51,7 @@ func TestRealPackages(t *testing.T) {
 	if _, err := manifest.Extract(t.Context(), archive, tree, manifest.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	paths := []string{"etc/iscsi/initiatorname.iscsi", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",
+	paths := []string{"etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_ecdsa_key", "etc/iscsi/initiatorname.iscsi", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",
 		"etc/popularity-contest.conf", "etc/bind/rndc.key", "etc/munge/munge.key", "etc/nvme/hostnqn", "etc/nvme/hostid"}
 	var machines [2]map[string]string
 	for i := range machines {
@@ -67,7 +67,7 @@ func TestRealPackages(t *testing.T) {
 	for _, s := range scripts {
 		names = append(names, s.Name())
 	}
-	if diff := cmp.Diff([]string{"bind9", "munge", "nvme-cli", "open-iscsi", "popularity-contest", "ssl-cert"}, names); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"bind9", "munge", "nvme-cli", "open-iscsi", "openssh-server", "popularity-contest", "ssl-cert"}, names); diff != "" || err != nil {
 		t.Errorf("%v: scripts (-want +got):\n%s", err, diff)
 	}
 }

@@ -9,13 +9,15 @@ import (
 	"edeploy/images/internal/role"
 )
 
-// machineUnit makes what a machine lacks before anything else needs it.
+// machineUnit makes what a machine lacks before anything else needs it: services
+// that start early, such as iscsid, wait for the network at least.
 const machineUnit = `[Unit]
 Description=Make the keys, names and numbers of this machine that are missing
 DefaultDependencies=no
 RequiresMountsFor=/etc /usr /var
 After=local-fs.target systemd-random-seed.service
-Before=sysinit.target
+Before=sysinit.target network-pre.target
+Wants=network-pre.target
 
 [Service]
 Type=oneshot

@@ -52,6 +52,7 @@ func TestMachineIsTakenOut(t *testing.T) {
 	tree := t.TempDir()
 	plant(t, tree, map[string]string{
 		"etc/passwd": "", "var/log/dpkg.log": "x", "usr/lib/systemd/system/x.service": "",
+		"etc/ssh/ssh_host_rsa_key": "key", "etc/ssh/ssh_host_rsa_key.pub": "key", "etc/ssh/sshd_config": "keep",
 		"etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.1\n", "etc/bind/rndc.key": "secret", "etc/bind/named.conf": "keep",
 		"etc/ssl/certs/ssl-cert-snakeoil.pem": "pem", "etc/ssl/private/ssl-cert-snakeoil.key": "key",
 		"etc/cron.d/popularity-contest": "5 3", "etc/popularity-contest.conf": "MY_HOSTID=\"ab\"\nUSEHTTP=\"yes\"\nDAY=\"3\"\n",
@@ -65,14 +66,14 @@ func TestMachineIsTakenOut(t *testing.T) {
 	finish(t, tree, known)
 	finish(t, tree, known) // as a version that starts from this one
 	for name, want := range map[string]string{
-		"etc/bind/named.conf": "keep", "usr/lib/edeploy/machine/etc/popularity-contest.conf": "USEHTTP=\"yes\"\n", "etc/mdadm/mdadm.conf": "MAILADDR root\n",
+		"etc/bind/named.conf": "keep", "etc/ssh/sshd_config": "keep", "usr/lib/edeploy/machine/etc/popularity-contest.conf": "USEHTTP=\"yes\"\n", "etc/mdadm/mdadm.conf": "MAILADDR root\n",
 		"etc/udev/rules.d/71-persistent-own.rules": "# mine\n", "var/lib/dhcp/dhclient.eth0.leases": "",
 	} {
 		if got, err := os.ReadFile(filepath.Join(tree, name)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
 		}
 	}
-	for _, name := range []string{"etc/iscsi/initiatorname.iscsi", "etc/bind/rndc.key", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",
+	for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub", "etc/iscsi/initiatorname.iscsi", "etc/bind/rndc.key", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",
 		"etc/ssl/certs/1234.0", "etc/popularity-contest.conf", "etc/cron.d/popularity-contest", "etc/hostid", "etc/udev/rules.d/70-persistent-net.rules"} {
 		if _, err := os.Lstat(filepath.Join(tree, name)); err == nil {
 			t.Errorf("/%s is still there", name)
@@ -86,11 +87,11 @@ func TestMachineIsTakenOut(t *testing.T) {
 			t.Errorf("%s: %v: %s", s, err, out)
 		}
 	}
-	if diff := cmp.Diff([]string{"bind9", "open-iscsi", "popularity-contest", "ssl-cert"}, names); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"bind9", "open-iscsi", "openssh-server", "popularity-contest", "ssl-cert"}, names); diff != "" || err != nil {
 		t.Errorf("%v: scripts (-want +got):\n%s", err, diff)
 	}
 	exclude, err := os.ReadFile(filepath.Join(tree, "var/lib/edeploy/V1/exclude"))
-	want := "/etc/iscsi/initiatorname.iscsi\n/etc/ssl/certs/ssl-cert-snakeoil.pem\n/etc/ssl/private/ssl-cert-snakeoil.key\n/etc/cron.d/popularity-contest\n" +
+	want := "/etc/ssh/ssh_host_ed25519_key\n/etc/ssh/ssh_host_ecdsa_key\n/etc/ssh/ssh_host_*_key\n/etc/ssh/ssh_host_*_key.pub\n/etc/iscsi/initiatorname.iscsi\n/etc/ssl/certs/ssl-cert-snakeoil.pem\n/etc/ssl/private/ssl-cert-snakeoil.key\n/etc/cron.d/popularity-contest\n" +
 		"/etc/popularity-contest.conf\n/etc/bind/rndc.key\n/etc/hostid\n"
 	if diff := cmp.Diff(want, string(exclude)); diff != "" || err != nil {
 		t.Errorf("%v: exclude (-want +got):\n%s", err, diff)

@@ -210,7 +210,6 @@ func (b Build) finishScript(c recipe) string {
 	fmt.Fprintf(&s, `#!/bin/sh
 set -eu
 cd "$1"
-rm -f etc/ssh/ssh_host_*_key etc/ssh/ssh_host_*_key.pub
 rm -f var/lib/dbus/machine-id var/lib/systemd/random-seed var/lib/systemd/credential.secret
 : > etc/machine-id
 : > etc/resolv.conf
