@@ -150,8 +150,8 @@ bench: modules rack scenario ## measured figures, a line each
 		awk '/figure [a-z0-9-]+ [0-9.]+ /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
 
 .PHONY: golden
-golden: modules ## write the golden files in testdata again
-	UPDATE_GOLDEN=1 go test ./...
+golden: modules ## write the golden files in testdata again, and the examples in READMEs
+	EDEPLOY_GOLDEN=1 go test ./...
 
 # Programs that other outputs contain or are made by. A program that comes out
 # with the same bytes keeps its time, so nothing is made again for it.

@@ -1,7 +1,6 @@
 package bootguard_test
 
 import (
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
+// update writes the golden files anew.
+var update = os.Getenv("EDEPLOY_GOLDEN") != ""
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -43,7 +43,7 @@ func TestCustom(t *testing.T) {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
 			golden := strings.TrimSuffix(name, ".cfg") + ".golden"
-			if *update {
+			if update {
 				must(t, os.WriteFile(golden, []byte(got), 0o644))
 			}
 			want, err := os.ReadFile(golden)

@@ -11,7 +11,7 @@ import (
 	"edeploy/pxe/internal/bootdisk"
 )
 
-// TestAssembled: the program is what its source says. UPDATE_GOLDEN=1 writes
+// TestAssembled: the program is what its source says. EDEPLOY_GOLDEN=1 writes
 // it anew.
 func TestAssembled(t *testing.T) {
 	needs.Programs(t, "as", "objcopy")
@@ -29,14 +29,14 @@ func TestAssembled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if os.Getenv("UPDATE_GOLDEN") == "1" {
+	if os.Getenv("EDEPLOY_GOLDEN") != "" {
 		if err := os.WriteFile("bootdisk.bin", want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got, err := os.ReadFile("bootdisk.bin")
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("bootdisk.bin is not what bootdisk.S says (%v): UPDATE_GOLDEN=1 writes it", err)
+		t.Errorf("bootdisk.bin is not what bootdisk.S says (%v): EDEPLOY_GOLDEN=1 writes it", err)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWrite compares the scripts with testdata/NAME.ipxe. UPDATE_GOLDEN=1
+// TestWrite compares the scripts with testdata/NAME.ipxe. EDEPLOY_GOLDEN=1
 // writes them anew.
 func TestWrite(t *testing.T) {
 	for name, action := range map[string]wire.BootAction{"install": wire.BootInstall, "rescue": wire.BootRescue,
@@ -34,7 +34,7 @@ func TestWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden := "testdata/" + name + ".ipxe"
-			if os.Getenv("UPDATE_GOLDEN") != "" {
+			if os.Getenv("EDEPLOY_GOLDEN") != "" {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
