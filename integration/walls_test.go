@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,6 +198,26 @@ func TestRoomsHaveManualPages(t *testing.T) {
 			t.Errorf("%s/README.md does not start with a title", room)
 		}
 	}
+}
+
+// skip is a call that ends a test early; what it says.
+var skip = regexp.MustCompile(`\b[btf]\.Skip(?:f|Now)?\((.*)`)
+
+// A test is left out because nobody asked for it, or because needs says what it
+// lacks: then it fails where CI is set.
+func TestSkips(t *testing.T) {
+	goFiles(t, func(name string, _ *ast.File) {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range skip.FindAllSubmatch(text, -1) {
+			asked := bytes.Contains(call[1], []byte("EDEPLOY_")) || bytes.Contains(call[1], []byte("only as the"))
+			if !asked && "edeploy/"+path.Dir(name) != forTests {
+				t.Errorf("%s: %s: say it with %s, or name the variable that runs the test", name, call[0], forTests)
+			}
+		}
+	})
 }
 
 // forbidden are words that tie the repository to the place where somebody

@@ -17,7 +17,7 @@ func FuzzRun(f *testing.F) {
 	f.Add("{", "open('/a', 'w').write('%(a)s' % var)")
 	f.Fuzz(func(t *testing.T, vars, script string) {
 		if len(script) > 1 && script[:2] == "#!" {
-			t.Skip("a program of this machine would run")
+			return // a program of this machine would run
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

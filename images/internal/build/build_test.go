@@ -7,13 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -172,9 +172,7 @@ func staticELF() []byte {
 
 func TestCheck(t *testing.T) {
 	self, err := os.ReadFile("/bin/sh")
-	if err != nil || runtime.GOOS != "linux" {
-		t.Skip("no shell to take for a dynamically linked program")
-	}
+	needs.That(t, err == nil, "/bin/sh, a dynamically linked program: %v", err)
 	v1 := wire.ImageRef{Role: "base", Version: "V1"}
 	tests := []struct {
 		name     string

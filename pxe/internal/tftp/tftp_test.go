@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/integration/needs"
 	"edeploy/pxe/internal/tftp"
 )
 
@@ -526,9 +527,7 @@ func TestLostPackets(t *testing.T) {
 func TestBlockSize(t *testing.T) {
 	s := serve(t, 0, map[string][]byte{"loader": random(100)})
 	loopback, err := net.InterfaceByName("lo")
-	if err != nil {
-		t.Skipf("no loopback device: %v", err)
-	}
+	needs.That(t, err == nil, "a loopback device: %v", err)
 	c := dial(t)
 	c.ask(s.addr, opRead, "loader", "octet", "blksize", "65464")
 	op, rest := c.reply(soon)
