@@ -63,7 +63,7 @@ func (a *Appliance) makeDirectories(context.Context) error {
 	c := a.config
 	dirs := []string{c.StateDir}
 	for _, d := range c.Deployments {
-		dirs = append(dirs, d.ConfigDir, d.HWDir, d.LogDir, d.HealthDir, filepath.Dir(d.LockFile))
+		dirs = append(dirs, d.ConfigDir, d.HWDir, d.LogDir, filepath.Dir(d.LockFile))
 	}
 	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

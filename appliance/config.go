@@ -1,17 +1,19 @@
 package appliance
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"gopkg.in/ini.v1"
 
+	"edeploy/pxe"
 	"edeploy/server/wire"
 )
 
@@ -29,9 +31,10 @@ type Config struct {
 	ImagesTop string // holds install/ and metadata/
 	Boot      bootConfig
 
-	// Defaulted are sentences about directories that the file does not name,
-	// though a host of an operator may want them elsewhere.
-	Defaulted []string
+	// Notes are sentences for the operator: directories that the file does not
+	// name, though a host of an operator may want them elsewhere, and keys that
+	// are set in vain.
+	Notes []string
 }
 
 // SameSockets says whether both configurations have the same TCP sockets.
@@ -46,7 +49,6 @@ type Deployment struct {
 	LockFile    string
 	HWDir       string
 	LogDir      string
-	HealthDir   string
 	MetadataURL string
 	UsePXEMngr  bool
 	PXEMngrURL  string
@@ -151,72 +153,6 @@ func (r raw) checkKeys(defaults *ini.Section) error {
 	return errors.Join(errs...)
 }
 
-// fields reads the values of one section and collects what is wrong.
-type fields struct {
-	section string
-	values  map[string]string
-	errs    *[]error
-}
-
-func (f fields) text(key, def string) string {
-	if v, ok := f.values[key]; ok {
-		return v
-	}
-	return def
-}
-
-func (f fields) bad(key, want string) {
-	*f.errs = append(*f.errs, fmt.Errorf("[%s] %s = %s: want %s", f.section, key, f.values[key], want))
-}
-
-func (f fields) port(key string, def int) int {
-	v, err := strconv.Atoi(f.text(key, strconv.Itoa(def)))
-	if err != nil || v < 1 || v > 65535 {
-		f.bad(key, "a port from 1 to 65535")
-	}
-	return v
-}
-
-func (f fields) yes(key string, def bool) bool {
-	switch strings.ToLower(f.text(key, "")) {
-	case "":
-		return def
-	case "yes", "true", "on", "1":
-		return true
-	case "no", "false", "off", "0":
-		return false
-	}
-	f.bad(key, "yes or no")
-	return def
-}
-
-func (f fields) prefix(key, def string) netip.Prefix {
-	p, err := netip.ParsePrefix(f.text(key, def))
-	if err != nil || !p.Addr().Is4() {
-		f.bad(key, "an IPv4 address with its prefix length, such as "+def)
-	}
-	return p
-}
-
-func (f fields) addr(key, text string) netip.Addr {
-	if text == "" {
-		return netip.Addr{}
-	}
-	a, err := netip.ParseAddr(strings.TrimSpace(text))
-	if err != nil || !a.Is4() {
-		f.bad(key, "an IPv4 address")
-	}
-	return a
-}
-
-func (f fields) duration(key, def string) time.Duration {
-	d, err := time.ParseDuration(f.text(key, def))
-	if err != nil || d < time.Minute {
-		f.bad(key, "a time of at least 1m, such as 1h")
-	}
-	return d
-}
-
 func (r raw) typed(dir string) (Config, error) {
 	var errs []error
 	of := func(section string) fields { return fields{section, r[section], &errs} }
@@ -242,12 +178,13 @@ func (r raw) typed(dir string) (Config, error) {
 	c.DHCP = of("DHCP").dhcp(c.Interface.Address)
 	c.Boot = of("BOOT").boot(abs, c)
 	c.Deployments = r.deployments(abs, of)
-	c.Defaulted = r.defaulted(c)
+	c.Notes = r.notes(c)
 	return c, errors.Join(errs...)
 }
 
-// defaulted names the directories that are used because the file is silent.
-func (r raw) defaulted(c Config) []string {
+// notes names the directories that are used because the file is silent, and
+// the keys of the original's files that nothing here obeys.
+func (r raw) notes(c Config) []string {
 	var lines []string
 	for _, d := range []struct{ section, key, holds, dir string }{
 		{"SERVER", "CONFIGDIR", "configuration", c.Deployments["SERVER"].ConfigDir},
@@ -259,13 +196,18 @@ func (r raw) defaulted(c Config) []string {
 			lines = append(lines, fmt.Sprintf("%s: in %s, because edeploy.conf has no [%s] %s", d.holds, d.dir, d.section, d.key))
 		}
 	}
+	for _, section := range slices.Sorted(maps.Keys(r)) {
+		if r[section]["HEALTHDIR"] != "" {
+			lines = append(lines, fmt.Sprintf("[%s] HEALTHDIR is not supported: health checks are not taken, and nothing is written there; remove it from edeploy.conf", section))
+		}
+	}
 	return lines
 }
 
 func (f fields) dhcp(own netip.Prefix) dhcpConfig {
 	c := dhcpConfig{
 		Enabled: f.yes("ENABLED", true),
-		Lease:   f.duration("LEASE", "1h"),
+		Lease:   f.duration("LEASE", pxe.DefaultLeaseTime),
 		Router:  f.addr("ROUTER", f.text("ROUTER", "")),
 	}
 	for dns := range strings.FieldsSeq(strings.ReplaceAll(f.text("DNS", ""), ",", " ")) {
@@ -290,11 +232,9 @@ func defaultRange(own netip.Prefix) string {
 	if !own.IsValid() || own.Bits() > 29 {
 		return ""
 	}
-	b := own.Masked().Addr().As4()
-	base := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	size := uint32(1) << (32 - own.Bits())
+	base, size := binary.BigEndian.Uint32(own.Masked().Addr().AsSlice()), uint32(1)<<(32-own.Bits())
 	ip := func(n uint32) netip.Addr {
-		return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
 	}
 	return ip(base+size/2).String() + "-" + ip(base+size-2).String()
 }
@@ -342,7 +282,6 @@ func (r raw) deployments(abs func(string) string, of func(string) fields) map[st
 			LockFile:    abs(f.text("LOCKFILE", filepath.Join(config, ".lock"))),
 			HWDir:       abs(f.text("HWDIR", config)),
 			LogDir:      abs(f.text("LOGDIR", config)),
-			HealthDir:   abs(f.text("HEALTHDIR", filepath.Join(config, "health"))),
 			MetadataURL: f.text("METADATAURL", ""),
 			UsePXEMngr:  f.text("USEPXEMNGR", "") == "True",
 			PXEMngrURL:  f.text("PXEMNGRURL", ""),

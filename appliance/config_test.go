@@ -33,7 +33,7 @@ func TestReferenceFileShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(appliance.Config{}, "Defaulted")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(appliance.Config{}, "Notes")); diff != "" {
 		t.Errorf("edeploy.conf.example differs from the defaults (-default +example):\n%s", diff)
 	}
 }
@@ -63,12 +63,15 @@ func TestPortsReachTheBootParameters(t *testing.T) {
 	}
 }
 
-// What a host's operator did not name is said, with the place that is used.
-func TestDefaultedDirectories(t *testing.T) {
+// What a host's operator did not name is said, with the place that is used;
+// and what is set in vain.
+func TestNotes(t *testing.T) {
 	for text, want := range map[string][]string{
 		"[SERVER]\nCONFIGDIR=c\n[STATE]\nDIR=s\n[IMAGES]\nTOP=i\n[BOOT]\nDIR=b\n": nil,
 		"[SERVER]\nCONFIGDIR=c\n[IMAGES]\nTOP=i\n[BOOT]\nDIR=b\n": {
 			"machine records and leases: in /var/lib/edeploy/server, because edeploy.conf has no [STATE] DIR"},
+		"[SERVER]\nCONFIGDIR=c\nHEALTHDIR=\n[LAB]\nHEALTHDIR=/h\n[STATE]\nDIR=s\n[IMAGES]\nTOP=i\n[BOOT]\nDIR=b\n": {
+			"[LAB] HEALTHDIR is not supported: health checks are not taken, and nothing is written there; remove it from edeploy.conf"},
 		"[STATE]\nDIR=s\n[BOOT]\nDIR=b\n": {
 			"configuration: in /var/lib/edeploy/config, because edeploy.conf has no [SERVER] CONFIGDIR",
 			"images: in /var/lib/debootstrap, because edeploy.conf has no [IMAGES] TOP"},
@@ -77,7 +80,7 @@ func TestDefaultedDirectories(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, c.Defaulted, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, c.Notes, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", text, diff)
 		}
 	}

@@ -24,7 +24,7 @@ type Config struct {
 	// RangeFirst to RangeLast, both included, are the addresses to give away:
 	// inside Address's network, at most 65536.
 	RangeFirst, RangeLast netip.Addr
-	LeaseTime             time.Duration // 0: 12 hours; at least 10 seconds
+	LeaseTime             time.Duration // 0: DefaultLeaseTime; at least 10 seconds
 	LeaseFile             string        // text file in an existing directory
 	// BootDir holds vmlinuz, initrd.pxe and the loaders undionly.kpxe (BIOS)
 	// and snponly.efi (UEFI).
@@ -57,11 +57,12 @@ type Config struct {
 	Log     *slog.Logger // nil: silence
 }
 
-// Defaults.
+// DefaultLeaseTime is how long a machine may keep its address unasked.
+const DefaultLeaseTime = time.Hour
+
 const (
-	defaultLeaseTime = 12 * time.Hour
-	minLeaseTime     = 10 * time.Second
-	defaultHTTPPort  = 80
+	minLeaseTime    = 10 * time.Second
+	defaultHTTPPort = 80
 )
 
 // checked is the configuration with its defaults, or what is wrong with it.
@@ -93,7 +94,7 @@ func (c Config) withDefaults() Config {
 		c.BootDisk = func(string, string) wire.DiskID { return "" }
 	}
 	if c.LeaseTime == 0 {
-		c.LeaseTime = defaultLeaseTime
+		c.LeaseTime = DefaultLeaseTime
 	}
 	if c.HTTPPort == 0 {
 		c.HTTPPort = defaultHTTPPort

@@ -50,7 +50,7 @@ func TestPeers(t *testing.T) {
 
 	t.Run("udhcpc", func(t *testing.T) {
 		c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-t", "8", "-T", "1", "-s", wire.script)
-		c.expect("bound ip=192.168.122.100 mask=24 router=192.168.122.254 dns=192.168.122.253 server=192.168.122.1 lease=43200")
+		c.expect("bound ip=192.168.122.100 mask=24 router=192.168.122.254 dns=192.168.122.253 server=192.168.122.1 lease=3600")
 		c.signal(syscall.SIGUSR1)
 		c.expect("renew ip=192.168.122.100")
 		c.signal(syscall.SIGUSR2)

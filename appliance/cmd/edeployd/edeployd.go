@@ -141,7 +141,7 @@ func serve(ctx context.Context, o options, console io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, line := range config.Defaulted {
+	for _, line := range config.Notes {
 		fmt.Fprintf(console, "%s\r\n", line)
 	}
 	a, err := appliance.New(ctx, config, appliance.Sockets{HTTP: inherited[0], Rsync: inherited[1]}, log)
