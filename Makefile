@@ -135,7 +135,7 @@ story: modules rack scenario ## one of them: make story STORY=install
 test-long: modules rack scenario ## long campaigns, and fuzzing for FUZZTIME each
 	EDEPLOY_VM=1 EDEPLOY_LONG=1 go test -count=1 -p 1 -timeout 5h ./integration/...
 	EDEPLOY_LONG=1 EDEPLOY_ORACLE_INPUTS=15000 FILTER_CASES=3000 UPGRADE_CASES=2000 \
-		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/upgrade ./images/internal/build
+		go test -count=1 -p 1 -timeout 5h ./server/... ./agent/internal/filter ./agent/internal/plan ./images/internal/build
 	$(MAKE) fuzz
 
 .PHONY: fuzz

@@ -12,7 +12,7 @@ import (
 	"edeploy/agent/internal/accounts"
 	"edeploy/agent/internal/filter"
 	"edeploy/agent/internal/installed"
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 )
 
@@ -140,7 +140,7 @@ func (r *preparation) oldAccounts(ctx context.Context, machine installed.Machine
 func (r *preparation) take(merged, mine, tree accounts.Set) {
 	for _, path := range accounts.Paths {
 		text, ok := merged[path]
-		planned := func(o upgrade.Operation) bool { return o.Path == path }
+		planned := func(o plan.Operation) bool { return o.Path == path }
 		_, inTree := tree[path]
 		if !ok || inTree && text == tree[path] && slices.ContainsFunc(r.plan.Operations, planned) {
 			continue

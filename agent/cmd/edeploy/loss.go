@@ -7,21 +7,21 @@ import (
 	"path"
 
 	"edeploy/agent/internal/installed"
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 )
 
 // loss is something of the machine's own that an upgrade takes away: what the
 // tree that it was made of does not have, or has otherwise.
 type loss struct {
-	Path   string         `json:"path"`
-	Action upgrade.Action `json:"action"` // delete or replace
-	Files  int            `json:"files"`  // of it and below it
-	Bytes  int64          `json:"bytes"`
+	Path   string      `json:"path"`
+	Action plan.Action `json:"action"` // delete or replace
+	Files  int         `json:"files"`  // of it and below it
+	Bytes  int64       `json:"bytes"`
 }
 
 func (l loss) String() string {
-	word := map[upgrade.Action]string{upgrade.Delete: "deleted", upgrade.Replace: "overwritten"}[l.Action]
+	word := map[plan.Action]string{plan.Delete: "deleted", plan.Replace: "overwritten"}[l.Action]
 	return fmt.Sprintf("lost:   %-11s  %s  (%d files, %.1f MB)", word, manifest.Escape(l.Path), l.Files, float64(l.Bytes)/1e6)
 }
 
@@ -35,9 +35,9 @@ func (r *preparation) lost(machine installed.Machine) ([]loss, error) {
 	if err != nil {
 		return nil, errCannotLook{err}
 	}
-	own := map[string]upgrade.Action{}
+	own := map[string]plan.Action{}
 	for _, o := range r.plan.Operations {
-		if (o.Action == upgrade.Delete || o.Action == upgrade.Replace) && r.ownContent(was, o.Path) {
+		if (o.Action == plan.Delete || o.Action == plan.Replace) && r.ownContent(was, o.Path) {
 			own[o.Path] = o.Action
 		}
 	}

@@ -14,8 +14,8 @@ import (
 
 	"edeploy/agent/internal/content"
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/plan"
 	"edeploy/agent/internal/treepath"
-	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
@@ -27,7 +27,7 @@ type preparation struct {
 	server       *content.Server
 	metadata     string // directory: exclude, add_only, pre, post
 	disk, target *manifest.Manifest
-	plan         *upgrade.Plan
+	plan         *plan.Plan
 	merged       []merge // files of users and groups, which are not in the plan then
 	collisions   error   // of their ids: one sentence a line
 	losses       []loss
@@ -73,13 +73,13 @@ func (p program) prepare(ctx context.Context, machine installed.Machine, to, dir
 	bar := bar{out: p.stderr, title: "compare", on: p.terminal, now: time.Now, start: time.Now()}
 	err = undisturbed(p.transaction(machine, true), func() error {
 		defer bar.clear()
-		r.disk, err = upgrade.Scan(ctx, machine.Root, r.target, rules.Exclude, bar.show)
+		r.disk, err = plan.Scan(ctx, machine.Root, r.target, rules.Exclude, bar.show)
 		return err
 	})
 	if err != nil {
 		return nil, errCannotLook{err}
 	}
-	if r.plan, err = upgrade.New(r.target, r.disk, rules.Exclude, rules.AddOnly); err != nil {
+	if r.plan, err = plan.New(r.target, r.disk, rules.Exclude, rules.AddOnly); err != nil {
 		return nil, err
 	}
 	if err := r.mergeAccounts(ctx, machine, given.Exclude); err != nil {

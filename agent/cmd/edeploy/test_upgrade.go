@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"edeploy/agent/internal/installed"
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 
@@ -95,16 +95,16 @@ func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to 
 // operationReport is one path in the JSON report.
 type operationReport struct {
 	pathReport
-	Action upgrade.Action `json:"action"`
-	Pass   int            `json:"pass"` // 1 exclude, 2 add_only
-	Bytes  int64          `json:"bytes,omitempty"`
+	Action plan.Action `json:"action"`
+	Pass   int         `json:"pass"` // 1 exclude, 2 add_only
+	Bytes  int64       `json:"bytes,omitempty"`
 }
 
 // describe is one operation, disk -> new version.
-func describe(o upgrade.Operation) installed.Item {
+func describe(o plan.Operation) installed.Item {
 	item := installed.Itemize(o.Differences)[0]
 	item.Differences = nil
-	if o.Action == upgrade.Create || o.Action == upgrade.Delete {
+	if o.Action == plan.Create || o.Action == plan.Delete {
 		return item // the flags say it all
 	}
 	for _, d := range o.Differences {
@@ -124,7 +124,7 @@ func writePlan(w io.Writer, r *preparation) error {
 	}
 	for _, o := range r.plan.Operations {
 		line := describe(o).String()
-		if o.Pass == upgrade.PassAddOnly {
+		if o.Pass == plan.PassAddOnly {
 			line += "  (add_only)"
 		}
 		fmt.Fprintln(&b, line)
@@ -141,7 +141,7 @@ func writePlan(w io.Writer, r *preparation) error {
 }
 
 // totals is a plan in one line.
-func totals(from wire.ImageRef, to string, p *upgrade.Plan) string {
+func totals(from wire.ImageRef, to string, p *plan.Plan) string {
 	t := p.Totals()
 	return fmt.Sprintf("%s -> %s: %d new, %d replaced, %d attributes only, %d deleted; %d files, %.1f MB to fetch",
 		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)

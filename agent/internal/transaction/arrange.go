@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 
 	"golang.org/x/sys/unix"
@@ -70,13 +70,13 @@ func (a *arrangement) sort() {
 			continue
 		}
 		switch o.Action {
-		case upgrade.Delete:
+		case plan.Delete:
 			a.deleted[o.Path] = true
-		case upgrade.Change:
+		case plan.Change:
 			a.changes[o.Path] = a.target(o.Entry)
 		default:
 			a.wanted[o.Path] = &want{path: o.Path, entry: a.target(o.Entry)}
-			a.replaced[o.Path] = o.Action == upgrade.Replace || a.deleted[o.Path]
+			a.replaced[o.Path] = o.Action == plan.Replace || a.deleted[o.Path]
 			delete(a.deleted, o.Path)
 		}
 	}

@@ -5,19 +5,19 @@ import (
 	"slices"
 	"testing"
 
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 )
 
 // expect is the disk as a plan says it becomes, but for new hard links.
-func expect(t testing.TB, p *upgrade.Plan, disk *manifest.Manifest) *manifest.Manifest {
+func expect(t testing.TB, p *plan.Plan, disk *manifest.Manifest) *manifest.Manifest {
 	t.Helper()
 	there := map[string]manifest.Entry{}
 	for _, e := range disk.Entries {
 		there[e.Path] = e
 	}
 	for _, o := range p.Operations {
-		if o.Action == upgrade.Delete {
+		if o.Action == plan.Delete {
 			delete(there, o.Path)
 			continue
 		}

@@ -21,7 +21,7 @@ import (
 	"log/slog"
 	"time"
 
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
@@ -108,7 +108,7 @@ type Upgrade struct {
 	From, To wire.ImageRef
 
 	// Plan has no conflicts. Disk and Target are what it was made of.
-	Plan         *upgrade.Plan
+	Plan         *plan.Plan
 	Disk, Target *manifest.Manifest
 
 	Source Source

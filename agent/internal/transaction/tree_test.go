@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"edeploy/agent/internal/filter"
+	"edeploy/agent/internal/plan"
 	"edeploy/agent/internal/transaction"
-	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
@@ -262,9 +262,9 @@ func (l *lab) upgrade(t testing.TB, exclude, addOnly string) transaction.Upgrade
 	}
 	a, err := filter.Parse(strings.ReplaceAll(addOnly, ",", "\n"), filter.Include)
 	must(t, err)
-	u.Disk, err = upgrade.Scan(context.Background(), l.root, u.Target, x, nil)
+	u.Disk, err = plan.Scan(context.Background(), l.root, u.Target, x, nil)
 	must(t, err)
-	u.Plan, err = upgrade.New(u.Target, u.Disk, x, a)
+	u.Plan, err = plan.New(u.Target, u.Disk, x, a)
 	must(t, err)
 	return u
 }

@@ -1,4 +1,4 @@
-package upgrade_test
+package plan_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/filter"
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 
 	"github.com/google/go-cmp/cmp"
@@ -65,18 +65,18 @@ func tree(t testing.TB, words string) *manifest.Manifest {
 	return m
 }
 
-func plan(t testing.TB, target, disk, exclude, addOnly string) *upgrade.Plan {
+func planOf(t testing.TB, target, disk, exclude, addOnly string) *plan.Plan {
 	t.Helper()
 	x, err := filter.Parse(strings.ReplaceAll(exclude, ",", "\n"), filter.Exclude)
 	must(t, err)
 	a, err := filter.Parse(strings.ReplaceAll(addOnly, ",", "\n"), filter.Include)
 	must(t, err)
-	p, err := upgrade.New(tree(t, target), tree(t, disk), x, a)
+	p, err := plan.New(tree(t, target), tree(t, disk), x, a)
 	must(t, err)
 	return p
 }
 
-func lines(p *upgrade.Plan) []string {
+func lines(p *plan.Plan) []string {
 	var all []string
 	for _, o := range p.Operations {
 		all = append(all, fmt.Sprintf("%d %s %s", o.Pass, o.Action, o.Path))
@@ -115,7 +115,7 @@ func TestPlan(t *testing.T) {
 		"excluded by its kind": {"a/b", "a/b/c", "b/", nothing, []string{"a/b is to become a file, but the dir there is excluded"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := lines(plan(t, c.target, c.disk, c.exclude, c.addOnly))
+			got := lines(planOf(t, c.target, c.disk, c.exclude, c.addOnly))
 			if name == "excluded in the way" { // operations beside a conflict are not complete
 				got = slices.DeleteFunc(got, func(l string) bool { return strings.HasPrefix(l, "1 ") })
 				c.want = c.want[1:]
@@ -128,9 +128,9 @@ func TestPlan(t *testing.T) {
 }
 
 func TestTotals(t *testing.T) {
-	got := plan(t, "a=1 b=1 c=2 d/ e=3 f^x", "c=1 d/ e=3 f g", "", "- *").Totals()
+	got := planOf(t, "a=1 b=1 c=2 d/ e=3 f^x", "c=1 d/ e=3 f g", "", "- *").Totals()
 	// a and b have the same content.
-	want := upgrade.Totals{Create: 2, Replace: 1, Change: 1, Delete: 1, Files: 2, Bytes: 200}
+	want := plan.Totals{Create: 2, Replace: 1, Change: 1, Delete: 1, Files: 2, Bytes: 200}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("totals (-want +got):\n%s", diff)
 	}
@@ -152,7 +152,7 @@ func BenchmarkNew(b *testing.B) {
 	addOnly, err := filter.Parse("+ /var/\n+ /var/**\n- *\n", filter.Include)
 	must(b, err)
 	for b.Loop() {
-		if _, err := upgrade.New(target, disk, exclude, addOnly); err != nil {
+		if _, err := plan.New(target, disk, exclude, addOnly); err != nil {
 			b.Fatal(err)
 		}
 	}

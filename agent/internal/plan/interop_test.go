@@ -1,4 +1,4 @@
-package upgrade_test
+package plan_test
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/filter"
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 	"edeploy/integration/needs"
 
@@ -214,12 +214,12 @@ func (items itemized) addUnsaid(t testing.TB, before *manifest.Manifest, root st
 }
 
 // planned is a pass of the plan in the same form.
-func planned(p *upgrade.Plan, pass int) itemized {
+func planned(p *plan.Plan, pass int) itemized {
 	items := itemized{}
 	for _, o := range p.Operations {
 		switch {
 		case o.Pass != pass:
-		case o.Action == upgrade.Delete:
+		case o.Action == plan.Delete:
 			items[o.Path] = "delete"
 		case o.Differences[0].Attribute == manifest.AttrMissing || o.Differences[0].Attribute == manifest.AttrType:
 			items[o.Path] = "new"
@@ -231,13 +231,13 @@ func planned(p *upgrade.Plan, pass int) itemized {
 }
 
 // after is the disk as the plan leaves it.
-func after(t testing.TB, p *upgrade.Plan, disk *manifest.Manifest) *manifest.Manifest {
+func after(t testing.TB, p *plan.Plan, disk *manifest.Manifest) *manifest.Manifest {
 	there := map[string]manifest.Entry{}
 	for _, e := range disk.Entries {
 		there[e.Path] = e
 	}
 	for _, o := range p.Operations {
-		if o.Action == upgrade.Delete {
+		if o.Action == plan.Delete {
 			delete(there, o.Path)
 		} else {
 			there[o.Path] = *o.Entry
@@ -297,11 +297,11 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	must(t, err)
 	disk, err := manifest.Walk(t.Context(), dst, manifest.Options{})
 	must(t, err)
-	plan, err := upgrade.New(target, disk, exclude, addOnly)
+	plan, err := plan.New(target, disk, exclude, addOnly)
 	must(t, err)
-	scanned, err := upgrade.Scan(t.Context(), dst, target, exclude, nil)
+	scanned, err := plan.Scan(t.Context(), dst, target, exclude, nil)
 	must(t, err)
-	again, err := upgrade.New(target, scanned, exclude, addOnly)
+	again, err := plan.New(target, scanned, exclude, addOnly)
 	must(t, err)
 	if diff := cmp.Diff(plan, again); diff != "" {
 		t.Errorf("plan of the whole disk and of what Scan reads (-whole +scanned):\n%s", diff)
@@ -322,7 +322,7 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 		t.Errorf("the plan has no conflict, rsync said:\n%s", said)
 	}
 	pass1.addUnsaid(t, disk, dst)
-	if diff := cmp.Diff(pass1, planned(plan, upgrade.PassExclude), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(pass1, planned(plan, plan.PassExclude), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("pass 1 (-rsync +plan):\n%s", diff)
 	}
 	pass2, _, err := rsync(t.Context(), "--ignore-existing", "--include-from="+filepath.Join(meta, "add_only"), src+"/", dst+"/")
@@ -330,7 +330,7 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	got, err := manifest.Walk(t.Context(), dst, manifest.Options{})
 	must(t, err)
 	maps.DeleteFunc(pass2, func(name, _ string) bool { return isImpossible(got, name) })
-	if diff := cmp.Diff(pass2, planned(plan, upgrade.PassAddOnly), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(pass2, planned(plan, plan.PassAddOnly), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("pass 2 (-rsync +plan):\n%s", diff)
 	}
 	for _, d := range manifest.Diff(after(t, plan, disk), got) {
@@ -364,7 +364,7 @@ func isWrongDirectory(target *manifest.Manifest, d manifest.Difference) bool {
 
 // checkConflicts holds rsync to one of the two things that a conflict
 // foretells: it fails there, or it removes what is protected.
-func checkConflicts(t *testing.T, plan *upgrade.Plan, items itemized, said string) {
+func checkConflicts(t *testing.T, plan *plan.Plan, items itemized, said string) {
 	for _, c := range plan.Conflicts {
 		if c.Path == c.Protected {
 			if items[c.Path] == "" && !strings.Contains(said, c.Path) {

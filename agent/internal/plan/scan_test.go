@@ -1,4 +1,4 @@
-package upgrade_test
+package plan_test
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"edeploy/agent/internal/filter"
-	"edeploy/agent/internal/upgrade"
+	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,7 +24,7 @@ func TestScan(t *testing.T) {
 	target := tree(t, "usr/bin/app var/lib/app/db var/lib/app/schema2 var/lib/link/bin/app var/log/app/")
 	exclude, err := filter.Parse("/var/lib/*\n/var/log/\n", filter.Exclude)
 	must(t, err)
-	disk, err := upgrade.Scan(t.Context(), root, target, exclude, nil)
+	disk, err := plan.Scan(t.Context(), root, target, exclude, nil)
 	must(t, err)
 	got := map[string]bool{}
 	for _, e := range disk.Entries {
@@ -38,7 +38,7 @@ func TestScan(t *testing.T) {
 	if e, _ := disk.Lookup("var/lib/link"); e.Type != manifest.Symlink || e.Link != "../../usr" {
 		t.Errorf("the link is described as %+v", e)
 	}
-	if _, err := upgrade.Scan(t.Context(), filepath.Join(root, "nowhere"), target, exclude, nil); err == nil {
+	if _, err := plan.Scan(t.Context(), filepath.Join(root, "nowhere"), target, exclude, nil); err == nil {
 		t.Error("Scan of no directory succeeded")
 	}
 }

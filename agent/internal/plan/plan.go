@@ -1,4 +1,4 @@
-// Package upgrade decides what an upgrade does to a disk: which paths it
+// Package plan decides what an upgrade does to a disk: which paths it
 // creates, replaces, changes and deletes, so that the disk becomes the target
 // tree everywhere but where the upgrade's metadata say otherwise (reference
 // section 10.3).
@@ -13,7 +13,7 @@
 // rsync would have to remove something excluded to make way, the plan has a
 // Conflict instead; and a file where the second pass finds a directory of the
 // target keeps its time.
-package upgrade
+package plan
 
 import (
 	"fmt"
