@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"edeploy/agent/internal/upgrade"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -134,8 +135,8 @@ func TestAccountsCollide(t *testing.T) {
 	var got struct {
 		Possible  bool
 		Conflicts []string
-		Lost      []loss
-		Merged    []merge
+		Lost      []upgrade.Loss
+		Merged    []upgrade.Merge
 	}
 	must(t, json.Unmarshal([]byte(out), &got))
 	if got.Possible || len(got.Conflicts) != 1 || len(got.Merged) == 0 || got.Lost == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,8 +11,70 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/transaction"
+	"edeploy/agent/internal/upgrade"
+	"edeploy/server/wire"
 )
+
+// console tells how an upgrade or a rollback goes. It is upgrade.Console.
+type console struct {
+	program
+	out     io.Writer
+	machine installed.Machine
+	steps   *steps
+	file    *os.File // the log of an upgrade, when it has begun
+}
+
+// Planned begins the log, and tells what will change and be lost.
+func (c *console) Planned(u *upgrade.Preparation) (io.Writer, error) {
+	var err error
+	if c.file, err = openLog(c.machine.Path(wire.LogDir), u.Conf.Image.Version, u.To.Version); err != nil {
+		return nil, err
+	}
+	c.out = &both{c.out, c.file}
+	if s := u.LossSentence(); s != "" {
+		fmt.Fprintln(c.out, s)
+	}
+	for _, m := range u.Merged {
+		fmt.Fprintln(c.out, m)
+	}
+	fmt.Fprintln(c.out, totals(u.Conf.Image, u.To.Version, u.Plan))
+	return c.out, nil
+}
+
+// Step tells of a transaction's steps.
+func (c *console) Step(step transaction.Step, done, total int64) {
+	if c.steps == nil {
+		c.steps = &steps{out: c.out, bar: bar{out: c.stderr, on: c.terminal, now: time.Now}}
+	}
+	c.steps.show(step, done, total)
+}
+
+// Changed ends the steps. What scripts have started before all was undone may
+// still run.
+func (c *console) Changed(err error) {
+	if c.steps != nil {
+		c.steps.end(err == nil)
+	}
+	if c.file != nil && errors.Is(err, transaction.ErrUndone) {
+		writeLeftovers(c.out, c.leftovers(context.Background(), c.machine))
+	}
+}
+
+// log writes an error into the log, when there is one, and answers it.
+func (c *console) log(err error) error {
+	if c.file != nil {
+		fmt.Fprintln(c.file, err)
+	}
+	return err
+}
+
+func (c *console) close() {
+	if c.file != nil {
+		c.file.Close()
+	}
+}
 
 // openLog opens the log of an upgrade in a directory, at its end: an upgrade may
 // be tried several times.
@@ -74,6 +137,9 @@ func (s *steps) end(good bool) {
 	s.step = ""
 }
 
+// seconds is a time as people compare it.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
 // unit is what progress counts.
 type unit struct {
 	name   string
@@ -102,11 +168,14 @@ func clearLine(terminal bool) string {
 }
 
 // warnings is a logger that tells people of warnings, one line each.
-func warnings(out io.Writer) *slog.Logger { return slog.New(&lines{out: out}) }
+func warnings(out io.Writer, terminal bool) *slog.Logger {
+	return slog.New(&lines{out: out, start: clearLine(terminal) + "edeploy: "})
+}
 
 // lines is a slog.Handler.
 type lines struct {
 	out   io.Writer
+	start string // of each
 	attrs []slog.Attr
 }
 
@@ -114,7 +183,7 @@ func (l *lines) Enabled(_ context.Context, level slog.Level) bool { return level
 
 func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	b.WriteString("edeploy: " + r.Message)
+	b.WriteString(l.start + r.Message)
 	tell := func(a slog.Attr) bool {
 		fmt.Fprintf(&b, ", %s: %v", a.Key, a.Value)
 		return true
@@ -128,7 +197,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 }
 
 func (l *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &lines{l.out, append(l.attrs[:len(l.attrs):len(l.attrs)], attrs...)}
+	return &lines{l.out, l.start, append(l.attrs[:len(l.attrs):len(l.attrs)], attrs...)}
 }
 
 func (l *lines) WithGroup(string) slog.Handler { return l }

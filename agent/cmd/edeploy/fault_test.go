@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/transaction"
+	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
@@ -333,7 +334,7 @@ func TestVerifyBesideUpgrade(t *testing.T) {
 	must(t, unix.Mkfifo(fifo, 0o600))
 	s.script(t, "post", "echo >/tmp/go; read x </tmp/go\n")
 	done := make(chan string, 1)
-	err := undisturbed(work, func() error {
+	err := upgrade.Undisturbed(work, func() error {
 		go func() {
 			status, _, errs := s.call(t, "upgrade", after)
 			done <- fmt.Sprint(status, errs)
@@ -357,7 +358,7 @@ func TestVerifyBesideUpgrade(t *testing.T) {
 	if status, out, errs := s.call(t, "verify"); status != 0 {
 		t.Errorf("verify afterwards = %d %q %q", status, out, errs)
 	}
-	if err := undisturbed(work, func() error { return nil }); err != nil {
+	if err := upgrade.Undisturbed(work, func() error { return nil }); err != nil {
 		t.Error(err)
 	}
 }
@@ -561,7 +562,7 @@ func decode(t *testing.T, text string, into any) {
 func TestSweep(t *testing.T) {
 	s := newSite(t)
 	state := filepath.Join(s.root, filepath.Dir(wire.ConfPath))
-	forsaken, current := filepath.Join(state, fetching+"1"), filepath.Join(state, fetching+"2")
+	forsaken, current := filepath.Join(state, ".metadata-"+"1"), filepath.Join(state, ".metadata-"+"2")
 	write(t, "/var/\n", forsaken, "exclude")
 	write(t, "/var/\n", current, "exclude")
 	yesterday := time.Now().Add(-24 * time.Hour)
@@ -569,7 +570,7 @@ func TestSweep(t *testing.T) {
 	if status, _, stderr := s.call(t, "upgrade", after); status != 0 {
 		t.Fatalf("exit status %d: %s", status, stderr)
 	}
-	left, err := filepath.Glob(filepath.Join(state, fetching+"*"))
+	left, err := filepath.Glob(filepath.Join(state, ".metadata-"+"*"))
 	must(t, err)
 	if diff := cmp.Diff([]string{current}, left); diff != "" {
 		t.Errorf("metadata being fetched (-want +got):\n%s", diff)

@@ -52,7 +52,7 @@ func (p program) images(ctx context.Context, conf wire.Installed) []content.Imag
 	if conf.Serv == "" {
 		return nil
 	}
-	server := p.server(conf)
+	server := p.system(installed.Machine{}, true).Server(conf)
 	defer server.Close()
 	found, err := server.Images(ctx)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/transaction"
+	"edeploy/agent/internal/upgrade"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -58,10 +59,10 @@ func (p program) run(ctx context.Context) int {
 	case err == errRebootNeeded:
 		return wire.RebootExitCode
 	}
-	if stopped(ctx, err) && !errors.Is(err, transaction.ErrUndone) {
-		err = errNothingChanged
+	if upgrade.Stopped(ctx, err) && !errors.Is(err, transaction.ErrUndone) {
+		err = upgrade.ErrNothingChanged
 	}
-	if errors.Is(err, errNothingChanged) && goesOn[ran.Name()] {
+	if errors.Is(err, upgrade.ErrNothingChanged) && goesOn[ran.Name()] {
 		err = fmt.Errorf("%w: run it again to go on", err)
 	}
 	if ran != root {
@@ -76,7 +77,7 @@ var goesOn = map[string]bool{upgradeName: true, "rollback": true, "recover": tru
 
 // exitStatus is that of a command that failed.
 func exitStatus(command string, err error) int {
-	var blind errCannotLook
+	var blind upgrade.CannotLook
 	switch {
 	case errors.Is(err, errRebootNeeded):
 		return wire.RebootExitCode

@@ -46,7 +46,7 @@ func (p program) recoverCommand(machine *installed.Machine) *cobra.Command {
 }
 
 func (p program) recover(ctx context.Context, machine installed.Machine) error {
-	work := p.transaction(machine, false)
+	work := p.system(machine, false).Transaction()
 	if _, err := p.recovered(ctx, work); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (p program) recovered(ctx context.Context, work transaction.Machine) (trans
 
 // recoverEarly runs in the initial RAM disk, at every start of the machine.
 func (p program) recoverEarly(ctx context.Context, machine installed.Machine) (err error) {
-	work := p.transaction(machine, false)
+	work := p.system(machine, false).Transaction()
 	status, err := work.Status()
 	if err != nil {
 		return err

@@ -27,28 +27,16 @@ func (p program) reportCommand(machine *installed.Machine) *cobra.Command {
 	}
 }
 
-// reportLater tells what unheard keeps.
+// reportLater tells what the server has not heard.
 func (p program) reportLater(ctx context.Context, machine installed.Machine) error {
 	conf, err := machine.Conf()
 	if err != nil {
 		return err
 	}
-	news, err := p.unheard(ctx, machine, conf)
-	if err != nil || news == nil {
+	report, err := p.system(machine, false).ReportLater(ctx, conf)
+	if err != nil || report == nil {
 		return err
 	}
-	defer news.over()
-	status, err := p.transaction(machine, false).Status()
-	switch {
-	case err != nil:
-		return err
-	case status.Between():
-		return fmt.Errorf("%s to %s: %w with edeploy recover", status.From, status.To.Version, errInterrupted)
-	}
-	news.report = ended(news.report, conf.Image)
-	if err := news.send(); err != nil {
-		return err
-	}
-	fmt.Fprintf(p.stdout, "%s was told: %s %s, %s\n", conf.Serv, news.report.Step, news.report.Status, news.report.Message)
+	fmt.Fprintf(p.stdout, "%s was told: %s %s, %s\n", conf.Serv, report.Step, report.Status, report.Message)
 	return nil
 }

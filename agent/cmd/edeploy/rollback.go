@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
-	"edeploy/agent/internal/accounts"
 	"edeploy/agent/internal/installed"
-	"edeploy/agent/internal/transaction"
-	"edeploy/server/wire"
+	"edeploy/agent/internal/upgrade"
 
 	"github.com/spf13/cobra"
 )
@@ -39,35 +35,14 @@ func (p program) rollbackCommand(machine *installed.Machine) *cobra.Command {
 }
 
 func (p program) rollback(ctx context.Context, machine installed.Machine, noGuard bool) error {
-	conf, err := machine.Conf()
+	result, err := p.system(machine, noGuard).Rollback(ctx, &console{program: p, out: p.stdout, machine: machine})
 	if err != nil {
 		return err
 	}
-	work := p.transaction(machine, noGuard)
-	steps := &steps{out: p.stdout, bar: bar{out: p.stderr, on: p.terminal, now: time.Now}}
-	work.Progress = steps.show
-	var news *news
-	if status, err := work.Status(); err == nil && status.Rollback != nil {
-		news = p.tells(ctx, machine, conf, wire.StepRollback, *status.Rollback)
-		defer news.over()
-	}
-	users, _ := readAccounts(machine) // only to tell who is gone
-	result, err := work.Rollback(ctx)
-	steps.end(err == nil)
-	if errors.Is(err, transaction.ErrUnfinished) {
-		return fmt.Errorf("%w with edeploy recover", errInterrupted)
-	}
-	if err != nil {
-		err = p.afterwards(ctx, machine, work, conf.Image, err)
-		news.failed(err)
-		return err
-	}
-	news.done("")
 	fmt.Fprintf(p.stdout, "Rolled back from %s to %s in %s: %d new, %d replaced, %d attributes only, %d deleted\n",
 		result.From.Version, result.To.Version, seconds(result.Total), result.Created, result.Replaced, result.Changed, result.Deleted)
-	now, _ := readAccounts(machine)
-	if gone := accounts.Own("etc/passwd", users, now); len(gone) > 0 {
-		fmt.Fprintf(p.stdout, "Users that are gone again: %s\n", shortList(gone))
+	if len(result.GoneUsers) > 0 {
+		fmt.Fprintf(p.stdout, "Users that are gone again: %s\n", upgrade.ShortList(result.GoneUsers))
 	}
 	return p.now(ctx, machine)
 }

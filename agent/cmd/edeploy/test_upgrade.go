@@ -10,6 +10,7 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/plan"
+	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 
@@ -72,16 +73,20 @@ func (p program) testUpgradeCommand(machine *installed.Machine) *cobra.Command {
 }
 
 func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to string, asJSON bool) error {
+	conf, err := machine.Conf()
+	if err != nil {
+		return upgrade.CannotLook{Cause: err}
+	}
 	dir, err := os.MkdirTemp("", "edeploy-metadata-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r, err := p.prepare(ctx, machine, to, dir)
+	r, err := p.system(machine, true).Prepare(ctx, conf, to, dir)
 	if err != nil {
 		return err
 	}
-	defer r.server.Close()
+	defer r.Close()
 	write := writePlan
 	if asJSON {
 		write = writePlanJSON
@@ -89,7 +94,7 @@ func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to 
 	if err := write(p.stdout, r); err != nil {
 		return err
 	}
-	return r.possible()
+	return r.Possible()
 }
 
 // operationReport is one path in the JSON report.
@@ -114,28 +119,28 @@ func describe(o plan.Operation) installed.Item {
 	return item
 }
 
-func writePlan(w io.Writer, r *preparation) error {
+func writePlan(w io.Writer, r *upgrade.Preparation) error {
 	var b strings.Builder
-	for _, l := range r.losses {
+	for _, l := range r.Losses {
 		fmt.Fprintln(&b, l)
 	}
-	if s := r.lossSentence(); s != "" {
+	if s := r.LossSentence(); s != "" {
 		b.WriteString(s + "\n\n")
 	}
-	for _, o := range r.plan.Operations {
+	for _, o := range r.Plan.Operations {
 		line := describe(o).String()
 		if o.Pass == plan.PassAddOnly {
 			line += "  (add_only)"
 		}
 		fmt.Fprintln(&b, line)
 	}
-	for _, m := range r.merged {
+	for _, m := range r.Merged {
 		fmt.Fprintln(&b, m)
 	}
-	for _, c := range r.conflicts() {
+	for _, c := range r.Conflicts() {
 		fmt.Fprintln(&b, "conflict:", c)
 	}
-	fmt.Fprintln(&b, totals(r.conf.Image, r.to.Version, r.plan))
+	fmt.Fprintln(&b, totals(r.Conf.Image, r.To.Version, r.Plan))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -147,21 +152,9 @@ func totals(from wire.ImageRef, to string, p *plan.Plan) string {
 		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)
 }
 
-// conflicts are what makes the upgrade impossible, a sentence each.
-func (r *preparation) conflicts() []string {
-	all := []string{}
-	for _, c := range r.plan.Conflicts {
-		all = append(all, c.String())
-	}
-	if r.collisions != nil {
-		all = append(all, strings.Split(r.collisions.Error(), "\n")...)
-	}
-	return all
-}
-
-func writePlanJSON(w io.Writer, r *preparation) error {
-	t, conflicts, losses := r.plan.Totals(), r.conflicts(), []loss{}
-	for _, l := range r.losses {
+func writePlanJSON(w io.Writer, r *upgrade.Preparation) error {
+	t, conflicts, losses := r.Plan.Totals(), r.Conflicts(), []upgrade.Loss{}
+	for _, l := range r.Losses {
 		l.Path = manifest.Escape(l.Path)
 		losses = append(losses, l)
 	}
@@ -172,11 +165,11 @@ func writePlanJSON(w io.Writer, r *preparation) error {
 		Files     int               `json:"fetch_files"`
 		Bytes     int64             `json:"fetch_bytes"`
 		Conflicts []string          `json:"conflicts"`
-		Lost      []loss            `json:"lost"`   // of this machine's own
-		Merged    []merge           `json:"merged"` // files of users and groups
+		Lost      []upgrade.Loss    `json:"lost"`   // of this machine's own
+		Merged    []upgrade.Merge   `json:"merged"` // files of users and groups
 		Paths     []operationReport `json:"paths"`
-	}{r.conf.Image, r.to.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, losses, append([]merge{}, r.merged...), []operationReport{}}
-	for _, o := range r.plan.Operations {
+	}{r.Conf.Image, r.To.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, losses, append([]upgrade.Merge{}, r.Merged...), []operationReport{}}
+	for _, o := range r.Plan.Operations {
 		item := describe(o)
 		found := operationReport{pathReport: pathReport{Path: item.Path, Itemized: item.Flags, Differences: []differenceReport{}}, Action: o.Action, Pass: o.Pass}
 		for _, d := range item.Differences {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 
@@ -104,13 +105,13 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 	start := time.Now()
 	bar := bar{out: p.stderr, title: "verify", on: p.terminal, now: time.Now, start: start}
 	var found installed.Comparison
-	err = undisturbed(p.transaction(machine, true), func() error {
+	err = upgrade.Undisturbed(p.system(machine, true).Transaction(), func() error {
 		defer bar.clear()
 		found, err = machine.Compare(ctx, want, installed.Options{Allowed: allowed, All: o.all, Progress: bar.show})
 		return err
 	})
-	var mixed errCannotLook
-	if err != nil && (found.Differences == nil || stopped(ctx, err) || errors.As(err, &mixed)) {
+	var mixed upgrade.CannotLook
+	if err != nil && (found.Differences == nil || upgrade.Stopped(ctx, err) || errors.As(err, &mixed)) {
 		return err
 	}
 	report := report{Image: conf.Image, Root: machine.Root, Equal: err == nil && len(found.Differences) == 0, Entries: found.Entries,

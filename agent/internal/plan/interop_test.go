@@ -297,13 +297,13 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	must(t, err)
 	disk, err := manifest.Walk(t.Context(), dst, manifest.Options{})
 	must(t, err)
-	plan, err := plan.New(target, disk, exclude, addOnly)
+	whole, err := plan.New(target, disk, exclude, addOnly)
 	must(t, err)
 	scanned, err := plan.Scan(t.Context(), dst, target, exclude, nil)
 	must(t, err)
 	again, err := plan.New(target, scanned, exclude, addOnly)
 	must(t, err)
-	if diff := cmp.Diff(plan, again); diff != "" {
+	if diff := cmp.Diff(whole, again); diff != "" {
 		t.Errorf("plan of the whole disk and of what Scan reads (-whole +scanned):\n%s", diff)
 	}
 	defer func() {
@@ -314,15 +314,15 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 
 	pass1, said, err := rsync(t.Context(), "--delete-after", "--exclude-from="+filepath.Join(meta, "exclude"), src+"/", dst+"/")
 	must(t, err)
-	if len(plan.Conflicts) > 0 {
-		checkConflicts(t, plan, pass1, said)
+	if len(whole.Conflicts) > 0 {
+		checkConflicts(t, whole, pass1, said)
 		return 0, true
 	}
 	if said != "" {
 		t.Errorf("the plan has no conflict, rsync said:\n%s", said)
 	}
 	pass1.addUnsaid(t, disk, dst)
-	if diff := cmp.Diff(pass1, planned(plan, plan.PassExclude), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(pass1, planned(whole, plan.PassExclude), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("pass 1 (-rsync +plan):\n%s", diff)
 	}
 	pass2, _, err := rsync(t.Context(), "--ignore-existing", "--include-from="+filepath.Join(meta, "add_only"), src+"/", dst+"/")
@@ -330,16 +330,16 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	got, err := manifest.Walk(t.Context(), dst, manifest.Options{})
 	must(t, err)
 	maps.DeleteFunc(pass2, func(name, _ string) bool { return isImpossible(got, name) })
-	if diff := cmp.Diff(pass2, planned(plan, plan.PassAddOnly), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(pass2, planned(whole, plan.PassAddOnly), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("pass 2 (-rsync +plan):\n%s", diff)
 	}
-	for _, d := range manifest.Diff(after(t, plan, disk), got) {
-		if d.Attribute == manifest.AttrTime && (slices.Contains(plan.Kept, d.Path) || isWrongDirectory(target, d)) {
+	for _, d := range manifest.Diff(after(t, whole, disk), got) {
+		if d.Attribute == manifest.AttrTime && (slices.Contains(whole.Kept, d.Path) || isWrongDirectory(target, d)) {
 			continue // something was deleted in it; rsync's accident
 		}
 		t.Errorf("afterwards, plan -> rsync: %v", d)
 	}
-	return len(plan.Operations), false
+	return len(whole.Operations), false
 }
 
 // isImpossible tells that a path lies in something that is no directory. In its

@@ -1,4 +1,4 @@
-package main
+package upgrade
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"edeploy/images/manifest"
 )
 
-// merge is a file of users or groups that gets entries of the machine and of the
+// Merge is a file of users or groups that gets entries of the machine and of the
 // new tree.
-type merge struct {
+type Merge struct {
 	Path string   `json:"path"`
 	Own  []string `json:"own"` // entries that the new tree does not have
 	text string
@@ -26,18 +26,18 @@ type merge struct {
 	mine, theirs bool // as the machine has it already, as the new tree has it
 }
 
-func (m merge) String() string {
+func (m Merge) String() string {
 	switch {
 	case m.theirs:
 		return "merged: " + m.Path + "  (as in the new version)"
 	case len(m.Own) == 0:
 		return "merged: " + m.Path + "  (this machine's changes stay)"
 	}
-	return "merged: " + m.Path + "  (of this machine: " + shortList(m.Own) + ")"
+	return "merged: " + m.Path + "  (of this machine: " + ShortList(m.Own) + ")"
 }
 
-// shortList names the first of many, in printable characters.
-func shortList(all []string) string {
+// ShortList names the first of many, in printable characters.
+func ShortList(all []string) string {
 	const most = 10
 	var names []string
 	for _, name := range all[:min(len(all), most)] {
@@ -51,29 +51,29 @@ func shortList(all []string) string {
 
 // mergeAccounts merges users and groups, and takes those files out of the plan.
 // The files belong together: they are left alone only when exclude names all.
-func (r *preparation) mergeAccounts(ctx context.Context, machine installed.Machine, exclude filter.List) error {
+func (p *Preparation) mergeAccounts(ctx context.Context, exclude filter.List) error {
 	if !slices.ContainsFunc(accounts.Paths, func(path string) bool { return !exclude.Hides(path, false) }) {
 		return nil
 	}
-	mine, err := readAccounts(machine)
+	mine, err := readAccounts(p.system.Machine)
 	if err != nil {
 		return err
 	}
-	if _, ok := r.target.Lookup("etc/passwd"); !ok || mine["etc/passwd"] == "" {
+	if _, ok := p.target.Lookup("etc/passwd"); !ok || mine["etc/passwd"] == "" {
 		return nil
 	}
-	tree, err := r.accountsOf(ctx, r.target, func(e *manifest.Entry) (string, error) {
+	tree, err := accountsOf(p.target, func(e *manifest.Entry) (string, error) {
 		if text := mine[e.Path]; sha256.Sum256([]byte(text)) == e.SHA256 {
 			return text, nil
 		}
-		return r.text(ctx, r.server.Tree(r.to), e, accounts.MaxBytes)
+		return p.text(ctx, p.server.Tree(p.To), e, accounts.MaxBytes)
 	})
 	if err != nil {
 		return err
 	}
-	merged, err := accounts.Merge(r.oldAccounts(ctx, machine, mine, tree), mine, tree)
-	r.collisions = err
-	r.take(merged, mine, tree)
+	merged, err := accounts.Merge(p.oldAccounts(ctx, mine, tree), mine, tree)
+	p.collisions = err
+	p.planAccounts(merged, mine, tree)
 	return ctx.Err()
 }
 
@@ -99,7 +99,7 @@ func readAccounts(machine installed.Machine) (accounts.Set, error) {
 }
 
 // accountsOf gets the files of a manifest.
-func (r *preparation) accountsOf(ctx context.Context, m *manifest.Manifest, text func(*manifest.Entry) (string, error)) (accounts.Set, error) {
+func accountsOf(m *manifest.Manifest, text func(*manifest.Entry) (string, error)) (accounts.Set, error) {
 	set := accounts.Set{}
 	for _, path := range accounts.Paths {
 		e, ok := m.Lookup(path)
@@ -116,18 +116,18 @@ func (r *preparation) accountsOf(ctx context.Context, m *manifest.Manifest, text
 
 // oldAccounts are the files of the tree that the machine was made of: nothing
 // when they are not to be had any more.
-func (r *preparation) oldAccounts(ctx context.Context, machine installed.Machine, mine, tree accounts.Set) accounts.Set {
-	was, err := machine.Manifest()
+func (p *Preparation) oldAccounts(ctx context.Context, mine, tree accounts.Set) accounts.Set {
+	was, err := p.system.Manifest()
 	if err != nil {
 		return nil
 	}
-	old, err := r.accountsOf(ctx, was, func(e *manifest.Entry) (string, error) {
+	old, err := accountsOf(was, func(e *manifest.Entry) (string, error) {
 		for _, text := range []string{mine[e.Path], tree[e.Path]} {
 			if sha256.Sum256([]byte(text)) == e.SHA256 {
 				return text, nil
 			}
 		}
-		return r.text(ctx, r.server.Tree(r.conf.Image), e, accounts.MaxBytes)
+		return p.text(ctx, p.server.Tree(p.Conf.Image), e, accounts.MaxBytes)
 	})
 	if err != nil {
 		return nil
@@ -135,20 +135,20 @@ func (r *preparation) oldAccounts(ctx context.Context, machine installed.Machine
 	return old
 }
 
-// take makes the plan for what was merged. What becomes the tree's file is in the
+// planAccounts makes the plan for what was merged. What becomes the tree's file is in the
 // plan already, unless it is excluded.
-func (r *preparation) take(merged, mine, tree accounts.Set) {
+func (p *Preparation) planAccounts(merged, mine, tree accounts.Set) {
 	for _, path := range accounts.Paths {
 		text, ok := merged[path]
 		planned := func(o plan.Operation) bool { return o.Path == path }
 		_, inTree := tree[path]
-		if !ok || inTree && text == tree[path] && slices.ContainsFunc(r.plan.Operations, planned) {
+		if !ok || inTree && text == tree[path] && slices.ContainsFunc(p.Plan.Operations, planned) {
 			continue
 		}
-		r.plan.Operations = slices.DeleteFunc(r.plan.Operations, planned)
-		m := merge{path, accounts.Own(path, merged, tree), text, text == mine[path], inTree && text == tree[path]}
+		p.Plan.Operations = slices.DeleteFunc(p.Plan.Operations, planned)
+		m := Merge{path, accounts.Own(path, merged, tree), text, text == mine[path], inTree && text == tree[path]}
 		if !m.mine || !m.theirs {
-			r.merged = append(r.merged, m)
+			p.Merged = append(p.Merged, m)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func TestServerTakesNoReports(t *testing.T) {
 	if _, version, _ := s.call(t, "version"); version != after+"\n" {
 		t.Errorf("version %q", version)
 	}
-	if _, err := os.Lstat(filepath.Join(s.root, unheardPath)); !os.IsNotExist(err) {
+	if _, err := os.Lstat(filepath.Join(s.root, "/var/lib/edeploy/unheard")); !os.IsNotExist(err) {
 		t.Errorf("the report is kept: %v", err)
 	}
 }
@@ -121,7 +121,7 @@ func TestServerIsToldOfPowerCut(t *testing.T) {
 		var text strings.Builder
 		must(t, wire.EncodeReport(&text, wire.Report{Machine: *s.identity, Step: wire.StepUpgrade, Status: wire.StatusStarted,
 			Image: wire.ImageRef{Role: "mysql", Version: to}}))
-		write(t, text.String(), s.root, unheardPath)
+		write(t, text.String(), s.root, "/var/lib/edeploy/unheard")
 		if status, _, stderr := s.call(t, "recover"); status != 0 {
 			t.Errorf("edeploy recover: exit status %d: %s", status, stderr)
 		}
@@ -160,7 +160,7 @@ func TestReportWhileUpgrading(t *testing.T) {
 func TestServerIsToldWithoutKeeping(t *testing.T) {
 	s := newSite(t)
 	heard := s.hear(t)
-	must(t, os.MkdirAll(filepath.Join(s.root, unheardPath, "in the way"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(s.root, "/var/lib/edeploy/unheard", "in the way"), 0o755))
 	if status, _, stderr := s.call(t, "upgrade", after); status != 0 || !strings.Contains(stderr, "the server is not told: ") {
 		t.Errorf("exit status %d, said:\n%s", status, stderr)
 	}
