@@ -3,6 +3,7 @@ package appliance
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"edeploy/appliance/internal/admission"
+	"edeploy/server/wire"
 )
 
 // front is what every HTTP request passes before it comes to a room: its path
@@ -73,15 +75,19 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.End()
 	r = cleaned(r)
 	if err := f.checkOrigin(r); err != nil {
-		refuse(e, http.StatusForbidden, err)
+		refuse(e, r, http.StatusForbidden, err)
 		return
 	}
 	if e.HasBody() {
-		r.Body = e
+		// In a copy: the server looks at its own one to see whether a client that
+		// waits to be asked for its body has been asked.
+		paced := *r
+		paced.Body = e
+		r = &paced
 		// Who says so sends a body only when it is asked for.
 		if r.Header.Get("Expect") == "" {
 			if err := e.Begin(); err != nil {
-				refuse(e, http.StatusRequestTimeout, err)
+				refuse(e, r, http.StatusRequestTimeout, err)
 				return
 			}
 		}
@@ -89,7 +95,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	leave, err := f.places[classOf(r)].Take(r.Context(), admission.Peer(r.RemoteAddr), patience)
 	if err != nil {
 		e.Header().Set("Retry-After", "10")
-		refuse(e, http.StatusServiceUnavailable, err)
+		refuse(e, r, http.StatusServiceUnavailable, err)
 		return
 	}
 	defer leave()
@@ -187,11 +193,16 @@ func reached(r *http.Request) string {
 
 func clip(text string) string { return text[:min(len(text), 100)] }
 
-// refuse answers as the API of all rooms does.
-func refuse(w http.ResponseWriter, status int, err error) {
-	w.Header().Set("Content-Type", "application/json")
+// refuse answers as the API of all rooms does, and a machine as its console
+// shows it.
+func refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+	kind, text := "text/x-python", wire.Refusal(err.Error())
+	if classOf(r) != uploads {
+		answer, _ := json.Marshal(map[string]string{"error": err.Error()}) // a string is always JSON
+		kind, text = "application/json", string(answer)+"\n"
+	}
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Connection", "close") // what is left of the body may be large
 	w.WriteHeader(status)
-	// A client that is gone needs no reason.
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+	_, _ = io.WriteString(w, text) // a client that is gone needs no reason
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"edeploy/appliance"
+	"edeploy/server/wire"
 )
 
 // onLoopback is an appliance without boot services on ports of the loopback
@@ -154,6 +155,9 @@ func TestBrowsers(t *testing.T) {
 			}
 			w := httptest.NewRecorder()
 			a.Handler().ServeHTTP(w, r)
+			if method == "POST" && test.refused && wire.ParseRefusal(w.Body.String()) == "" {
+				t.Errorf("%s: a machine's console cannot show %s", test.name, w.Body)
+			}
 			if refused := w.Code == http.StatusForbidden; refused != test.refused {
 				t.Errorf("%s: %s %s: status %d (%s), want refused = %v", test.name, method, path, w.Code, w.Body, test.refused)
 			}
@@ -251,6 +255,7 @@ func TestExpectContinue(t *testing.T) {
 	for path, want := range map[string]string{"/api/v1/config/SERVER/vm.specs": "HTTP/1.1 100 Continue", "/api/v1/nothing": "HTTP/1.1 404 "} {
 		c := dialFrom(t, addr, "127.0.0.2")
 		fmt.Fprintf(c, "PUT %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n", path)
+		c.SetDeadline(time.Now().Add(5 * time.Second)) // at once, that is
 		buf := make([]byte, 4096)
 		n, err := c.Read(buf)
 		if !strings.HasPrefix(string(buf[:n]), want) {
