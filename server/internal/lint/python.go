@@ -83,6 +83,37 @@ var onlyPython = map[string]string{
 	"try": "if 1:", "except": "if 1:", "finally": "if 1:", "class": "if 1:", "with": "if 1:",
 }
 
+// Bounds of one statement: the parser, which calls itself for everything that
+// stands inside of something else, must not use up the stack.
+const (
+	maxBrackets  = 200
+	maxStatement = 20_000
+)
+
+// tooDeep is the line of the first statement beyond these bounds; 0: none is.
+func tooDeep(text string) int {
+	line, depth, length := 1, 0, 0
+	for _, token := range dialect.Tokens(text) {
+		line += strings.Count(token, "\n")
+		switch token {
+		case "(", "[", "{":
+			depth++
+		case ")", "]", "}":
+			depth--
+		case "\n":
+			if depth <= 0 {
+				depth, length = 0, 0
+			}
+		case " ", "\t", "\r":
+			continue
+		}
+		if length++; depth > maxBrackets || length > maxStatement {
+			return line
+		}
+	}
+	return 0
+}
+
 // takeOut replaces the statements that only Python has.
 func (s *script) takeOut(text string) string {
 	var out strings.Builder

@@ -62,12 +62,14 @@ func (l *linter) interpreted(p *profile, text string) {
 		l.find(file, 1, 1, Error, `"#!" names no program`)
 		return
 	}
-	l.verdicts[file] = "runs unchanged, with " + runs
 	if path.Base(runs) == "sh" {
+		l.verdicts[file] = "runs with " + runs + "; its commands were not looked into"
 		return
 	}
+	l.verdicts[file] = "runs with " + runs + ", if at all: it was not looked into"
 	l.find(file, 1, 1, Warning, "the initrd must carry %s", runs)
 	if name := path.Base(runs); strings.HasPrefix(name, "python") {
+		l.verdicts[file] = "runs with " + runs + "; its names are known, its syntax was not checked"
 		l.uses(p, textUses(text))
 		two := strings.HasPrefix(name, "python2")
 		if !two {
@@ -107,6 +109,10 @@ func (l *linter) python(file string, s *script) (needed bool) {
 // real Python anyway, only the variables are of interest.
 func (l *linter) parse(p *profile, s *script, needsPython bool) {
 	file := s.file
+	if line := tooDeep(s.text); line > 0 {
+		l.find(file, line, 1, Error, "the statement is nested too deeply, or has more than %d words and signs", maxStatement)
+		return
+	}
 	tree, err := dialect.Options.Parse(file, s.text, 0)
 	var bad syntax.Error
 	switch {
