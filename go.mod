@@ -17,6 +17,7 @@ require (
 	github.com/jaypipes/ghw v0.26.0
 	github.com/jaypipes/pcidb v1.1.1
 	github.com/klauspost/compress v1.18.0
+	github.com/moby/sys/mountinfo v0.7.2
 	github.com/pin/tftp/v3 v3.2.0
 	github.com/spf13/cobra v1.10.1
 	github.com/u-root/gobusybox/src v0.0.0-20250101170133-2e884e4509c7

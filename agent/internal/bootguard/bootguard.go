@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"edeploy/agent/internal/grubcfg"
 	"edeploy/agent/internal/treepath"
 )
 
@@ -36,11 +37,10 @@ const Dir = "boot/edeploy"
 // Parameter is what the recovery's kernel is started with.
 const Parameter = "edeploy.recover"
 
-// grubs are what distributions call GRUB's directory, as the root's links lead
-// there.
+// grubs are grubcfg.Dirs as the root's links lead there.
 func grubs(root *os.Root) []string {
 	var dirs []string
-	for _, name := range []string{"boot/grub", "boot/grub2"} {
+	for _, name := range grubcfg.Dirs {
 		if dir, err := treepath.OnDisk(root.Name()).Target(name); err == nil {
 			dirs = append(dirs, dir)
 		}

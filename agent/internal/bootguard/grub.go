@@ -6,97 +6,51 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"edeploy/agent/internal/grubcfg"
 )
 
-// entry is a menuentry of grub.cfg that starts a Linux kernel.
-type entry struct {
-	body    []string // its lines
-	kernel  string   // path for GRUB
-	initrds []string
-	single  bool // a recovery mode
-}
-
-// The commands of GRUB that load a kernel and its initial RAM disks.
-var (
-	linuxCommands  = []string{"linux", "linux16", "linuxefi"}
-	initrdCommands = []string{"initrd", "initrd16", "initrdefi"}
-)
-
-// entries are the Linux entries of a grub.cfg as grub-mkconfig writes it (one
-// command a line), those of submenus included, in their order.
-func entries(config string) []entry {
-	var found []entry
-	var body []string
-	depth := 0 // of braces in an entry; 0: outside
-	for line := range strings.Lines(config) {
-		line = strings.TrimSpace(line)
-		switch {
-		case depth == 0:
-			if strings.HasPrefix(line, "menuentry ") && strings.HasSuffix(line, "{") {
-				depth, body = 1, nil
-			}
+// candidates are the kernels that entries start, unless their paths hold
+// variables or devices, or they are started for a recovery mode.
+func candidates(config string) []grubcfg.Kernel {
+	kernels := grubcfg.Kernels(config)
+	var found []grubcfg.Kernel
+	for i, k := range kernels {
+		last := i+1 == len(kernels) || len(kernels[i+1].Entry) == 0 || &kernels[i+1].Entry[0] != &k.Entry[0]
+		odd := func(name string) bool { return !path.IsAbs(name) || strings.ContainsAny(name, `$"'\`) }
+		if k.Entry == nil || !last || len(k.Initrds) == 0 || odd(k.Image) || slices.ContainsFunc(k.Initrds, odd) ||
+			slices.Contains(k.Arguments, "single") || slices.Contains(k.Arguments, "recovery") {
 			continue
-		case strings.HasSuffix(line, "{"):
-			depth++
-		case line == "}":
-			depth--
 		}
-		if depth > 0 {
-			body = append(body, line)
-		} else if e, ok := readEntry(body); ok {
-			found = append(found, e)
-		}
+		found = append(found, k)
 	}
 	return found
 }
 
-// readEntry understands the body of an entry, unless its paths hold variables
-// or devices.
-func readEntry(body []string) (entry, bool) {
-	e := entry{body: body}
-	for _, line := range body {
-		words := strings.Fields(line)
-		switch {
-		case len(words) < 2:
-		case slices.Contains(linuxCommands, words[0]):
-			e.kernel = words[1]
-			e.single = slices.Contains(words, "single") || slices.Contains(words, "recovery")
-		case slices.Contains(initrdCommands, words[0]):
-			e.initrds = words[1:]
-		}
-	}
-	for _, name := range append([]string{e.kernel}, e.initrds...) {
-		if !path.IsAbs(name) || strings.ContainsAny(name, `$"'\`) {
-			return e, false
-		}
-	}
-	return e, len(e.initrds) > 0
-}
-
-// files are the names in /boot of what the entry loads.
-func (e entry) files() []string {
-	names := []string{path.Base(e.kernel)}
-	for _, initrd := range e.initrds {
+// files are the names in /boot of what is loaded.
+func files(k grubcfg.Kernel) []string {
+	names := []string{path.Base(k.Image)}
+	for _, initrd := range k.Initrds {
 		names = append(names, path.Base(initrd))
 	}
 	return names
 }
 
-// choose takes the entry that starts the running kernel, which has shown that
-// it starts this machine, or else the first one; of those whose files are there.
-func choose(found []entry, release string, there func(file string) bool) (entry, error) {
-	normal := slices.DeleteFunc(slices.Clone(found), func(e entry) bool {
-		return e.single || slices.ContainsFunc(e.files(), func(name string) bool { return !there(name) })
+// choose takes the running kernel, which has shown that it starts this machine,
+// or else the first one; of those whose files are there.
+func choose(found []grubcfg.Kernel, release string, there func(file string) bool) (grubcfg.Kernel, error) {
+	found = slices.DeleteFunc(found, func(k grubcfg.Kernel) bool {
+		return slices.ContainsFunc(files(k), func(name string) bool { return !there(name) })
 	})
-	for _, e := range normal {
-		if strings.HasSuffix(path.Base(e.kernel), "-"+release) {
-			return e, nil
+	for _, k := range found {
+		if strings.HasSuffix(path.Base(k.Image), "-"+release) {
+			return k, nil
 		}
 	}
-	if len(normal) == 0 {
-		return entry{}, errors.New("it has no entry that starts a kernel with an initial RAM disk and whose files are in /boot")
+	if len(found) == 0 {
+		return grubcfg.Kernel{}, errors.New("it has no entry that starts a kernel with an initial RAM disk and whose files are in /boot")
 	}
-	return normal[0], nil
+	return found[0], nil
 }
 
 // mark is the first line of our custom.cfg.
@@ -109,18 +63,18 @@ var forgotten = []string{"savedefault", "recordfail"}
 // reads it at its end (/etc/grub.d/41_custom), where its default is the last
 // word. It also answers the names in /boot of the files that the entry loads;
 // their copies lie in Dir. there tells whether a file is in /boot.
-func custom(config, release string, there func(file string) bool) (text string, files []string, err error) {
+func custom(config, release string, there func(file string) bool) (text string, names []string, err error) {
 	if !strings.Contains(config, "custom.cfg") {
 		return "", nil, errors.New("it does not read custom.cfg: /etc/grub.d/41_custom is needed")
 	}
-	e, err := choose(entries(config), release, there)
+	e, err := choose(candidates(config), release, there)
 	if err != nil {
 		return "", nil, err
 	}
 	var b strings.Builder
 	b.WriteString(mark)
 	fmt.Fprintf(&b, "menuentry 'Recover the interrupted upgrade' --unrestricted --id %s {\n", entryID)
-	for _, line := range e.body {
+	for _, line := range e.Entry {
 		if words := strings.Fields(line); len(words) > 0 && !slices.Contains(forgotten, words[0]) {
 			b.WriteString("\t" + rewrite(line, words) + "\n")
 		}
@@ -128,7 +82,7 @@ func custom(config, release string, there func(file string) bool) (text string, 
 	// The first entry is tried when this one cannot be loaded; a menu that
 	// waits for ever would leave the machine there.
 	fmt.Fprintf(&b, "}\nset default=%s\nset fallback=0\nset timeout=1\n", entryID)
-	return b.String(), e.files(), nil
+	return b.String(), files(e), nil
 }
 
 const entryID = "edeploy-recover"
@@ -136,10 +90,10 @@ const entryID = "edeploy-recover"
 // rewrite leads one command to the copies.
 func rewrite(line string, words []string) string {
 	switch {
-	case slices.Contains(linuxCommands, words[0]):
+	case grubcfg.IsLinux(words[0]):
 		_, arguments, _ := strings.Cut(line, words[1])
 		return words[0] + "\t" + copied(words[1]) + " " + strings.TrimSpace(arguments) + " " + Parameter
-	case slices.Contains(initrdCommands, words[0]):
+	case grubcfg.IsInitrd(words[0]):
 		out := words[0] + "\t"
 		for i, name := range words[1:] {
 			if i > 0 {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"edeploy/agent/internal/grubcfg"
 	"edeploy/agent/internal/treepath"
 	"edeploy/images/manifest"
 )
@@ -107,18 +108,13 @@ func checkConfig(file string) error {
 	if err != nil {
 		return err
 	}
-	kernels := 0
-	for line := range strings.Lines(string(text)) {
-		words := strings.Fields(line)
-		if len(words) < 2 || !strings.HasPrefix(words[0], "linux") {
-			continue
-		}
-		kernels++
-		if root := rootArgument(words[2:]); !lasting(root) {
-			return fmt.Errorf("%s boots %s with root=%s: want a UUID or a logical volume, which the installed kernel finds", file, words[1], root)
+	kernels := grubcfg.Kernels(string(text))
+	for _, k := range kernels {
+		if root := rootArgument(k.Arguments); !lasting(root) {
+			return fmt.Errorf("%s boots %s with root=%s: want a UUID or a logical volume, which the installed kernel finds", file, k.Image, root)
 		}
 	}
-	if kernels == 0 {
+	if len(kernels) == 0 {
 		return fmt.Errorf("%s boots no kernel: the role must hold /boot/vmlinuz-*", file)
 	}
 	return nil

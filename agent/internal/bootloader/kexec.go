@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/agent/internal/grubcfg"
 	"edeploy/agent/internal/treepath"
 
 	"golang.org/x/sys/unix"
@@ -29,8 +30,8 @@ func (k Kernel) String() string { return k.Image + " " + k.Arguments }
 // (KEXEC_KERNEL). Its arguments are those of GRUB; when they name no console,
 // those of the running kernel are added (reference section 1.5).
 func ChooseKernel(root, match, cmdline string) (Kernel, error) {
-	for _, n := range names {
-		config, err := treepath.Follow(root, n.dir+"/grub.cfg")
+	for _, dir := range grubcfg.Dirs {
+		config, err := treepath.Follow(root, dir+"/grub.cfg")
 		if err != nil {
 			return Kernel{}, err
 		}
@@ -41,7 +42,7 @@ func ChooseKernel(root, match, cmdline string) (Kernel, error) {
 		if err != nil {
 			return Kernel{}, err
 		}
-		kernel, err := pick(readEntries(string(text)), match)
+		kernel, err := pick(grubcfg.Kernels(string(text)), match)
 		if err != nil {
 			return Kernel{}, err
 		}
@@ -57,28 +58,13 @@ func ChooseKernel(root, match, cmdline string) (Kernel, error) {
 	return Kernel{}, errors.New("kexec: the tree has no grub.cfg")
 }
 
-// readEntries reads the linux and initrd lines of a grub.cfg.
-func readEntries(text string) []Kernel {
-	var entries []Kernel
-	for line := range strings.Lines(text) {
-		words := strings.Fields(strings.ReplaceAll(line, `\;`, ";"))
-		switch {
-		case len(words) >= 2 && strings.HasPrefix(words[0], "linux"):
-			entries = append(entries, Kernel{Image: words[1], Arguments: strings.Join(words[2:], " ")})
-		case len(words) >= 2 && strings.HasPrefix(words[0], "initrd") && len(entries) > 0:
-			entries[len(entries)-1].Initrd = words[1]
-		}
-	}
-	return entries
-}
-
-func pick(entries []Kernel, match string) (Kernel, error) {
+func pick(kernels []grubcfg.Kernel, match string) (Kernel, error) {
 	var images []string
 	var found []Kernel
-	for _, e := range entries {
-		if strings.Contains(path.Base(e.Image), match) && !slices.Contains(images, e.Image) {
-			images = append(images, e.Image)
-			found = append(found, e)
+	for _, k := range kernels {
+		if strings.Contains(path.Base(k.Image), match) && !slices.Contains(images, k.Image) {
+			images = append(images, k.Image)
+			found = append(found, Kernel{k.Image, strings.Join(k.Initrds[:min(1, len(k.Initrds))], ""), strings.Join(k.Arguments, " ")})
 		}
 	}
 	switch {

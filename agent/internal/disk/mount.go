@@ -3,16 +3,15 @@
 package disk
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,54 +27,16 @@ type Mount struct {
 
 // ReadMounts parses the text of mountinfo.
 func ReadMounts(r io.Reader) ([]Mount, error) {
+	table, err := mountinfo.GetMountsFromReader(r, nil)
+	if err != nil {
+		return nil, fmt.Errorf("mountinfo: %w", err)
+	}
 	var mounts []Mount
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		m, err := parseMount(lines.Text())
-		if err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, m)
+	for _, m := range table {
+		mounts = append(mounts, Mount{Point: m.Mountpoint, Type: m.FSType, Source: m.Source, Subtree: m.Root,
+			Options: strings.Split(m.Options, ","), Super: strings.Split(m.VFSOptions, ",")})
 	}
-	return mounts, lines.Err()
-}
-
-// parseMount parses a line such as
-//
-//	36 35 98:0 / /chroot rw,noatime shared:1 - ext4 /dev/vda1 rw,errors=continue
-//
-// The number of fields before the "-" varies.
-func parseMount(line string) (Mount, error) {
-	before, after, ok := strings.Cut(line, " - ")
-	head, tail := strings.Fields(before), strings.Fields(after)
-	if !ok || len(head) < 6 || len(tail) < 2 {
-		return Mount{}, fmt.Errorf("mountinfo: line %q is not understood", line)
-	}
-	m := Mount{
-		Subtree: unescape(head[3]), Point: unescape(head[4]), Options: strings.Split(head[5], ","),
-		Type: tail[0], Source: unescape(tail[1]),
-	}
-	if len(tail) > 2 {
-		m.Super = strings.Split(tail[2], ",")
-	}
-	return m, nil
-}
-
-// unescape turns the \040 of mountinfo back into a blank.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return mounts, nil
 }
 
 // Below reads the mounts at or below root from a mountinfo file. Of several

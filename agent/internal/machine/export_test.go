@@ -15,7 +15,7 @@ var (
 	Properties    = properties
 	LinkName      = linkName
 	Terminals     = terminals
-	DiskMount     = diskMount
+	OnDisk        = onDisk
 	IsDisk        = isDisk
 	IsMountPoint  = isMountPoint
 )

@@ -1,12 +1,11 @@
 package machine
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,36 +31,19 @@ func stop(what string, command int) error {
 // one that is still in use is made read-only, so that its journal is clean.
 // Nothing is done about a failure: the machine goes down anyway, synced.
 func unmountDisks() {
-	file, err := os.Open("/proc/mounts")
+	mounted, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return
 	}
-	defer file.Close()
-	var targets []string
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if target, ok := diskMount(lines.Text()); ok {
-			targets = append(targets, target)
-		}
-	}
-	for _, target := range slices.Backward(targets) {
-		if unix.Unmount(target, 0) != nil {
+	for _, m := range slices.Backward(mounted) {
+		if target := m.Mountpoint; onDisk(m.Source, target) && unix.Unmount(target, 0) != nil {
 			unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 		}
 	}
 }
 
-// diskMount reads a line of /proc/mounts: where a file system of a block
-// device, or something mounted inside one, is found.
-func diskMount(line string) (target string, ok bool) {
-	fields := strings.Fields(line)
-	if len(fields) < 3 || fields[1] == "/" {
-		return "", false
-	}
-	target = unescape.Replace(fields[1])
-	onDisk := strings.HasPrefix(fields[0], "/dev/")
-	inTree := strings.HasPrefix(target, "/chroot/") || strings.HasPrefix(target, "/mnt/")
-	return target, onDisk || inTree
+// onDisk tells whether a mount is that of a block device, or of something
+// inside one.
+func onDisk(source, target string) bool {
+	return target != "/" && (strings.HasPrefix(source, "/dev/") || strings.HasPrefix(target, "/chroot/") || strings.HasPrefix(target, "/mnt/"))
 }
-
-// unescape undoes the octal escapes of /proc/mounts (proc_pid_mounts(5)).
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

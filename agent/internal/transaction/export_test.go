@@ -1,5 +1,7 @@
 package transaction
 
+import "github.com/moby/sys/mountinfo"
+
 // WithHooks answers the machine with what tests put before the kernel: step is
 // called before every change of the disk; exchange false makes it a file
 // system that cannot exchange names. Nothing is synced.
@@ -23,11 +25,11 @@ func ParseState(text string) (string, error) {
 	return s.text(), err
 }
 
-// ParseMounts answers "PATH SOURCE TYPE" of each.
-func ParseMounts(text, root string) []string {
-	var all []string
-	for _, m := range parseMounts(text, root) {
-		all = append(all, m.path+" "+m.source+" "+m.fsType)
+// Mounts answers "PATH SOURCE TYPE" of each.
+func Mounts(all []*mountinfo.Info, root string) []string {
+	var shown []string
+	for _, m := range newTable(all, root) {
+		shown = append(shown, m.path+" "+m.source+" "+m.fsType)
 	}
-	return all
+	return shown
 }

@@ -3,12 +3,15 @@ package transaction
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"edeploy/images/manifest"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // mount is a mounted file system at or below the root.
@@ -28,9 +31,9 @@ var pseudo = map[string]bool{"proc": true, "sysfs": true, "devpts": true, "cgrou
 // table are the mounts, the root first.
 type table []mount
 
-// mounts reads those of this process (proc_pid_mountinfo(5)).
+// mounts reads those of this process.
 func (d *disk) mounts() (table, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -41,41 +44,25 @@ func (d *disk) mounts() (table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseMounts(string(text), root), nil
+	return newTable(all, root), nil
 }
 
-// parseMounts answers the mounts at and below root. Of several on one path the
+// newTable answers the mounts at and below root. Of several on one path the
 // last counts. The root needs not be a mount point.
-func parseMounts(text, root string) table {
+func newTable(all []*mountinfo.Info, root string) table {
 	found := map[string]mount{}
 	around := mount{path: "."}
 	best := -1
-	for line := range strings.Lines(text) {
-		left, right, ok := strings.Cut(line, " - ")
-		words, end := strings.Fields(left), strings.Fields(right)
-		if !ok || len(words) < 6 || len(end) < 2 {
-			continue
-		}
-		point, err := manifest.Unescape(words[4])
-		source, err2 := manifest.Unescape(end[1])
-		if err != nil || err2 != nil {
-			continue
-		}
-		m := mount{fsType: end[0], source: source}
-		if rel, ok := below(root, point); ok && rel != "." {
-			m.path = rel
-			found[rel] = m
-		} else if _, ok := below(point, root); ok && len(point) >= best {
-			best = len(point)
-			around.fsType, around.source = m.fsType, m.source
+	for _, m := range all {
+		if rel, ok := below(root, m.Mountpoint); ok && rel != "." {
+			found[rel] = mount{rel, m.FSType, m.Source}
+		} else if _, ok := below(m.Mountpoint, root); ok && len(m.Mountpoint) >= best {
+			best = len(m.Mountpoint)
+			around.fsType, around.source = m.FSType, m.Source
 		}
 	}
-	t := table{around}
-	for _, m := range found {
-		t = append(t, m)
-	}
-	slices.SortFunc(t[1:], func(a, b mount) int { return cmp.Compare(a.path, b.path) })
-	return t
+	t := slices.SortedFunc(maps.Values(found), func(a, b mount) int { return cmp.Compare(a.path, b.path) })
+	return append(table{around}, t...)
 }
 
 // below tells whether path is dir or lies in it, and where.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/agent/internal/grubcfg"
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/transaction"
 	"edeploy/server/wire"
@@ -33,9 +34,6 @@ func (s System) metadataDir() (string, error) {
 	return os.MkdirTemp(state, fetching)
 }
 
-// grubFiles are GRUB's files that post may rewrite; undoing restores them.
-var grubFiles = []string{"boot/grub/grub.cfg", "boot/grub/grubenv", "boot/grub2/grub.cfg", "boot/grub2/grubenv"}
-
 // order is what the transaction is to do, when that is possible.
 func (p *Preparation) order(console Console) (transaction.Upgrade, error) {
 	if err := p.Possible(); err != nil {
@@ -52,9 +50,9 @@ func (p *Preparation) order(console Console) (transaction.Upgrade, error) {
 	if err != nil {
 		return transaction.Upgrade{}, err
 	}
-	preserve := make([]string, len(grubFiles))
-	for i, name := range grubFiles {
-		preserve[i] = p.system.Inside(name)
+	var preserve []string // post may rewrite these
+	for _, dir := range grubcfg.Dirs {
+		preserve = append(preserve, p.system.Inside(dir+"/grub.cfg"), p.system.Inside(dir+"/grubenv"))
 	}
 	scripts := scripts{root: p.system.Root, from: p.Conf.Image, to: p.To.Version, dir: "/" + p.system.Inside(p.statePath()), out: out}
 	return transaction.Upgrade{
