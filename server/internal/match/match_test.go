@@ -2,6 +2,7 @@ package match_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,16 @@ func disks(n int) (lines []line) {
 	return lines
 }
 
+// kinds are the models of so many things of so many kinds, ten models each.
+func kinds(n, things int) (lines []line) {
+	for kind := range n {
+		for i := range things {
+			lines = append(lines, line{fmt.Sprint("k", kind), fmt.Sprint(i), "model", fmt.Sprint("m", i%10)})
+		}
+	}
+	return lines
+}
+
 // TestHardFailures: profiles that fail late, on which the original spends
 // minutes to years, fail at once.
 func TestHardFailures(t *testing.T) {
@@ -176,6 +187,9 @@ func TestHardFailures(t *testing.T) {
 		{"one good disk short", disks(22), wanted(12, "size=500", "rotational=0")},
 		{"one model short", disks(100), wanted(11, "size=gt(4)", "model=$m")},
 		{"contradiction at the end", disks(100), append(wanted(8, "size=gt(4)", "rotational=1"), line{"disk", "$x", "serial", "$s"}, line{"disk", "$x", "model", "m3"}, line{"disk", "$x", "rotational", "0"})},
+		{"groups apart", slices.Concat(kinds(3, 100), disks(100)), slices.Concat(
+			[]line{{"k0", "$a", "model", "$u"}, {"k0", "$b", "model", "$u"}, {"k1", "$c", "model", "$v"}, {"k1", "$e", "model", "$v"}, {"k2", "$f", "model", "$w"}, {"k2", "$g", "model", "$w"}},
+			wanted(11, "size=gt(4)", "model=$m"))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			specs := compile(t, tc.specs)

@@ -1,5 +1,7 @@
 package match
 
+import "slices"
+
 // matching gives every table a row with a fact of its own; nil when there are
 // not enough facts, or the budget is used up.
 func (sv *solver) matching(tables []table) []int {
@@ -67,22 +69,21 @@ func components(tables []table) [][]table {
 		}
 		return i
 	}
-	facts, variables := make(map[int32]int), make(map[int]int)
+	last := make(map[int]int) // fact, or variable counted down from -1 -> the last table that has it
+	share := func(i, what int) {
+		if other, ok := last[what]; ok {
+			parent[root(other)] = root(i)
+		}
+		last[what] = i
+	}
 	for i, t := range tables {
 		for _, r := range t.rows {
-			if other, ok := facts[r.fact]; ok {
-				parent[root(other)] = root(i)
-			}
-			facts[r.fact] = i
+			share(i, int(r.fact))
 		}
 		for place, variable := range t.vars {
-			if fixed(t, place) {
-				continue
+			if !fixed(t, place) {
+				share(i, -1-variable)
 			}
-			if other, ok := variables[variable]; ok {
-				parent[root(other)] = root(i)
-			}
-			variables[variable] = i
 		}
 	}
 	number := make(map[int]int)
@@ -100,10 +101,6 @@ func components(tables []table) [][]table {
 
 // fixed tells whether all rows give a variable the same value.
 func fixed(t table, place int) bool {
-	for _, r := range t.rows[1:] {
-		if r.vals[place] != t.rows[0].vals[place] {
-			return false
-		}
-	}
-	return true
+	first := t.rows[0].vals[place]
+	return !slices.ContainsFunc(t.rows, func(r row) bool { return r.vals[place] != first })
 }

@@ -147,12 +147,7 @@ func (p *problem) bindChoice(i int, c choice, bound []int32, exacting bool) (fre
 }
 
 func boundHere(before []use, variable int) bool {
-	for _, u := range before {
-		if u.variable == variable {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(before, func(u use) bool { return u.variable == variable })
 }
 
 // prepare sets up what the searches behind the first pass need.
@@ -227,13 +222,7 @@ func (p *problem) choose(i int, st state, exacting bool) choice {
 
 // without is the list with one fact taken out.
 func without(order []int32, fact int32) []int32 {
-	rest := make([]int32, 0, len(order))
-	for _, f := range order {
-		if f != fact {
-			rest = append(rest, f)
-		}
-	}
-	return rest
+	return slices.DeleteFunc(slices.Clone(order), func(f int32) bool { return f == fact })
 }
 
 // start is the state with variables given from outside.

@@ -278,39 +278,23 @@ func (sv *solver) agree(tables []table, places [][2]int) (changed, ok bool) {
 			}
 		}
 	}
-	all := int32(len(places))
 	visited := 0
-	kept := make([][]row, len(places))
+	ok = true
+	before := make([][]row, len(places))
 	for k, pl := range places {
-		rows := tables[pl[0]].rows
-		visited += len(rows)
-		n := 0
-		for _, r := range rows {
-			if scores[r.vals[pl[1]]] == all {
-				n++
-			}
+		rows, place := tables[pl[0]].rows, pl[1]
+		strange := func(r row) bool { return scores[r.vals[place]] != int32(len(places)) }
+		if before[k] = rows; slices.ContainsFunc(rows, strange) {
+			rows = slices.DeleteFunc(slices.Clone(rows), strange) // tables of other searches share them
+			tables[pl[0]].rows, changed = rows, true
 		}
-		if n == len(rows) {
-			kept[k] = rows
-			continue
-		}
-		changed = true
-		kept[k] = make([]row, 0, n)
-		for _, r := range rows {
-			if scores[r.vals[pl[1]]] == all {
-				kept[k] = append(kept[k], r)
-			}
-		}
+		visited += len(before[k])
+		ok = ok && len(rows) > 0
 	}
-	for _, pl := range places {
-		for _, r := range tables[pl[0]].rows {
+	for k, pl := range places {
+		for _, r := range before[k] {
 			scores[r.vals[pl[1]]] = 0
 		}
-	}
-	ok = true
-	for k, pl := range places {
-		tables[pl[0]].rows = kept[k]
-		ok = ok && len(kept[k]) > 0
 	}
 	sv.spend(3*visited + 1)
 	return changed, ok
@@ -378,12 +362,7 @@ func assign(tables []table, variable int, v int32) []table {
 			if name != variable {
 				continue
 			}
-			out[i].rows = nil
-			for _, r := range t.rows {
-				if r.vals[place] == v {
-					out[i].rows = append(out[i].rows, r)
-				}
-			}
+			out[i].rows = slices.DeleteFunc(slices.Clone(out[i].rows), func(r row) bool { return r.vals[place] != v })
 		}
 	}
 	return out
