@@ -24,6 +24,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -76,6 +77,9 @@ func (c *client) round(ctx context.Context) error {
 func newClient(t *testing.T, h *host) *client {
 	t.Helper()
 	c := &client{host: h, dir: t.TempDir()}
+	// A machine writes to a disk of its own, not to that of the daemon.
+	must(t, unix.Mount("copies", c.dir, "tmpfs", 0, ""))
+	t.Cleanup(func() { unix.Unmount(c.dir, 0) })
 	c.web = http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: h.dial, DisableKeepAlives: true}}
 	var err error
 	c.dhcp, err = h.udp(t.Context(), "0.0.0.0:68")
