@@ -18,7 +18,7 @@ import (
 
 	"github.com/gokrazy/rsync/rsyncd"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
 )
@@ -101,7 +101,7 @@ func (a *appliance) makeTree() {
 
 // publish writes the manifest of the tree.
 func (a *appliance) publish() {
-	m, err := manifest.Walk(a.t.Context(), a.tree, manifest.Options{})
+	m, err := fstree.Walk(a.t.Context(), a.tree, fstree.Options{})
 	a.must(err)
 	f, err := os.Create(filepath.Join(a.install, image.Manifest()))
 	a.must(err)

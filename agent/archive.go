@@ -17,6 +17,7 @@ import (
 
 	"edeploy/agent/internal/transfer"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 )
 
@@ -68,7 +69,7 @@ func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unp
 		return got, err
 	}
 	defer stream.Close()
-	o := manifest.Options{SplitLinks: len(t.mounts) > 1}
+	o := archive.Options{SplitLinks: len(t.mounts) > 1}
 	want, err := j.published(ctx, mover, stream.URL(), t)
 	if err != nil {
 		return got, err
@@ -129,7 +130,7 @@ func (j *journey) published(ctx context.Context, mover transfer.Transfer, archiv
 }
 
 // extract unpacks a stream to its end, behind which nothing but padding may be.
-func extract(ctx context.Context, stream *transfer.Stream, root string, o manifest.Options) (m *manifest.Manifest, err error) {
+func extract(ctx context.Context, stream *transfer.Stream, root string, o archive.Options) (m *manifest.Manifest, err error) {
 	defer func() {
 		// The stream knows better than the unpackers why it ended.
 		if stream.Err() != nil {
@@ -138,16 +139,16 @@ func extract(ctx context.Context, stream *transfer.Stream, root string, o manife
 			err = fmt.Errorf("%s: %w", stream.URL(), err)
 		}
 	}()
-	archive, err := manifest.OpenArchive(stream)
+	tarred, err := archive.Open(stream)
 	if err != nil {
 		return nil, err
 	}
-	defer archive.Close()
-	if m, err = manifest.Extract(ctx, archive, root, o); err != nil {
+	defer tarred.Close()
+	if m, err = archive.Extract(ctx, tarred, root, o); err != nil {
 		return m, err
 	}
 	const padding = 1 << 20
-	n, err := io.Copy(io.Discard, io.LimitReader(archive, padding))
+	n, err := io.Copy(io.Discard, io.LimitReader(tarred, padding))
 	if err == nil && n == padding {
 		err = errors.New("there is more behind the end of the archive")
 	}

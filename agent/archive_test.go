@@ -22,6 +22,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 )
 
@@ -30,7 +32,7 @@ func (a *appliance) pack(to string, compress func(io.Writer) io.WriteCloser) {
 	a.t.Helper()
 	var b bytes.Buffer
 	z := compress(&b)
-	_, err := manifest.Pack(a.t.Context(), z, a.tree, manifest.TarOptions{})
+	_, err := archive.Pack(a.t.Context(), z, a.tree)
 	a.must(errors.Join(err, z.Close(), os.WriteFile(filepath.Join(a.install, to), b.Bytes(), 0o644)))
 }
 
@@ -131,7 +133,7 @@ func TestInstallFromArchive(t *testing.T) {
 
 func walkTree(t *testing.T, dir string) *manifest.Manifest {
 	t.Helper()
-	m, err := manifest.Walk(t.Context(), dir, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), dir, fstree.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 )
 
@@ -137,7 +138,7 @@ func checkDisk(t *testing.T, m *blank) {
 		t.Fatal(err)
 	}
 	local := strings.Fields(m.read(t, "chroot"+wire.LocalPath))
-	diffs, err := want.Verify(t.Context(), filepath.Join(m.root, "chroot"), manifest.Options{Extras: true, Exclude: func(p string) bool {
+	diffs, err := fstree.Verify(t.Context(), want, filepath.Join(m.root, "chroot"), fstree.Options{Extras: true, Exclude: func(p string) bool {
 		for _, l := range local {
 			if "/"+p == strings.TrimSuffix(l, "/") || strings.HasSuffix(l, "/") && strings.HasPrefix("/"+p, l) {
 				return true

@@ -14,6 +14,7 @@ import (
 	"edeploy/agent/internal/disk"
 	"edeploy/agent/internal/overlay"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 )
 
@@ -137,8 +138,8 @@ func (j *journey) leave(ctx context.Context, t tree, files *laid, log *slog.Logg
 	if err := files.Write(wire.LocalPath, []byte(strings.Join(local, "\n")+"\n"), 0o644); err != nil {
 		return err
 	}
-	o := manifest.Options{Exclude: matches(local), SplitLinks: len(t.mounts) > 1}
-	if err := t.manifest.Apply(ctx, j.chroot(), o); err != nil {
+	o := fstree.Options{Exclude: matches(local), SplitLinks: len(t.mounts) > 1}
+	if err := fstree.Apply(ctx, t.manifest, j.chroot(), o); err != nil {
 		return err
 	}
 	if err := files.Close(); err != nil {

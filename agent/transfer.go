@@ -14,6 +14,7 @@ import (
 	"edeploy/agent/internal/overlay"
 	"edeploy/agent/internal/transfer"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 )
 
@@ -127,7 +128,7 @@ func differs(t tree, wrong []manifest.Difference) error {
 // Apply alone is not the last word: the list says more.
 func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, error) {
 	tell := j.progress(wire.StepVerify, t.manifest.TotalBytes())
-	o := manifest.Options{
+	o := fstree.Options{
 		// A tree on several disks has hard links that cannot be.
 		SplitLinks: len(t.mounts) > 1,
 		Unread:     t.written,
@@ -135,12 +136,12 @@ func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, e
 	}
 	if t.written {
 		// Extract has set the attributes, in all likelihood those of the manifest.
-		if wrong, err := t.manifest.Verify(ctx, j.chroot(), o); err == nil && len(wrong) == 0 {
+		if wrong, err := fstree.Verify(ctx, t.manifest, j.chroot(), o); err == nil && len(wrong) == 0 {
 			return nil, nil
 		}
 	}
-	applied := t.manifest.Apply(ctx, j.chroot(), manifest.Options{SplitLinks: o.SplitLinks})
-	wrong, err := t.manifest.Verify(ctx, j.chroot(), o)
+	applied := fstree.Apply(ctx, t.manifest, j.chroot(), fstree.Options{SplitLinks: o.SplitLinks})
+	wrong, err := fstree.Verify(ctx, t.manifest, j.chroot(), o)
 	if err != nil || len(wrong) == 0 {
 		return wrong, errors.Join(applied, err)
 	}

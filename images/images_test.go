@@ -23,6 +23,8 @@ import (
 
 	"edeploy/images"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,15 +95,15 @@ func build(t *testing.T, files map[string]string) image {
 		must(os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755))
 		must(os.WriteFile(filepath.Join(root, name), []byte(text), 0o640))
 	}
-	var archive, text bytes.Buffer
-	enc, err := zstd.NewWriter(&archive)
+	var packed, text bytes.Buffer
+	enc, err := zstd.NewWriter(&packed)
 	must(err)
-	m, err := manifest.Pack(t.Context(), enc, root, manifest.TarOptions{})
+	m, err := archive.Pack(t.Context(), enc, root)
 	must(err)
 	must(enc.Close())
 	_, err = m.WriteTo(&text)
 	must(err)
-	return image{text.Bytes(), archive.Bytes()}
+	return image{text.Bytes(), packed.Bytes()}
 }
 
 func sum(b []byte) string {
@@ -204,7 +206,7 @@ func TestPublish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	diffs, err := m.Verify(t.Context(), filepath.Join(s.dir, "install/V1/web"), manifest.Options{Extras: true})
+	diffs, err := fstree.Verify(t.Context(), m, filepath.Join(s.dir, "install/V1/web"), fstree.Options{Extras: true})
 	if err != nil || len(diffs) > 0 {
 		t.Errorf("published tree: %v %v", diffs, err)
 	}

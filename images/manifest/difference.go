@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -60,28 +61,28 @@ func Diff(a, b *Manifest) []Difference {
 	for i < len(a.Entries) || j < len(b.Entries) {
 		switch order := nextPath(a, i, b, j); {
 		case order < 0:
-			diffs = append(diffs, missing(&a.Entries[i]))
+			diffs = append(diffs, Compare(&a.Entries[i], nil)...)
 			i++
 		case order > 0:
-			diffs = append(diffs, extra(b.Entries[j].Path, b.Entries[j].Type))
+			diffs = append(diffs, Compare(nil, &b.Entries[j])...)
 			j++
 		default:
-			diffs = append(diffs, compareAttributes(&a.Entries[i], &b.Entries[j])...)
+			diffs = append(diffs, Compare(&a.Entries[i], &b.Entries[j])...)
 			i++
 			j++
 		}
 	}
-	diffs = append(diffs, a.compareLinks(func(i int) (identity, bool) {
+	diffs = append(diffs, a.CompareLinks(func(i int) (FileID, bool) {
 		e, ok := b.Lookup(a.Entries[i].Path)
 		if !ok || e.Type == Dir || e.Type != a.Entries[i].Type {
-			return identity{}, false
+			return FileID{}, false
 		}
 		if e.Group == 0 { // a file of its own: no two indexes are the same
-			return identity{inode: uint64(i), dev: 1}, true
+			return FileID{Inode: uint64(i), Dev: 1}, true
 		}
-		return identity{inode: uint64(e.Group), dev: 2}, true
+		return FileID{Inode: uint64(e.Group), Dev: 2}, true
 	}, false)...)
-	sortDifferences(diffs)
+	SortDifferences(diffs)
 	return diffs
 }
 
@@ -95,20 +96,20 @@ func nextPath(a *Manifest, i int, b *Manifest, j int) int {
 	return comparePaths(a.Entries[i].Path, b.Entries[j].Path)
 }
 
-func sortDifferences(diffs []Difference) {
+// SortDifferences sorts by path, as a manifest is.
+func SortDifferences(diffs []Difference) {
 	slices.SortStableFunc(diffs, func(a, b Difference) int { return comparePaths(a.Path, b.Path) })
 }
 
-func missing(e *Entry) Difference {
-	return Difference{Path: e.Path, Type: e.Type, Attribute: AttrMissing, Want: string(e.Type)}
-}
-
-func extra(path string, t Type) Difference {
-	return Difference{Path: path, Type: t, Attribute: AttrExtra, Got: string(t)}
-}
-
-// compareAttributes compares all but the path and the hard-link group.
-func compareAttributes(want, got *Entry) []Difference {
+// Compare compares two entries in all but the path and the hard-link group. One
+// that is nil is not there.
+func Compare(want, got *Entry) []Difference {
+	switch {
+	case got == nil:
+		return []Difference{{Path: want.Path, Type: want.Type, Attribute: AttrMissing, Want: string(want.Type)}}
+	case want == nil:
+		return []Difference{{Path: got.Path, Type: got.Type, Attribute: AttrExtra, Got: string(got.Type)}}
+	}
 	var diffs []Difference
 	add := func(attribute, w, g string) {
 		diffs = append(diffs, Difference{want.Path, want.Type, attribute, w, g})
@@ -159,17 +160,27 @@ func compareXattrs(want, got *Entry) []Difference {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		w, inWant := want.Xattrs[name]
 		g, inGot := got.Xattrs[name]
-		if inWant != inGot && !(inGot && setBySystem(name)) || string(w) != string(g) && inWant && inGot {
+		if inWant != inGot && !(inGot && SetBySystem(name)) || string(w) != string(g) && inWant && inGot {
 			diffs = append(diffs, Difference{want.Path, want.Type, AttrXattr + Escape(name), xattrText(w, inWant), xattrText(g, inGot)})
 		}
 	}
 	return diffs
 }
 
-// setBySystem names attributes that a running kernel's policy puts on files by
+// SetBySystem names extended attributes that a running kernel's policy puts on files by
 // itself; one that the manifest does not name is no difference and is not removed.
-func setBySystem(name string) bool {
+func SetBySystem(name string) bool {
 	return name == "security.selinux" || name == "security.ima" || name == "security.evm"
+}
+
+// InTree tells whether an extended attribute is part of a tree. Attributes of the
+// place where it lies are not: those of an overlay mount, and other file systems'
+// views of their own permissions.
+func InTree(xattr string) bool {
+	if strings.HasPrefix(xattr, "system.") {
+		return xattr == "system.posix_acl_access" || xattr == "system.posix_acl_default"
+	}
+	return !strings.HasPrefix(xattr, "trusted.overlay.")
 }
 
 func modeText(mode uint32) string { return fmt.Sprintf("%04o", mode) }

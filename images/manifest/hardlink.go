@@ -1,10 +1,12 @@
 package manifest
 
-// identity is what makes two paths the same file.
-type identity struct{ dev, inode uint64 }
+import "slices"
 
-// groups are the indexes of the members of every hard-link group.
-func (m *Manifest) groups() [][]int {
+// FileID is what makes two paths the same file.
+type FileID struct{ Dev, Inode uint64 }
+
+// Groups are the indexes of the members of every hard-link group.
+func (m *Manifest) Groups() [][]int {
 	var groups [][]int
 	for i := range m.Entries {
 		g := m.Entries[i].Group
@@ -19,17 +21,17 @@ func (m *Manifest) groups() [][]int {
 	return groups
 }
 
-// compareLinks reports paths that should be one file and are not, and paths
+// CompareLinks reports paths that should be one file and are not, and paths
 // that should not be one file and are. found answers the identity of an entry,
 // false when it cannot take part. With split, members of a group on different
 // devices are not expected to be one file.
-func (m *Manifest) compareLinks(found func(i int) (identity, bool), split bool) []Difference {
+func (m *Manifest) CompareLinks(found func(i int) (FileID, bool), split bool) []Difference {
 	var diffs []Difference
 	report := func(i int, want, got string) {
 		e := &m.Entries[i]
 		diffs = append(diffs, Difference{e.Path, e.Type, AttrLinks, want, got})
 	}
-	same := map[identity][]int{}
+	same := map[FileID][]int{}
 	for i := range m.Entries {
 		if id, ok := found(i); ok {
 			same[id] = append(same[id], i)
@@ -41,9 +43,9 @@ func (m *Manifest) compareLinks(found func(i int) (identity, bool), split bool) 
 			report(i, "not the same file as "+Escape(m.Entries[rightful].Path), "the same file")
 		}
 	}
-	for _, members := range m.groups() {
-		for _, part := range linkParts(members, found, split) {
-			chief := chiefOf(part, found)
+	for _, members := range m.Groups() {
+		for _, part := range LinkParts(members, found, split) {
+			chief := part[0]
 			chiefID, _ := found(chief)
 			for _, i := range part {
 				if id, _ := found(i); id != chiefID {
@@ -78,9 +80,10 @@ func (m *Manifest) strangers(names []int) (rightful int, strangers []int) {
 	return rightful, strangers
 }
 
-// linkParts are the members of a group that can and must be one file: all
-// that were found, or with split one part for each device.
-func linkParts(members []int, found func(i int) (identity, bool), split bool) [][]int {
+// LinkParts are the members of a group that can and must be one file: all that
+// were found, or with split one part for each device. The first one of a part is
+// of the largest set that are one file already.
+func LinkParts(members []int, found func(i int) (FileID, bool), split bool) [][]int {
 	var parts [][]int
 	part := map[uint64]int{}
 	for _, i := range members {
@@ -90,7 +93,7 @@ func linkParts(members []int, found func(i int) (identity, bool), split bool) []
 		}
 		key := uint64(0)
 		if split {
-			key = id.dev
+			key = id.Dev
 		}
 		n, ok := part[key]
 		if !ok {
@@ -100,12 +103,16 @@ func linkParts(members []int, found func(i int) (identity, bool), split bool) []
 		}
 		parts[n] = append(parts[n], i)
 	}
+	for _, part := range parts {
+		n := slices.Index(part, chiefOf(part, found))
+		part[0], part[n] = part[n], part[0]
+	}
 	return parts
 }
 
 // chiefOf is the first member of the largest set of members that are one file.
-func chiefOf(members []int, found func(i int) (identity, bool)) int {
-	count := map[identity]int{}
+func chiefOf(members []int, found func(i int) (FileID, bool)) int {
+	count := map[FileID]int{}
 	for _, i := range members {
 		id, _ := found(i)
 		count[id]++

@@ -1,14 +1,15 @@
 // Package manifest describes a tree of files completely, in a text that people
 // and other programs can read: mtree(5). A manifest is the truth about a role
 // tree. Transports only carry bytes; what arrived is made equal to the manifest
-// (Apply) and proven equal to it (Verify).
+// and proven equal to it (package fstree). Package archive reads and writes trees
+// as tar.
 //
 // What is described: type, permission bits with setuid, setgid and sticky,
 // numeric owner and group, size, modification time in nanoseconds, SHA-256 of
 // the content, target of symbolic links, device numbers, hard-link groups and
 // extended attributes (file capabilities and ACLs among them).
 //
-// The package is a leaf: any room may import it. It runs on Linux.
+// The package and those below it are a leaf: any room may import them.
 package manifest
 
 import (
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +28,7 @@ import (
 // text. What is accepted can be written, and read again.
 const (
 	MaxEntries   = 512 << 10
-	MaxMemory    = 96 << 20  // of all entries as values, about
+	maxMemory    = 96 << 20  // of all entries as values, about
 	MaxTextBytes = 128 << 20 // as mtree(5) text
 	MaxLineBytes = 4 << 20
 	MaxPathBytes = 4095 // PATH_MAX of Linux without the NUL
@@ -34,8 +36,8 @@ const (
 	MaxFileBytes = 1 << 50
 )
 
-// ErrInvalid is wrapped by the errors of New, Read, FromTar and Extract when
-// the description itself cannot be accepted.
+// ErrInvalid is wrapped by the errors of New and Read, and of whoever makes entries
+// of an archive, when the description itself cannot be accepted.
 var ErrInvalid = errors.New("invalid manifest")
 
 // Type is the type of an entry, in the words of mtree(5).
@@ -101,9 +103,9 @@ func New(entries []Entry) (*Manifest, error) {
 	if err := m.numberGroups(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	all := size{most: standard}
+	var all Size
 	for i := range entries {
-		if err := all.add(&entries[i]); err != nil {
+		if err := all.Add(&entries[i]); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, Escape(entries[i].Path), err)
 		}
 	}
@@ -170,14 +172,6 @@ func pathRank(c byte) int {
 	return int(c)
 }
 
-// split cuts a path into its directory and its last name.
-func split(path string) (dir, name string) {
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		return path[:i], path[i+1:]
-	}
-	return ".", path
-}
-
 // checkPath accepts relative, clean paths.
 func checkPath(path string) error {
 	switch {
@@ -222,7 +216,7 @@ func (m *Manifest) check(i int) error {
 	if e.Path == "." && e.Type != Dir {
 		return fmt.Errorf("the root is a %s, not a directory", e.Type)
 	}
-	if dir, _ := split(e.Path); e.Path != "." {
+	if dir := path.Dir(e.Path); e.Path != "." {
 		parent, ok := (&Manifest{m.Entries[:i]}).Lookup(dir)
 		if !ok {
 			return fmt.Errorf("%s: its directory %s is not described", Escape(e.Path), Escape(dir))
@@ -234,13 +228,21 @@ func (m *Manifest) check(i int) error {
 	if e.Type == Symlink {
 		e.Mode = 0o777
 	}
-	if err := e.check(); err != nil {
+	if err := e.checkAttributes(); err != nil {
 		return fmt.Errorf("%s: %w", Escape(e.Path), err)
 	}
 	return nil
 }
 
-func (e *Entry) check() error {
+// Check refuses an entry that no tree can have.
+func (e *Entry) Check() error {
+	if err := checkPath(e.Path); err != nil {
+		return err
+	}
+	return e.checkAttributes()
+}
+
+func (e *Entry) checkAttributes() error {
 	switch e.Type {
 	case Dir, File, Symlink, Block, Char, Fifo, Socket:
 	default:
@@ -284,7 +286,7 @@ func (m *Manifest) numberGroups() error {
 			first[e.Group] = e
 			continue
 		}
-		if d := compareAttributes(leader, e); len(d) > 0 {
+		if d := Compare(leader, e); len(d) > 0 {
 			return fmt.Errorf("%s and %s are hard links of one file, but their %s differs", Escape(leader.Path), Escape(e.Path), d[0].Attribute)
 		}
 	}

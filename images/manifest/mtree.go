@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +123,7 @@ func Measure(r io.Reader) (Total, error) {
 // parse reads mtree(5) text within the limits and hands on each entry.
 func parse(r io.Reader, most limits, found func(Entry)) error {
 	limited := &io.LimitedReader{R: r, N: most.text + 1}
-	p := parser{size: size{most: most}, in: bufio.NewReaderSize(limited, 64<<10), dir: ".", set: map[string]string{}, groups: map[string]int{}, found: found}
+	p := parser{size: Size{most: most}, in: bufio.NewReaderSize(limited, 64<<10), dir: ".", set: map[string]string{}, groups: map[string]int{}, found: found}
 	for {
 		line, err := p.nextLine()
 		if err == io.EOF || limited.N == 0 { // a line that is cut says nothing
@@ -149,7 +150,7 @@ type parser struct {
 	set    map[string]string // defaults of /set
 	groups map[string]int    // hard-link group by device and inode
 	found  func(Entry)
-	size   size // of the entries: /set and relative names make much of little text
+	size   Size // of the entries: /set and relative names make much of little text
 }
 
 // Every line is read with all keywords of /set, so these are few and short.
@@ -222,7 +223,7 @@ func (p *parser) take(line string) error {
 		}
 		return nil
 	case words[0] == "..":
-		p.dir, _ = split(p.dir)
+		p.dir = path.Dir(p.dir)
 		return nil
 	case words[0][0] == '/':
 		return fmt.Errorf("%w: %s is absolute", ErrInvalid, words[0])
@@ -239,9 +240,9 @@ func (p *parser) takeEntry(word string, keywords []string) error {
 		return err
 	}
 	relative := !strings.Contains(word, "/")
-	path := strings.Clone(strings.TrimPrefix(name, "./"))
-	if relative && p.dir != "." && path != "." {
-		path = p.dir + "/" + path
+	name = strings.Clone(strings.TrimPrefix(name, "./"))
+	if relative && p.dir != "." && name != "." {
+		name = p.dir + "/" + name
 	}
 	values := make(map[string]string, len(p.set)+len(keywords))
 	for name, value := range p.set {
@@ -251,21 +252,18 @@ func (p *parser) takeEntry(word string, keywords []string) error {
 		name, value, _ := strings.Cut(keyword, "=")
 		values[name] = value
 	}
-	e, err := p.entry(path, values)
+	e, err := p.entry(name, values)
 	if err == nil {
-		err = checkPath(path)
-	}
-	if err == nil {
-		err = e.check()
+		err = e.Check()
 	}
 	if err != nil {
 		return err
 	}
-	if err := p.size.add(&e); err != nil {
+	if err := p.size.Add(&e); err != nil {
 		return err
 	}
 	if relative && e.Type == Dir {
-		p.dir = path
+		p.dir = name
 	}
 	p.found(e)
 	return nil

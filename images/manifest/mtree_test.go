@@ -1,7 +1,6 @@
 package manifest_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,30 +9,20 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/internal/treetest"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func text(t testing.TB, m *manifest.Manifest) string {
-	t.Helper()
-	var b bytes.Buffer
-	n, err := m.WriteTo(&b)
-	must(t, err)
-	if n != int64(b.Len()) {
-		t.Errorf("WriteTo answered %d bytes and wrote %d", n, b.Len())
-	}
-	return b.String()
-}
-
 func TestTextRoundTripOfHostileTree(t *testing.T) {
 	root := t.TempDir()
-	hostileTree(t, root)
-	m := walk(t, root)
-	written := text(t, m)
+	treetest.Hostile(t, root)
+	m := treetest.Walk(t, root)
+	written := treetest.Text(t, m)
 	back, err := manifest.Read(strings.NewReader(written))
-	must(t, err)
-	wantEqual(t, m, back)
-	if again := text(t, back); again != written {
+	treetest.Must(t, err)
+	treetest.Equal(t, m, back)
+	if again := treetest.Text(t, back); again != written {
 		t.Error("the same manifest gave two texts")
 	}
 	for i, c := range []byte(written) {
@@ -65,10 +54,10 @@ func TestTextRoundTripOfRandomNames(t *testing.T) {
 			ModTime: time.Unix(random.Int64N(1<<40)-1<<39, random.Int64N(1e9)).UTC(), Xattrs: map[string][]byte{"user." + string(name): name}})
 	}
 	m, err := manifest.New(entries)
-	must(t, err)
-	back, err := manifest.Read(strings.NewReader(text(t, m)))
-	must(t, err)
-	wantEqual(t, m, back)
+	treetest.Must(t, err)
+	back, err := manifest.Read(strings.NewReader(treetest.Text(t, m)))
+	treetest.Must(t, err)
+	treetest.Equal(t, m, back)
 }
 
 const foreign = `#mtree
@@ -92,7 +81,7 @@ const foreign = `#mtree
 
 func TestReadForeignText(t *testing.T) {
 	m, err := manifest.Read(strings.NewReader(foreign))
-	must(t, err)
+	treetest.Must(t, err)
 	var got []string
 	for _, e := range m.Entries {
 		got = append(got, fmt.Sprintf("%q %s %o %d:%d %d.%d size %d link %q group %d dev %d,%d", e.Path, e.Type, e.Mode, e.UID, e.GID,
@@ -197,11 +186,11 @@ func FuzzRead(f *testing.F) {
 				t.Fatalf("accepted path %q", e.Path)
 			}
 		}
-		back, err := manifest.Read(strings.NewReader(text(t, m)))
-		must(t, err)
-		wantEqual(t, m, back)
+		back, err := manifest.Read(strings.NewReader(treetest.Text(t, m)))
+		treetest.Must(t, err)
+		treetest.Equal(t, m, back)
 		total, err := manifest.Measure(strings.NewReader(in))
-		must(t, err)
+		treetest.Must(t, err)
 		if want := (manifest.Total{Entries: len(m.Entries), Bytes: m.TotalBytes()}); total != want {
 			t.Errorf("Measure = %+v, want %+v", total, want)
 		}

@@ -5,10 +5,10 @@ import (
 	"unsafe"
 )
 
-// size is how much entries take, as values and as text. It is added up while
+// Size is how much entries take, as values and as text. It is added up while
 // they are read, so that what is too large is refused before it is there.
-type size struct {
-	most         limits
+type Size struct {
+	most         limits // zero: standard
 	entries      int
 	memory, text int64
 	line         []byte
@@ -20,10 +20,13 @@ type limits struct {
 	memory, text int64
 }
 
-var standard = limits{MaxEntries, MaxMemory, MaxTextBytes}
+var standard = limits{MaxEntries, maxMemory, MaxTextBytes}
 
-// add counts one more entry.
-func (s *size) add(e *Entry) error {
+// Add counts one more entry. An error tells which limit is passed.
+func (s *Size) Add(e *Entry) error {
+	if s.most == (limits{}) {
+		s.most = standard
+	}
 	s.line = e.appendLine(s.line[:0], MaxEntries) // the longest number of names
 	s.entries++
 	s.memory += e.weight()

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -90,13 +90,13 @@ func newClient(t *testing.T, h *host) *client {
 }
 
 // smallImage packs a tree of one file.
-func smallImage(t *testing.T, root string) (archive, text []byte) {
+func smallImage(t *testing.T, root string) (archived, text []byte) {
 	t.Helper()
 	must(t, os.WriteFile(filepath.Join(root, "file"), []byte("content\n"), 0o644))
 	var packed, described bytes.Buffer
 	z, err := zstd.NewWriter(&packed)
 	must(t, err)
-	m, err := manifest.Pack(t.Context(), z, root, manifest.TarOptions{})
+	m, err := archive.Pack(t.Context(), z, root)
 	must(t, err)
 	must(t, z.Close())
 	_, err = m.WriteTo(&described)

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 )
 
@@ -98,18 +98,18 @@ func installed(t *testing.T, root string, http, rsync int) string {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	archive := filepath.Join("../../out/install", older.Archive())
-	f, err := os.Open(archive)
+	packed := filepath.Join("../../out/install", older.Archive())
+	f, err := os.Open(packed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	stream, err := manifest.OpenArchive(f)
+	stream, err := archive.Open(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	if _, err := manifest.Extract(t.Context(), stream, root, manifest.Options{Workers: 2}); err != nil {
+	if _, err := archive.Extract(t.Context(), stream, root, archive.Options{Workers: 2}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join("../../out/install", older.Manifest()))

@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/integration/lab"
 	"edeploy/integration/rack"
 	"edeploy/integration/rack/racktest"
@@ -311,15 +311,15 @@ func pack(t *testing.T, letter byte) packed {
 	t.Helper()
 	tree := t.TempDir()
 	write(t, filepath.Join(tree, "etc/letters"), bytes.Repeat([]byte{letter}, 10e6))
-	var archive, text bytes.Buffer
-	m, err := manifest.Pack(t.Context(), &archive, tree, manifest.TarOptions{})
+	var tarred, text bytes.Buffer
+	m, err := archive.Pack(t.Context(), &tarred, tree)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.WriteTo(&text); err != nil {
 		t.Fatal(err)
 	}
-	return packed{archive.Bytes(), text.Bytes()}
+	return packed{tarred.Bytes(), text.Bytes()}
 }
 
 func write(t *testing.T, file string, content []byte) {

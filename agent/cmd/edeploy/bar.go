@@ -21,7 +21,7 @@ type bar struct {
 	unit  unit // zero: megabytes
 }
 
-// show draws the bar; manifest.Options.Progress calls it.
+// show draws the bar; fstree.Options.Progress calls it.
 func (b *bar) show(done, total int64) {
 	elapsed := b.now().Sub(b.start)
 	if !b.on || total <= 0 || elapsed < patience {

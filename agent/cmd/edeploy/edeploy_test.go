@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +30,7 @@ func machine(t *testing.T) string {
 	must(t, os.MkdirAll(filepath.Join(root, "var/lib/edeploy"), 0o755))
 	must(t, os.WriteFile(filepath.Join(root, "usr/bin/su"), []byte("su"), 0o600))
 	must(t, os.Chmod(filepath.Join(root, "usr/bin/su"), 0o755|os.ModeSetuid))
-	m, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), root, fstree.Options{})
 	must(t, err)
 	f, err := os.Create(filepath.Join(root, wire.ManifestPath))
 	must(t, err)

@@ -15,7 +15,7 @@ import (
 
 	"edeploy/agent/internal/transaction"
 	"edeploy/agent/internal/upgrade"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
@@ -486,7 +486,7 @@ func TestLinkedDirectories(t *testing.T) {
 	}
 	s.publish(t)
 	must(t, os.Chmod(filepath.Join(s.root, "usr/sbin/agent.key"), 0o600))
-	m, err := manifest.Walk(t.Context(), s.root, manifest.Options{Exclude: func(name string) bool {
+	m, err := fstree.Walk(t.Context(), s.root, fstree.Options{Exclude: func(name string) bool {
 		return name == "home/me" || strings.HasPrefix(name, "var/lib/edeploy/")
 	}})
 	must(t, err)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
@@ -142,7 +143,7 @@ func (s *site) change(t *testing.T) {
 // publish describes the tree on the server.
 func (s *site) publish(t *testing.T) {
 	t.Helper()
-	m, err := manifest.Walk(t.Context(), s.tree, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), s.tree, fstree.Options{})
 	must(t, err)
 	writeManifest(t, m, filepath.Join(filepath.Dir(s.tree), "mysql-"+after+".mtree"))
 }
@@ -210,10 +211,10 @@ func (s *site) install(t *testing.T, first string) {
 	write(t, "live", s.root, "var/lib/app/db")
 	write(t, "mine", s.root, "home/me/file")
 	write(t, s.menu(newKernel)+s.menu(oldKernel), s.root, "boot/grub/grub.cfg")
-	m, err := manifest.Walk(t.Context(), first, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), first, fstree.Options{})
 	must(t, err)
 	writeManifest(t, m, filepath.Join(s.root, wire.ManifestPath))
-	must(t, m.Apply(t.Context(), s.root, manifest.Options{Exclude: func(name string) bool { // times of directories
+	must(t, fstree.Apply(t.Context(), m, s.root, fstree.Options{Exclude: func(name string) bool { // times of directories
 		return name == "var/lib/app" || name == "home" || name == "boot/grub" || name == "etc/network/interfaces" || name == "var/lib/edeploy"
 	}}))
 }
@@ -258,7 +259,7 @@ func (s *site) callContext(ctx context.Context, args ...string) (status int, std
 // metadata, what is staged.
 func (s *site) state(t *testing.T) *manifest.Manifest {
 	t.Helper()
-	m, err := manifest.Walk(t.Context(), s.root, manifest.Options{Exclude: func(name string) bool {
+	m, err := fstree.Walk(t.Context(), s.root, fstree.Options{Exclude: func(name string) bool {
 		return path.Base(name) == ".edeploy" || name == "var/log" || name == "tmp/go" || strings.HasPrefix(name, "var/lib/edeploy/D12") || name == "lost+found"
 	}})
 	must(t, err)

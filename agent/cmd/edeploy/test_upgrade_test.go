@@ -12,6 +12,7 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/gokrazy/rsync/rsyncd"
@@ -42,7 +43,7 @@ func appliance(t *testing.T, root string) string {
 	write(t, "2", tree, "var/lib/app/schema2")
 	write(t, "shipped", tree, "var/lib/app/db")
 	write(t, "D12-F.1.0.1", tree, "var/lib/edeploy/conf")
-	m, err := manifest.Walk(t.Context(), tree, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), tree, fstree.Options{})
 	must(t, err)
 	var text strings.Builder
 	_, err = m.WriteTo(&text)
@@ -79,7 +80,7 @@ func TestList(t *testing.T) {
 func TestTestUpgrade(t *testing.T) {
 	root := machine(t)
 	appliance(t, root)
-	before, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	before, err := fstree.Walk(t.Context(), root, fstree.Options{})
 	must(t, err)
 	status, out, errs := call(t, "test-upgrade", "D12-F.1.0.1", "--root", root)
 	if status != 0 || errs != "" {
@@ -102,7 +103,7 @@ func TestTestUpgrade(t *testing.T) {
 			t.Errorf("test-upgrade printed\n%swant nothing about %s", out, untouched)
 		}
 	}
-	after, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	after, err := fstree.Walk(t.Context(), root, fstree.Options{})
 	must(t, err)
 	if diff := manifest.Diff(before, after); len(diff) > 0 {
 		t.Errorf("test-upgrade changed the machine: %v", diff)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,7 +62,7 @@ func TestUpgradeAndBack(t *testing.T) {
 	play(0, "verify")
 	play(0, "status")
 
-	target, err := manifest.Walk(t.Context(), s.tree, manifest.Options{})
+	target, err := fstree.Walk(t.Context(), s.tree, fstree.Options{})
 	must(t, err)
 	differ := map[string]bool{}
 	for _, d := range manifest.Diff(target, s.state(t)) {

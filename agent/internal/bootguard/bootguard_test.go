@@ -12,6 +12,7 @@ import (
 
 	"edeploy/agent/internal/bootguard"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,7 +46,7 @@ func populate(t *testing.T, root string) {
 // tree describes everything below root.
 func tree(t *testing.T, root string) *manifest.Manifest {
 	t.Helper()
-	m, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), root, fstree.Options{})
 	must(t, err)
 	return m
 }

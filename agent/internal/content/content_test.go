@@ -23,6 +23,7 @@ import (
 
 	"edeploy/agent/internal/content"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -321,7 +322,7 @@ func tree(t *testing.T) (*manifest.Manifest, []byte) {
 	for i := range 200 {
 		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("file %d", i)), []byte{byte(i)}, 0o644))
 	}
-	m, err := manifest.Walk(t.Context(), dir, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), dir, fstree.Options{})
 	must(t, err)
 	var text bytes.Buffer
 	_, err = m.WriteTo(&text)

@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/filter"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 )
 
@@ -100,7 +101,7 @@ func (m Machine) Allowed(image wire.ImageRef) ([]Rule, error) {
 type Options struct {
 	Allowed  []Rule                  // what may differ; the first that names a path counts
 	All      bool                    // compare it nevertheless
-	Progress func(done, total int64) // as in manifest.Options
+	Progress func(done, total int64) // as in fstree.Options
 }
 
 // Comparison is the outcome of Compare.
@@ -119,11 +120,11 @@ type Comparison struct {
 // comparison says what was found nevertheless.
 func (m Machine) Compare(ctx context.Context, want *manifest.Manifest, o Options) (Comparison, error) {
 	c := &comparing{machine: m, want: want, o: o, leftOut: map[string]Reason{}}
-	verify := manifest.Options{Exclude: c.leaveOut, Extras: true, SplitLinks: true, Progress: o.Progress}
+	verify := fstree.Options{Exclude: c.leaveOut, Extras: true, SplitLinks: true, Progress: o.Progress}
 	if o.All {
 		verify.Exclude = nil
 	}
-	diffs, err := want.Verify(ctx, m.Root, verify)
+	diffs, err := fstree.Verify(ctx, want, m.Root, verify)
 	found := Comparison{Entries: len(want.Entries), Bytes: want.TotalBytes(), LeftOut: maps.Clone(c.leftOut)}
 	for _, d := range diffs {
 		switch {
@@ -177,7 +178,7 @@ func (c *comparing) reason(name string) Reason {
 
 func (c *comparing) excluded(name string) bool { return c.reason(name) != "" }
 
-// leaveOut is manifest.Options.Exclude.
+// leaveOut is fstree.Options.Exclude.
 func (c *comparing) leaveOut(name string) bool {
 	why := c.reason(name)
 	if why == "" {

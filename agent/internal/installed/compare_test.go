@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,7 +62,7 @@ func TestCompareExcluded(t *testing.T) {
 	for _, dir := range []string{"var/lib", "var/lib/app", "etc/app", "etc"} {
 		must(t, os.Chtimes(filepath.Join(machine.Root, dir), old, old))
 	}
-	m, err := manifest.Walk(t.Context(), machine.Root, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), machine.Root, fstree.Options{})
 	must(t, err)
 	image := wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.0"}
 	write(t, machine.Root, installed.LeftPath, "/var/lib/app/db*\n*.conf\n/opt/kept/data\n")
@@ -99,7 +99,7 @@ func TestCompareFresh(t *testing.T) {
 	for _, name := range []string{"etc/hosts", "etc/lvm/lvm.conf", "var/lib/mysql/ibdata", "root/tool", "srv/www/index"} {
 		write(t, machine.Root, name, "shipped")
 	}
-	m, err := manifest.Walk(t.Context(), machine.Root, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), machine.Root, fstree.Options{})
 	must(t, err)
 	image := wire.ImageRef{Role: "mysql", Version: "D12-F.1.0.0"}
 	write(t, machine.Root, "var/lib/edeploy/D12-F.1.0.0/exclude", "/etc/hosts\n/etc/lvm/backup/\n/var/lib/mysql/\n/root/\n/srv/\n/opt/\n")

@@ -9,6 +9,7 @@ import (
 
 	"edeploy/agent/internal/installed"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,7 +39,7 @@ func system(t testing.TB) (installed.Machine, *manifest.Manifest) {
 	for _, dir := range []string{"var", "etc", "."} { // old enough for a change to show
 		must(t, os.Chtimes(filepath.Join(root, dir), time.Unix(1e9, 0), time.Unix(1e9, 0)))
 	}
-	m, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), root, fstree.Options{})
 	must(t, err)
 	return installed.Machine{Root: root}, m
 }

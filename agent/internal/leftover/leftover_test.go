@@ -12,6 +12,7 @@ import (
 
 	"edeploy/agent/internal/leftover"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func (f *fake) process(t *testing.T, pid int, name, group, path string, inode ui
 func (f *fake) manifest(t *testing.T) func() (*manifest.Manifest, error) {
 	return func() (*manifest.Manifest, error) {
 		f.asked++
-		return manifest.Walk(t.Context(), f.root, manifest.Options{})
+		return fstree.Walk(t.Context(), f.root, fstree.Options{})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/leftover"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 )
 
@@ -111,7 +112,7 @@ func TestRealReplacement(t *testing.T) {
 	root := t.TempDir()
 	daemon, temporary := filepath.Join(root, "usr/sbin/daemon"), filepath.Join(root, "tmp/daemon")
 	pid, other := start(t, daemon), start(t, temporary)
-	tree, err := manifest.Walk(t.Context(), filepath.Join(root), manifest.Options{Exclude: func(name string) bool { return name == "tmp" }})
+	tree, err := fstree.Walk(t.Context(), filepath.Join(root), fstree.Options{Exclude: func(name string) bool { return name == "tmp" }})
 	must(t, err)
 	if sees(t, root, tree, pid) {
 		t.Error("left over before it was replaced")

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edeploy/agent/internal/overlay"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 )
 
 // put makes files (and "x/" directories, "a -> b" links) below dir.
@@ -124,7 +124,7 @@ func TestThroughLinks(t *testing.T) {
 	if err := os.Chmod(filepath.Join(src, "sbin/agent.key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), dst, fstree.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestRefusals(t *testing.T) {
 			src, dst := t.TempDir(), t.TempDir()
 			put(t, dst, tt.tree)
 			put(t, src, tt.add)
-			m, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+			m, err := fstree.Walk(t.Context(), dst, fstree.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,6 +20,7 @@ import (
 	"edeploy/agent/internal/filter"
 	"edeploy/agent/internal/plan"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
@@ -203,7 +204,7 @@ func rsync(ctx context.Context, args ...string) (itemized, string, error) {
 // a set-user-ID file that gets another owner, by which the kernel takes the bit
 // away, when the mode is the wanted one then.
 func (items itemized) addUnsaid(t testing.TB, before *manifest.Manifest, root string) {
-	now, err := manifest.Walk(t.Context(), root, manifest.Options{})
+	now, err := fstree.Walk(t.Context(), root, fstree.Options{})
 	must(t, err)
 	for _, d := range manifest.Diff(before, now) {
 		there, same := now.Lookup(d.Path)
@@ -293,9 +294,9 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	must(t, os.Chmod(dst, 0o755))
 	must(t, os.WriteFile(filepath.Join(meta, "exclude"), []byte(excludeText), 0o644))
 	must(t, os.WriteFile(filepath.Join(meta, "add_only"), []byte(addOnlyText), 0o644))
-	target, err := manifest.Walk(t.Context(), src, manifest.Options{})
+	target, err := fstree.Walk(t.Context(), src, fstree.Options{})
 	must(t, err)
-	disk, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+	disk, err := fstree.Walk(t.Context(), dst, fstree.Options{})
 	must(t, err)
 	whole, err := plan.New(target, disk, exclude, addOnly)
 	must(t, err)
@@ -327,7 +328,7 @@ func compareOne(t *testing.T, r *rand.Rand) (operations int, conflict bool) {
 	}
 	pass2, _, err := rsync(t.Context(), "--ignore-existing", "--include-from="+filepath.Join(meta, "add_only"), src+"/", dst+"/")
 	must(t, err)
-	got, err := manifest.Walk(t.Context(), dst, manifest.Options{})
+	got, err := fstree.Walk(t.Context(), dst, fstree.Options{})
 	must(t, err)
 	maps.DeleteFunc(pass2, func(name, _ string) bool { return isImpossible(got, name) })
 	if diff := cmp.Diff(pass2, planned(whole, plan.PassAddOnly), cmpopts.EquateEmpty()); diff != "" {

@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/filter"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ import (
 // directory only paths that the target has, so live data may change meanwhile.
 func Scan(ctx context.Context, root string, target *manifest.Manifest, exclude filter.List, progress func(done, total int64)) (*manifest.Manifest, error) {
 	s := &scan{root: root, exclude: exclude}
-	seen, err := manifest.Walk(ctx, root, manifest.Options{Exclude: s.hide, Progress: progress})
+	seen, err := fstree.Walk(ctx, root, fstree.Options{Exclude: s.hide, Progress: progress})
 	if err == nil {
 		err = errors.Join(s.faults...)
 	}
@@ -46,7 +47,7 @@ type scan struct {
 	faults []error
 }
 
-// hide is manifest.Options.Exclude: it describes what it excludes.
+// hide is fstree.Options.Exclude: it describes what it excludes.
 func (s *scan) hide(name string) bool {
 	e, err := s.describe(name, nil)
 	s.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"edeploy/agent/internal/plan"
 	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
@@ -165,7 +166,7 @@ func dress(t testing.TB, full, options string, when int64) {
 // describe is the tree without what belongs to transactions.
 func describe(t testing.TB, root string) *manifest.Manifest {
 	t.Helper()
-	m, err := manifest.Walk(context.Background(), root, manifest.Options{Workers: 2, Exclude: func(p string) bool {
+	m, err := fstree.Walk(context.Background(), root, fstree.Options{Workers: 2, Exclude: func(p string) bool {
 		return p == transaction.Dir || strings.HasSuffix(p, "/"+transaction.Dir) || strings.HasSuffix(p, "lost+found")
 	}})
 	must(t, err)

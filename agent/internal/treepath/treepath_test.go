@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"edeploy/agent/internal/treepath"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 )
 
 func TestResolve(t *testing.T) {
@@ -29,7 +29,7 @@ func TestResolve(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "etc/file"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Walk(t.Context(), dir, manifest.Options{})
+	m, err := fstree.Walk(t.Context(), dir, fstree.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

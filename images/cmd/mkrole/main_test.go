@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"edeploy/images/internal/build"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,13 +61,13 @@ func TestCheck(t *testing.T) {
 	tree, dir := t.TempDir(), t.TempDir()
 	put(t, filepath.Join(tree, "var/lib/edeploy/conf"), "VERS=V1\nROLE=web\n")
 	put(t, filepath.Join(tree, "etc/web.key"), "-----BEGIN PRIVATE KEY-----\n")
-	archive := filepath.Join(dir, "web-V1.edeploy")
+	file := filepath.Join(dir, "web-V1.edeploy")
 	var packed bytes.Buffer
-	if _, err := manifest.Pack(t.Context(), &packed, tree, manifest.TarOptions{}); err != nil {
+	if _, err := archive.Pack(t.Context(), &packed, tree); err != nil {
 		t.Fatal(err)
 	}
-	put(t, archive, packed.String())
-	if out, err := run(t, "check", "--not-bootable", archive); err == nil || !strings.Contains(err.Error(), "/etc/web.key holds a private key: every machine would share it") {
+	put(t, file, packed.String())
+	if out, err := run(t, "check", "--not-bootable", file); err == nil || !strings.Contains(err.Error(), "/etc/web.key holds a private key: every machine would share it") {
 		t.Errorf("%q, %v", out, err)
 	}
 	record := func(text string) { put(t, filepath.Join(dir, "web-V1.machine"), text+"\nshared /etc/*.key\n") }
@@ -78,7 +78,7 @@ func TestCheck(t *testing.T) {
 		{"", "it was not compared with a second one"},
 	} {
 		record(tt.compared)
-		if out, err := run(t, "check", "--not-bootable", archive); err != nil || !strings.Contains(out, tt.want) {
+		if out, err := run(t, "check", "--not-bootable", file); err != nil || !strings.Contains(out, tt.want) {
 			t.Errorf("%s: %q, %v", tt.compared, out, err)
 		}
 	}

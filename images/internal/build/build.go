@@ -18,6 +18,7 @@ import (
 
 	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 )
 
@@ -224,23 +225,23 @@ func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem str
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", b.Image, err)
 	}
-	archive, err := os.Create(filepath.Join(work, stem+".edeploy"))
+	packed, err := os.Create(filepath.Join(work, stem+".edeploy"))
 	if err != nil {
 		return nil, err
 	}
-	defer archive.Close()
-	enc, err := manifest.NewArchiveWriter(archive)
+	defer packed.Close()
+	enc, err := archive.NewWriter(packed)
 	if err != nil {
 		return nil, err
 	}
-	m, err := manifest.Normalize(ctx, enc, bufio.NewReaderSize(tree, 1<<20), manifest.TarOptions{Epoch: b.Epoch, Add: unchanged, SpoolDir: work})
+	m, err := archive.Normalize(ctx, enc, bufio.NewReaderSize(tree, 1<<20), archive.NormalizeOptions{Epoch: b.Epoch, Add: unchanged, SpoolDir: work})
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", b.Image, err)
 	}
-	if err := errors.Join(enc.Close(), archive.Sync()); err != nil {
-		return nil, fmt.Errorf("write %s: %w", archive.Name(), err)
+	if err := errors.Join(enc.Close(), packed.Sync()); err != nil {
+		return nil, fmt.Errorf("write %s: %w", packed.Name(), err)
 	}
-	info, err := archive.Stat()
+	info, err := packed.Stat()
 	if err != nil {
 		return nil, err
 	}

@@ -96,8 +96,8 @@ func TestDpkgStatus(t *testing.T) {
 	}
 }
 
-// archive makes a tar of files (content), directories (name/) and links (name -> target).
-func archive(t *testing.T, files map[string]string) io.Reader {
+// tarOf makes a tar of files (content), directories (name/) and links (name -> target).
+func tarOf(t *testing.T, files map[string]string) io.Reader {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -213,7 +213,7 @@ func TestCheck(t *testing.T) {
 			for name, content := range tt.set {
 				files[name] = content
 			}
-			got, err := Check(archive(t, files), v1, tt.bootable, []string{"/srv/shared.pem"})
+			got, err := Check(tarOf(t, files), v1, tt.bootable, []string{"/srv/shared.pem"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"edeploy/images/internal/role"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 )
 
@@ -32,12 +32,12 @@ func CheckFile(file string, want wire.ImageRef, bootable bool, shared []string) 
 		return nil, err
 	}
 	defer f.Close()
-	archive, err := manifest.OpenArchive(f)
+	tarred, err := archive.Open(f)
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", file, err)
 	}
-	defer archive.Close()
-	findings, err := Check(archive, want, bootable, shared)
+	defer tarred.Close()
+	findings, err := Check(tarred, want, bootable, shared)
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", file, err)
 	}

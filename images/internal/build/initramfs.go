@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 )
 
 // readInitramfs lists the names in an initramfs: cpio archives in the form
@@ -21,7 +21,7 @@ func readInitramfs(r io.Reader) (map[string]bool, error) {
 	if err != nil || !more {
 		return names, err
 	}
-	last, err := manifest.OpenArchive(plain)
+	last, err := archive.Open(plain)
 	if err != nil {
 		return names, err
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"edeploy/images/internal/role"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/integration/needs"
 	"edeploy/server/wire"
 
@@ -43,12 +43,12 @@ func TestRealPackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	archive, err := manifest.OpenArchive(f)
+	tarred, err := archive.Open(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer archive.Close()
-	if _, err := manifest.Extract(t.Context(), archive, tree, manifest.Options{}); err != nil {
+	defer tarred.Close()
+	if _, err := archive.Extract(t.Context(), tarred, tree, archive.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	paths := []string{"etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_ecdsa_key", "etc/iscsi/initiatorname.iscsi", "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key",

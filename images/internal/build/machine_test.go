@@ -9,6 +9,7 @@ import (
 
 	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -168,7 +169,7 @@ func TestTraces(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			files := goodTree(t)
 			files[tt.name] = tt.text
-			got, err := Check(archive(t, files), wire.ImageRef{}, true, []string{"/srv/*.pem"})
+			got, err := Check(tarOf(t, files), wire.ImageRef{}, true, []string{"/srv/*.pem"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,7 +189,7 @@ func TestTraces(t *testing.T) {
 func TestCompare(t *testing.T) {
 	tree := func(files map[string]string) *manifest.Manifest {
 		t.Helper()
-		m, err := manifest.FromTar(archive(t, files), manifest.Options{})
+		m, err := archive.Describe(tarOf(t, files))
 		if err != nil {
 			t.Fatal(err)
 		}

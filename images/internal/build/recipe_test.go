@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"edeploy/images/internal/role"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -238,7 +238,7 @@ func TestUnchanged(t *testing.T) {
 		return &b
 	}
 	dir := t.TempDir()
-	before, err := manifest.FromTar(pack(members(old, "a")), manifest.Options{})
+	before, err := archive.Describe(pack(members(old, "a")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Normalize(t.Context(), io.Discard, tree, manifest.TarOptions{Add: kept, SpoolDir: dir})
+	m, err := archive.Normalize(t.Context(), io.Discard, tree, archive.NormalizeOptions{Add: kept, SpoolDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

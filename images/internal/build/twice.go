@@ -15,6 +15,7 @@ import (
 
 	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 )
 
 // secondHost is the name of the machine that a second build runs on.
@@ -33,7 +34,7 @@ func (b Build) again(ctx context.Context, c recipe, work, stem string) func() (*
 	read, made := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(read)
-		described, treeErr = manifest.FromTar(bufio.NewReaderSize(tree, 1<<20), manifest.Options{})
+		described, treeErr = archive.Describe(bufio.NewReaderSize(tree, 1<<20))
 		_, _ = io.Copy(io.Discard, tree) // to its end, else mmdebstrap would not end
 	}()
 	go func() {

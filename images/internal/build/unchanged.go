@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 )
 
 // maxUnchanged bounds a file that is kept in memory because only its time
@@ -21,7 +22,7 @@ const maxUnchanged = 512 << 20
 // starts from but for their times, with their times from there: what is written
 // again with the same content is no change, and an upgrade need not touch it.
 // It reads the tree from its start and leaves it there.
-func (c recipe) unchanged(tree *os.File) ([]manifest.AddedFile, error) {
+func (c recipe) unchanged(tree *os.File) ([]archive.AddedFile, error) {
 	if c.archive == "" {
 		return nil, nil
 	}
@@ -29,7 +30,7 @@ func (c recipe) unchanged(tree *os.File) ([]manifest.AddedFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := manifest.FromTar(bufio.NewReaderSize(tree, 1<<20), manifest.Options{})
+	after, err := archive.Describe(bufio.NewReaderSize(tree, 1<<20))
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func (c recipe) unchanged(tree *os.File) ([]manifest.AddedFile, error) {
 // sameButTime finds the entries of after that differ from before in their time
 // only. A directory counts when the same names are in it. Hard links keep the
 // time that they have.
-func sameButTime(before, after *manifest.Manifest) map[string]manifest.AddedFile {
+func sameButTime(before, after *manifest.Manifest) map[string]archive.AddedFile {
 	differ := map[string]bool{}
 	for _, d := range manifest.Diff(before, after) {
 		if d.Attribute != manifest.AttrTime {
@@ -57,18 +58,18 @@ func sameButTime(before, after *manifest.Manifest) map[string]manifest.AddedFile
 			differ[path.Dir(d.Path)] = true
 		}
 	}
-	kept := map[string]manifest.AddedFile{}
+	kept := map[string]archive.AddedFile{}
 	for _, e := range after.Entries {
 		old, ok := before.Lookup(e.Path)
 		if ok && !differ[e.Path] && e.Group == 0 && old.Group == 0 && !old.ModTime.Equal(e.ModTime) && e.Size <= maxUnchanged {
-			kept[e.Path] = manifest.AddedFile{Entry: *old}
+			kept[e.Path] = archive.AddedFile{Entry: *old}
 		}
 	}
 	return kept
 }
 
 // readContents fills in the contents of files from the tar of their tree.
-func readContents(r io.Reader, kept map[string]manifest.AddedFile) error {
+func readContents(r io.Reader, kept map[string]archive.AddedFile) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()

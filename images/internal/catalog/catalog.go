@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"edeploy/images/internal/share"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
 	"golang.org/x/sync/semaphore"
@@ -39,7 +39,7 @@ const maxUnpacking = 2
 // Memory in bytes that decompression takes, of all connections and of each.
 const (
 	maxMemory     = maxUnpacking*imageMemory + 4*upgradeMemory
-	imageMemory   = manifest.ArchiveMemory
+	imageMemory   = archive.Memory
 	upgradeMemory = 16 << 20
 )
 

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"github.com/google/renameio/v2"
@@ -46,7 +47,7 @@ func (c *Catalog) describe(ctx context.Context, ref wire.ImageRef) error {
 		return err
 	}
 	defer release()
-	m, err := manifest.Walk(ctx, c.install(ref.Tree()), manifest.Options{Workers: 1})
+	m, err := fstree.Walk(ctx, c.install(ref.Tree()), fstree.Options{Workers: 1})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
+	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
 	"golang.org/x/sys/unix"
@@ -146,7 +148,7 @@ func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archiv
 
 // unpacking is how an archive is unpacked.
 type unpacking struct {
-	bounds manifest.Options
+	bounds archive.Options
 	room   *promise
 	tell   func(Progress)
 }
@@ -154,8 +156,8 @@ type unpacking struct {
 // bounds are what an archive may hold: what its manifest says, which is looked
 // at before the work begins. Without a manifest it may be so many times as
 // large as it is packed, as long as there is space.
-func (c *Catalog) bounds(ref wire.ImageRef, archive, text Upload) (manifest.Options, error) {
-	o := manifest.Options{Workers: 2}
+func (c *Catalog) bounds(ref wire.ImageRef, packed, text Upload) (archive.Options, error) {
+	o := archive.Options{Workers: 2}
 	if text.Length > 0 {
 		total, err := c.checkManifest(ref, text)
 		o.MaxBytes, o.MaxEntries = max(total.Bytes, 1), max(total.Entries, 1)
@@ -163,7 +165,7 @@ func (c *Catalog) bounds(ref wire.ImageRef, archive, text Upload) (manifest.Opti
 	}
 	const ratio, least = 64, 64 << 20
 	free, err := c.free()
-	o.MaxBytes = max(min(ratio*archive.Length+least, free.bytes), 1)
+	o.MaxBytes = max(min(ratio*packed.Length+least, free.bytes), 1)
 	o.MaxEntries = int(max(min(manifest.MaxEntries, free.inodes), 1))
 	return o, err
 }
@@ -224,12 +226,12 @@ func (c *Catalog) extract(ctx context.Context, raw io.Reader, tree string, u unp
 		return nil, err
 	}
 	defer c.memory.Release(imageMemory)
-	archive, err := manifest.OpenArchiveWithin(raw, imageMemory)
+	tarred, err := archive.OpenWithin(raw, imageMemory)
 	if err != nil {
 		return nil, err
 	}
-	defer archive.Close()
-	return manifest.Extract(ctx, taking{archive, u.room}, tree, u.bounds)
+	defer tarred.Close()
+	return archive.Extract(ctx, taking{tarred, u.room}, tree, u.bounds)
 }
 
 // counted tells every eighth megabyte how far an archive has been read.
@@ -257,7 +259,7 @@ func (c *Catalog) verify(ctx context.Context, want, got *manifest.Manifest, tree
 		return err
 	}
 	var shown int64
-	diffs, err := want.Verify(ctx, tree, manifest.Options{Workers: 2, Extras: true, Unread: true, Progress: func(done, total int64) {
+	diffs, err := fstree.Verify(ctx, want, tree, fstree.Options{Workers: 2, Extras: true, Unread: true, Progress: func(done, total int64) {
 		if done>>25 != shown || done == total {
 			shown = done >> 25
 			tell(Progress{Step: "verify", Done: done, Total: total})

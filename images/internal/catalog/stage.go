@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"edeploy/images/internal/metadata"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 )
 
 // Limits of the metadata of one upgrade. A machine takes 32 MB for all
@@ -27,14 +27,14 @@ const (
 )
 
 // stageUpgrade unpacks and checks the files of an upgrade.
-func stageUpgrade(ctx context.Context, stage string, archive io.Reader) error {
+func stageUpgrade(ctx context.Context, stage string, packed io.Reader) error {
 	dir, err := os.OpenRoot(stage)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	limited := &io.LimitedReader{R: archive, N: maxUpgradeBytes + 1}
-	plain, err := manifest.OpenArchiveWithin(limited, upgradeMemory)
+	limited := &io.LimitedReader{R: packed, N: maxUpgradeBytes + 1}
+	plain, err := archive.OpenWithin(limited, upgradeMemory)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"edeploy/images/internal/rsyncd"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,7 +95,7 @@ func client(t *testing.T, args ...string) (string, error) {
 func same(t *testing.T, want, got string) {
 	t.Helper()
 	describe := func(dir string) []string {
-		m, err := manifest.Walk(t.Context(), dir, manifest.Options{})
+		m, err := fstree.Walk(t.Context(), dir, fstree.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

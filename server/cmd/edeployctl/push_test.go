@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"edeploy/images"
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,12 +100,12 @@ func buildImage(t *testing.T, out string, ref wire.ImageRef, size int) {
 	if err := os.WriteFile(filepath.Join(root, "content"), content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var archive, text bytes.Buffer
-	enc, err := zstd.NewWriter(&archive)
+	var packed, text bytes.Buffer
+	enc, err := zstd.NewWriter(&packed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Pack(t.Context(), enc, root, manifest.TarOptions{})
+	m, err := archive.Pack(t.Context(), enc, root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func buildImage(t *testing.T, out string, ref wire.ImageRef, size int) {
 	if err := os.MkdirAll(filepath.Join(out, ref.Version), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{ref.Archive(): archive.Bytes(), ref.Manifest(): text.Bytes()} {
+	for name, b := range map[string][]byte{ref.Archive(): packed.Bytes(), ref.Manifest(): text.Bytes()} {
 		if err := os.WriteFile(filepath.Join(out, name), b, 0o644); err != nil {
 			t.Fatal(err)
 		}

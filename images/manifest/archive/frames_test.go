@@ -1,4 +1,4 @@
-package manifest_test
+package archive_test
 
 import (
 	"bytes"
@@ -13,10 +13,11 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
+	"edeploy/images/manifest/internal/treetest"
 	"edeploy/integration/needs"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 const frameBytes = 4 << 20
@@ -36,23 +37,23 @@ func compressible(n int) []byte {
 	return b[:n]
 }
 
-// packed is a tar stream (or anything else) as ArchiveWriter compresses it, written in pieces.
+// packed is a tar stream (or anything else) as Writer compresses it, written in pieces.
 func packed(t testing.TB, content []byte, piece int) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := manifest.NewArchiveWriter(&out)
-	must(t, err)
+	w, err := archive.NewWriter(&out)
+	treetest.Must(t, err)
 	for rest := content; len(rest) > 0; {
 		n, err := w.Write(rest[:min(piece, len(rest))])
-		must(t, err)
+		treetest.Must(t, err)
 		rest = rest[n:]
 	}
-	must(t, w.Close())
+	treetest.Must(t, w.Close())
 	return out.Bytes()
 }
 
 func unpacked(r io.Reader) ([]byte, error) {
-	a, err := manifest.OpenArchive(r)
+	a, err := archive.Open(r)
 	if err != nil {
 		return nil, err
 	}
@@ -60,21 +61,21 @@ func unpacked(r io.Reader) ([]byte, error) {
 	return io.ReadAll(a)
 }
 
-func TestArchiveWriter(t *testing.T) {
+func TestWriter(t *testing.T) {
 	for _, size := range []int{1, frameBytes - 1, frameBytes, frameBytes + 1, 3*frameBytes + 12345} {
 		content := compressible(size)
-		archive := packed(t, content, 1<<20)
-		if got, err := unpacked(bytes.NewReader(archive)); err != nil || !bytes.Equal(got, content) {
+		data := packed(t, content, 1<<20)
+		if got, err := unpacked(bytes.NewReader(data)); err != nil || !bytes.Equal(got, content) {
 			t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
 		}
-		if !bytes.Equal(archive, packed(t, content, 123_457)) {
+		if !bytes.Equal(data, packed(t, content, 123_457)) {
 			t.Errorf("%d bytes written in other pieces give another archive", size)
 		}
 	}
 }
 
 // What the Debian tool reads is the same.
-func TestArchiveWriterForZstd(t *testing.T) {
+func TestWriterForZstd(t *testing.T) {
 	needs.Program(t, "zstd")
 	content := compressible(2*frameBytes + 1)
 	cmd := exec.Command("zstd", "-dc")
@@ -96,11 +97,11 @@ func (f *failing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestArchiveWriterFails(t *testing.T) {
+func TestWriterFails(t *testing.T) {
 	content := compressible(5*frameBytes + 1)
 	for _, after := range []int{0, 2} {
-		w, err := manifest.NewArchiveWriter(&failing{after})
-		must(t, err)
+		w, err := archive.NewWriter(&failing{after})
+		treetest.Must(t, err)
 		_, err = w.Write(content)
 		if closeErr := w.Close(); !errors.Is(errors.Join(err, closeErr), errFull) {
 			t.Errorf("after %d frames: Write = %v, Close = %v", after, err, closeErr)
@@ -113,26 +114,26 @@ func streamed(t testing.TB, content []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b)
-	must(t, err)
+	treetest.Must(t, err)
 	for rest := content; len(rest) > 0; rest = rest[min(len(rest), 1<<20):] {
 		_, err := w.Write(rest[:min(len(rest), 1<<20)])
-		must(t, err)
+		treetest.Must(t, err)
 	}
-	must(t, w.Close())
+	treetest.Must(t, w.Close())
 	return b.Bytes()
 }
 
 // An archive may be a row of frames of any kind.
-func TestOpenArchiveOfFrames(t *testing.T) {
+func TestOpenOfFrames(t *testing.T) {
 	a, b := compressible(frameBytes+7), compressible(2*frameBytes+1)
 	skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 5, 0, 0, 0}, "hello"...) // RFC 8878 section 3.1.2
 	large, err := zstd.NewWriter(nil)
-	must(t, err)
+	treetest.Must(t, err)
 	framesOfA, framesOfB, streamOfB := packed(t, a, 1<<20), packed(t, b, 1<<20), streamed(t, b)
 	for _, test := range []struct {
-		name    string
-		archive [][]byte
-		want    [][]byte
+		name string
+		data [][]byte
+		want [][]byte
 	}{
 		{"frames", [][]byte{framesOfA, framesOfB}, [][]byte{a, b}},
 		{"frames, then a stream", [][]byte{framesOfA, streamOfB}, [][]byte{a, b}},
@@ -141,8 +142,8 @@ func TestOpenArchiveOfFrames(t *testing.T) {
 		{"a frame larger than is read at once", [][]byte{framesOfA, large.EncodeAll(b, nil), framesOfA}, [][]byte{a, b, a}},
 		{"zeros", [][]byte{packed(t, make([]byte, frameBytes+1), 1<<20)}, [][]byte{make([]byte, frameBytes+1)}},
 	} {
-		archive, want := bytes.Join(test.archive, nil), bytes.Join(test.want, nil)
-		for name, r := range map[string]io.Reader{"at once": bytes.NewReader(archive), "in halves": iotest.HalfReader(bytes.NewReader(archive))} {
+		data, want := bytes.Join(test.data, nil), bytes.Join(test.want, nil)
+		for name, r := range map[string]io.Reader{"at once": bytes.NewReader(data), "in halves": iotest.HalfReader(bytes.NewReader(data))} {
 			if got, err := unpacked(r); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%s, %s: %d bytes, %v, want %d bytes", test.name, name, len(got), err, len(want))
 			}
@@ -150,14 +151,14 @@ func TestOpenArchiveOfFrames(t *testing.T) {
 	}
 }
 
-func TestOpenArchiveOfDamagedFrames(t *testing.T) {
-	archive := packed(t, compressible(2*frameBytes), 1<<20)
-	changed := bytes.Clone(archive)
+func TestOpenOfDamagedFrames(t *testing.T) {
+	data := packed(t, compressible(2*frameBytes), 1<<20)
+	changed := bytes.Clone(data)
 	changed[len(changed)/3] ^= 1
 	// A frame of 16 bytes that goes on for ever in empty blocks: a header with
 	// Single_Segment_Flag and one byte of size, and raw blocks of no bytes.
 	endless := io.MultiReader(bytes.NewReader([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 16}), zeroReader{})
-	lying := bytes.Clone(archive)
+	lying := bytes.Clone(data)
 	lying[6]++ // of Frame_Content_Size, RFC 8878 section 3.1.1.1.4
 	broken := errors.New("broken")
 	for _, test := range []struct {
@@ -165,13 +166,13 @@ func TestOpenArchiveOfDamagedFrames(t *testing.T) {
 		r    io.Reader
 		want string
 	}{
-		{"cut in a header", bytes.NewReader(archive[:5]), "unexpected EOF"},
-		{"cut in a block", bytes.NewReader(archive[:len(archive)/3]), "unexpected EOF"},
-		{"cut in the checksum", bytes.NewReader(archive[:len(archive)-1]), "unexpected EOF"},
-		{"lost on the way", io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), iotest.ErrReader(broken)), "broken"},
+		{"cut in a header", bytes.NewReader(data[:5]), "unexpected EOF"},
+		{"cut in a block", bytes.NewReader(data[:len(data)/3]), "unexpected EOF"},
+		{"cut in the checksum", bytes.NewReader(data[:len(data)-1]), "unexpected EOF"},
+		{"lost on the way", io.MultiReader(bytes.NewReader(data[:len(data)/2]), iotest.ErrReader(broken)), "broken"},
 		{"changed", bytes.NewReader(changed), ""},
 		{"of another size than it says", bytes.NewReader(lying), "size"},
-		{"followed by something else", io.MultiReader(bytes.NewReader(archive), strings.NewReader(strings.Repeat("rubbish", 99))), "magic"},
+		{"followed by something else", io.MultiReader(bytes.NewReader(data), strings.NewReader(strings.Repeat("rubbish", 99))), "magic"},
 		{"endless", endless, "longer than it can be"},
 	} {
 		if _, err := unpacked(test.r); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -186,15 +187,15 @@ func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // After Close nobody reads from the archive, however much of it was read.
 func TestCloseArchiveEarly(t *testing.T) {
-	archive := bytes.Repeat(packed(t, compressible(frameBytes), 1<<20), 40)
+	data := bytes.Repeat(packed(t, compressible(frameBytes), 1<<20), 40)
 	before := runtime.NumGoroutine()
 	for _, read := range []int{0, 1, frameBytes, 5*frameBytes + 1} {
-		in := bytes.NewReader(archive)
-		a, err := manifest.OpenArchive(in)
-		must(t, err)
+		in := bytes.NewReader(data)
+		a, err := archive.Open(in)
+		treetest.Must(t, err)
 		_, err = io.CopyN(io.Discard, a, int64(read))
-		must(t, err)
-		must(t, a.Close())
+		treetest.Must(t, err)
+		treetest.Must(t, a.Close())
 		if in.Len() == 0 {
 			t.Errorf("all of the archive was taken when %d bytes were read of it", read)
 		}
@@ -207,20 +208,20 @@ func TestCloseArchiveEarly(t *testing.T) {
 }
 
 // What is answered without an error is what the library's own stream answers.
-func FuzzOpenArchive(f *testing.F) {
+func FuzzOpen(f *testing.F) {
 	small := packed(f, compressible(5000), 5000)
 	f.Add(small)
 	f.Add(append(bytes.Clone(small), small...))
 	f.Add(append(bytes.Clone(small), streamed(f, compressible(300))...))
 	f.Add(append(bytes.Clone(small), 0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 'x'))
 	f.Add(packed(f, make([]byte, 100_000), 5000))
-	f.Fuzz(func(t *testing.T, archive []byte) {
-		if !bytes.HasPrefix(archive, small[:4]) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !bytes.HasPrefix(data, small[:4]) {
 			return
 		}
 		const most = 64 << 20
 		limited := func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, most)) }
-		a, err := manifest.OpenArchive(bytes.NewReader(archive))
+		a, err := archive.Open(bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,8 +230,8 @@ func FuzzOpenArchive(f *testing.F) {
 		if err != nil {
 			return
 		}
-		d, err := zstd.NewReader(bytes.NewReader(archive), zstd.WithDecoderMaxWindow(manifest.ArchiveMemory-3<<20))
-		must(t, err)
+		d, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderMaxWindow(archive.Memory-3<<20))
+		treetest.Must(t, err)
 		defer d.Close()
 		if want, err := limited(d); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes, want %d bytes, %v", len(got), len(want), err)

@@ -1,4 +1,4 @@
-package manifest
+package archive
 
 import (
 	"bufio"
@@ -12,9 +12,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// ArchiveMemory is about how many bytes of memory OpenArchive takes at most:
+// Memory is about how many bytes of memory Open takes at most:
 // windows of zstd --long=26, or several frames at once.
-const ArchiveMemory = 72 << 20
+const Memory = 72 << 20
 
 var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd} // RFC 8878 section 3.1.1
@@ -22,16 +22,13 @@ var (
 	tarMagic  = []byte("ustar")                // POSIX pax, at byte 257
 )
 
-// ErrNoArchive is wrapped by OpenArchive's error for data of another kind.
-var ErrNoArchive = errors.New("neither zstd nor gzip nor tar data")
-
-// OpenArchive answers the tar stream in an archive: zstd, gzip or plain tar,
+// Open answers the tar stream in an archive: zstd, gzip or plain tar,
 // told apart by their first bytes. Closing it frees the decoder, not r.
-func OpenArchive(r io.Reader) (io.ReadCloser, error) { return OpenArchiveWithin(r, ArchiveMemory) }
+func Open(r io.Reader) (io.ReadCloser, error) { return OpenWithin(r, Memory) }
 
-// OpenArchiveWithin is OpenArchive for callers with less memory, in bytes; 4 MB
+// OpenWithin is Open for callers with less memory, in bytes; 4 MB
 // at least. Archives that need more are an error of Read.
-func OpenArchiveWithin(r io.Reader, memory int64) (io.ReadCloser, error) {
+func OpenWithin(r io.Reader, memory int64) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	head, err := in.Peek(512)
 	if err != nil && err != io.EOF {
@@ -39,7 +36,7 @@ func OpenArchiveWithin(r io.Reader, memory int64) (io.ReadCloser, error) {
 	}
 	var archive io.ReadCloser
 	switch {
-	case bytes.HasPrefix(head, zstdMagic) && memory >= ArchiveMemory:
+	case bytes.HasPrefix(head, zstdMagic) && memory >= Memory:
 		archive, err = openFrames(in, memory)
 	case bytes.HasPrefix(head, zstdMagic):
 		archive, err = openStream(in, memory, 1)
@@ -48,7 +45,7 @@ func OpenArchiveWithin(r io.Reader, memory int64) (io.ReadCloser, error) {
 	case len(head) == 512 && bytes.HasPrefix(head[257:], tarMagic):
 		archive = io.NopCloser(in)
 	default:
-		err = ErrNoArchive
+		err = errors.New("neither zstd nor gzip nor tar data")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)

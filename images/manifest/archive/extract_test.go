@@ -1,4 +1,4 @@
-package manifest_test
+package archive_test
 
 import (
 	"archive/tar"
@@ -12,10 +12,13 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
+	"edeploy/images/manifest/fstree"
+	"edeploy/images/manifest/internal/treetest"
 	"edeploy/integration/needs"
+
+	"golang.org/x/sys/unix"
 )
 
 // manyFiles is an archive of small, large and sparse files, and its paths.
@@ -43,18 +46,18 @@ func manyFiles(t testing.TB) []byte {
 	return tarOf(t, members...)
 }
 
-// Several writers make the same tree that FromTar describes.
+// Several writers make the same tree that Describe describes.
 func TestExtractWithWriters(t *testing.T) {
 	needs.Root(t)
-	archive := manyFiles(t)
-	want, err := manifest.FromTar(bytes.NewReader(archive), manifest.Options{})
-	must(t, err)
+	packed := manyFiles(t)
+	want, err := archive.Describe(bytes.NewReader(packed))
+	treetest.Must(t, err)
 	for _, workers := range []int{1, 2, 7} {
 		root := t.TempDir()
-		got, err := manifest.Extract(t.Context(), bytes.NewReader(archive), root, manifest.Options{Workers: workers})
-		must(t, err)
-		wantEqual(t, want, got)
-		wantVerified(t, want, root)
+		got, err := archive.Extract(t.Context(), bytes.NewReader(packed), root, archive.Options{Workers: workers})
+		treetest.Must(t, err)
+		treetest.Equal(t, want, got)
+		treetest.Verified(t, want, root)
 	}
 }
 
@@ -62,8 +65,8 @@ func TestExtractWithWriters(t *testing.T) {
 // the reader was waiting for.
 func TestExtractEndsWithItsWriters(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(root, "d3/f10/in the way"), 0o755))
-	_, err := manifest.Extract(t.Context(), bytes.NewReader(manyFiles(t)), root, manifest.Options{Workers: 2})
+	treetest.Must(t, os.MkdirAll(filepath.Join(root, "d3/f10/in the way"), 0o755))
+	_, err := archive.Extract(t.Context(), bytes.NewReader(manyFiles(t)), root, archive.Options{Workers: 2})
 	if err == nil || !strings.Contains(err.Error(), "replace "+filepath.Join(root, "d3/f10")+": ") {
 		t.Errorf("Extract = %v, want it to say what it could not replace", err)
 	}
@@ -71,10 +74,10 @@ func TestExtractEndsWithItsWriters(t *testing.T) {
 
 // What was begun is told when an archive ends in its middle.
 func TestExtractAnswersWhatItBegan(t *testing.T) {
-	archive := manyFiles(t)
-	for _, at := range []int{100, len(archive) / 2, len(archive) - 1500} {
+	packed := manyFiles(t)
+	for _, at := range []int{100, len(packed) / 2, len(packed) - 1500} {
 		root := t.TempDir()
-		m, err := manifest.Extract(t.Context(), bytes.NewReader(archive[:at]), root, manifest.Options{})
+		m, err := archive.Extract(t.Context(), bytes.NewReader(packed[:at]), root, archive.Options{})
 		if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("archive cut at %d: %v, want unexpected EOF", at, err)
 			continue
@@ -90,7 +93,7 @@ func TestExtractAnswersWhatItBegan(t *testing.T) {
 func pathsBelow(t *testing.T, root string) map[string]bool {
 	t.Helper()
 	paths := map[string]bool{}
-	must(t, filepath.WalkDir(root, func(p string, _ os.DirEntry, err error) error {
+	treetest.Must(t, filepath.WalkDir(root, func(p string, _ os.DirEntry, err error) error {
 		name, _ := filepath.Rel(root, p)
 		paths[name] = true
 		return err
@@ -100,12 +103,12 @@ func pathsBelow(t *testing.T, root string) map[string]bool {
 
 func TestExtractIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	archive := manyFiles(t)
-	r := io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), readerFunc(func(p []byte) (int, error) {
+	packed := manyFiles(t)
+	r := io.MultiReader(bytes.NewReader(packed[:len(packed)/2]), readerFunc(func(p []byte) (int, error) {
 		cancel()
-		return copy(p, archive[len(archive)/2:][:1]), nil
+		return copy(p, packed[len(packed)/2:][:1]), nil
 	}))
-	if _, err := manifest.Extract(ctx, r, t.TempDir(), manifest.Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := archive.Extract(ctx, r, t.TempDir(), archive.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Extract = %v, want %v", err, context.Canceled)
 	}
 }
@@ -116,18 +119,18 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestVerifyUnread(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(root, "a"), []byte("12345"), 0o644))
-	m := walk(t, root)
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "a"), []byte("12345"), 0o644))
+	m := treetest.Walk(t, root)
 	e, _ := m.Lookup("a")
 	e.SHA256[0]++
 	for unread, want := range map[bool]int{false: 1, true: 0} {
-		diffs, err := m.Verify(t.Context(), root, manifest.Options{Unread: unread})
+		diffs, err := fstree.Verify(t.Context(), m, root, fstree.Options{Unread: unread})
 		if err != nil || len(diffs) != want {
 			t.Errorf("unread %t: %v, %v, want %d differences", unread, diffs, err, want)
 		}
 	}
-	must(t, os.WriteFile(filepath.Join(root, "a"), []byte("123456"), 0o644))
-	diffs, err := m.Verify(t.Context(), root, manifest.Options{Unread: true})
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "a"), []byte("123456"), 0o644))
+	diffs, err := fstree.Verify(t.Context(), m, root, fstree.Options{Unread: true})
 	if err != nil || len(diffs) == 0 || diffs[0].Attribute != manifest.AttrSize {
 		t.Errorf("another size: %v, %v", diffs, err)
 	}
@@ -141,9 +144,9 @@ func TestExtractBelowDefaultACL(t *testing.T) {
 	// Version 2; owner rwx, user 4711 rwx, group r-x, mask rwx, others none (linux/posix_acl_xattr.h).
 	acl := "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x67\x12\x00\x00" +
 		"\x04\x00\x05\x00\xff\xff\xff\xff" + "\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
-	must(t, unix.Setxattr(root, "system.posix_acl_default", []byte(acl), 0))
-	archive := tarOf(t, member{tar.Header{Typeflag: tar.TypeReg, Name: "a", Mode: 0o640}, "1"}, member{tar.Header{Typeflag: tar.TypeReg, Name: "d/b"}, "2"})
-	m, err := manifest.Extract(t.Context(), bytes.NewReader(archive), root, manifest.Options{})
-	must(t, err)
-	wantVerified(t, m, root)
+	treetest.Must(t, unix.Setxattr(root, "system.posix_acl_default", []byte(acl), 0))
+	packed := tarOf(t, member{tar.Header{Typeflag: tar.TypeReg, Name: "a", Mode: 0o640}, "1"}, member{tar.Header{Typeflag: tar.TypeReg, Name: "d/b"}, "2"})
+	m, err := archive.Extract(t.Context(), bytes.NewReader(packed), root, archive.Options{})
+	treetest.Must(t, err)
+	treetest.Verified(t, m, root)
 }

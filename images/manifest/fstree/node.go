@@ -1,4 +1,4 @@
-package manifest
+package fstree
 
 import (
 	"bytes"
@@ -8,15 +8,18 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"edeploy/images/manifest"
 )
 
-// This file is the package's door to the kernel. A path from a manifest is
+// This file is the door to the kernel. A path from a manifest is
 // walked from the open root, never through a symbolic link, so that nothing
 // outside the root can be reached whatever the tree holds.
 
@@ -39,7 +42,7 @@ func openTree(root string) (*tree, error) {
 }
 
 // name is a manifest's path as the operator knows it.
-func (t *tree) name(path string) string { return Escape(filepath.Join(t.root, path)) }
+func (t *tree) name(path string) string { return manifest.Escape(filepath.Join(t.root, path)) }
 
 // openDir opens a directory of the tree. It fails with ENOENT, or with ENOTDIR
 // or ELOOP when a name on the way is anything else or a symbolic link.
@@ -107,7 +110,7 @@ func (d *dir) stat(name string) (*unix.Stat_t, error) {
 }
 
 func (d *dir) readlink(name string) (string, error) {
-	buffer := make([]byte, MaxPathBytes+1)
+	buffer := make([]byte, manifest.MaxPathBytes+1)
 	n, err := unix.Readlinkat(int(d.Fd()), name, buffer)
 	if err != nil {
 		return "", d.fail("readlink", name, err)
@@ -129,11 +132,11 @@ func (d *dir) replace(op, name string, create func(temporary string) error) erro
 }
 
 // make creates what a manifest alone can create: everything but file content.
-func (d *dir) make(name string, e *Entry) error {
+func (d *dir) make(name string, e *manifest.Entry) error {
 	switch e.Type {
-	case Dir:
+	case manifest.Dir:
 		return d.fail("mkdir", name, unix.Mkdirat(int(d.Fd()), name, 0o700))
-	case Symlink:
+	case manifest.Symlink:
 		if err := unix.Symlinkat(e.Link, int(d.Fd()), name); err != unix.EEXIST {
 			return d.fail("symlink", name, err)
 		}
@@ -187,13 +190,13 @@ func (n *node) fail(op string, err error) error {
 func (n *node) proc() string { return "/proc/self/fd/" + strconv.Itoa(n.fd) }
 
 // describe fills an entry with all but content hash and hard-link group.
-func (n *node) describe(path string) (Entry, error) {
+func (n *node) describe(path string) (manifest.Entry, error) {
 	e, err := describeStat(path, &n.stat)
 	if err != nil {
 		return e, n.fail("describe", err)
 	}
-	if e.Type == Symlink {
-		buffer := make([]byte, MaxPathBytes+1)
+	if e.Type == manifest.Symlink {
+		buffer := make([]byte, manifest.MaxPathBytes+1)
 		size, err := unix.Readlinkat(n.fd, "", buffer)
 		if err != nil {
 			return e, n.fail("readlink", err)
@@ -204,25 +207,25 @@ func (n *node) describe(path string) (Entry, error) {
 	return e, err
 }
 
-func describeStat(path string, st *unix.Stat_t) (Entry, error) {
-	e := Entry{Path: path, Type: typeOf(st), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, ModTime: time.Unix(st.Mtim.Unix()).UTC()}
+func describeStat(path string, st *unix.Stat_t) (manifest.Entry, error) {
+	e := manifest.Entry{Path: path, Type: typeOf(st), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, ModTime: time.Unix(st.Mtim.Unix()).UTC()}
 	switch e.Type {
 	case "":
 		return e, fmt.Errorf("unknown file type %#o", st.Mode&unix.S_IFMT)
-	case File:
+	case manifest.File:
 		e.Size = st.Size
-	case Block, Char:
+	case manifest.Block, manifest.Char:
 		e.Major, e.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	}
 	return e, nil
 }
 
-var formats = map[uint32]Type{unix.S_IFDIR: Dir, unix.S_IFREG: File, unix.S_IFLNK: Symlink,
-	unix.S_IFBLK: Block, unix.S_IFCHR: Char, unix.S_IFIFO: Fifo, unix.S_IFSOCK: Socket}
+var formats = map[uint32]manifest.Type{unix.S_IFDIR: manifest.Dir, unix.S_IFREG: manifest.File, unix.S_IFLNK: manifest.Symlink,
+	unix.S_IFBLK: manifest.Block, unix.S_IFCHR: manifest.Char, unix.S_IFIFO: manifest.Fifo, unix.S_IFSOCK: manifest.Socket}
 
-func typeOf(st *unix.Stat_t) Type { return formats[st.Mode&unix.S_IFMT] }
+func typeOf(st *unix.Stat_t) manifest.Type { return formats[st.Mode&unix.S_IFMT] }
 
-func formatOf(t Type) uint32 {
+func formatOf(t manifest.Type) uint32 {
 	for format, of := range formats {
 		if of == t {
 			return format
@@ -231,7 +234,7 @@ func formatOf(t Type) uint32 {
 	return 0
 }
 
-func identityOf(st *unix.Stat_t) identity { return identity{st.Dev, st.Ino} }
+func identityOf(st *unix.Stat_t) manifest.FileID { return manifest.FileID{Dev: st.Dev, Inode: st.Ino} }
 
 // xattrs reads the extended attributes that belong to a tree. A file system
 // without any has none.
@@ -246,12 +249,12 @@ func (n *node) xattrs() (map[string][]byte, error) {
 	var all map[string][]byte
 	for raw := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
 		name := string(raw)
-		if !belongs(name) {
+		if !manifest.InTree(name) {
 			continue
 		}
 		value, err := grow(256, func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
 		if err != nil {
-			return nil, n.fail("read extended attribute "+Escape(name)+" of", err)
+			return nil, n.fail("read extended attribute "+manifest.Escape(name)+" of", err)
 		}
 		if all == nil {
 			all = map[string][]byte{}
@@ -259,18 +262,6 @@ func (n *node) xattrs() (map[string][]byte, error) {
 		all[name] = value
 	}
 	return all, nil
-}
-
-// belongs leaves out attributes of the place where a tree lies: those of an
-// overlay mount, and other file systems' views of their own permissions.
-func belongs(name string) bool {
-	switch {
-	case strings.HasPrefix(name, "trusted.overlay."):
-		return false
-	case strings.HasPrefix(name, "system."):
-		return name == "system.posix_acl_access" || name == "system.posix_acl_default"
-	}
-	return true
 }
 
 // grow calls a system call that fills a buffer, with larger ones while it
@@ -312,6 +303,24 @@ func (n *node) sum(buffer []byte, progress func(int)) (sum [32]byte, size int64,
 			progress(count)
 		}
 	}
+}
+
+// openFile opens the content of a regular file of the tree.
+func (t *tree) openFile(name string) (*os.File, error) {
+	d, err := t.openDir(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	n, err := d.open(path.Base(name))
+	if err != nil {
+		return nil, err
+	}
+	defer n.close()
+	if typeOf(&n.stat) != manifest.File {
+		return nil, fmt.Errorf("read %s: it changed meanwhile", n.path)
+	}
+	return os.Open(n.proc())
 }
 
 // pseudoFS are kernel interfaces that look like file systems; what a mount of

@@ -1,4 +1,4 @@
-package manifest_test
+package fstree_test
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
+	"edeploy/images/manifest/internal/treetest"
 	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,7 +22,7 @@ import (
 // content, all with wrong owners and modes, hard links as copies, no devices.
 func carry(t testing.TB, from, to string) {
 	t.Helper()
-	must(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	treetest.Must(t, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == from {
 			return err
 		}
@@ -51,49 +52,49 @@ func carry(t testing.TB, from, to string) {
 
 func TestApplyMakesEqual(t *testing.T) {
 	from := t.TempDir()
-	hostileTree(t, from)
-	want := walk(t, from)
+	treetest.Hostile(t, from)
+	want := treetest.Walk(t, from)
 	transports := map[string]func(t *testing.T, to string){
 		"contents only": func(t *testing.T, to string) { carry(t, from, to) },
-		"rsync -a":      func(t *testing.T, to string) { run(t, "", needs.Program(t, "rsync"), "-a", from+"/", to) },
-		"rsync -rl":     func(t *testing.T, to string) { run(t, "", needs.Program(t, "rsync"), "-rl", from+"/", to) },
+		"rsync -a":      func(t *testing.T, to string) { treetest.Run(t, "", needs.Program(t, "rsync"), "-a", from+"/", to) },
+		"rsync -rl":     func(t *testing.T, to string) { treetest.Run(t, "", needs.Program(t, "rsync"), "-rl", from+"/", to) },
 		"wrong things": func(t *testing.T, to string) {
 			carry(t, from, to)
-			must(t, os.Remove(filepath.Join(to, "usr/bin/perl5.36")))
-			must(t, os.WriteFile(filepath.Join(to, "a-perl"), []byte("bad!"), 0o600))
-			must(t, os.Remove(filepath.Join(to, "bin")))
-			must(t, os.WriteFile(filepath.Join(to, "dev/null"), nil, 0o600))
-			must(t, unix.Setxattr(filepath.Join(to, "usr"), "user.extra", []byte("x"), 0))
-			must(t, unix.Setxattr(filepath.Join(to, "usr/bin/su"), "system.posix_acl_access", acl, 0))
-			must(t, unix.Setxattr(filepath.Join(to, "usr/bin/ping"), "user.note", []byte("old"), 0))
+			treetest.Must(t, os.Remove(filepath.Join(to, "usr/bin/perl5.36")))
+			treetest.Must(t, os.WriteFile(filepath.Join(to, "a-perl"), []byte("bad!"), 0o600))
+			treetest.Must(t, os.Remove(filepath.Join(to, "bin")))
+			treetest.Must(t, os.WriteFile(filepath.Join(to, "dev/null"), nil, 0o600))
+			treetest.Must(t, unix.Setxattr(filepath.Join(to, "usr"), "user.extra", []byte("x"), 0))
+			treetest.Must(t, unix.Setxattr(filepath.Join(to, "usr/bin/su"), "system.posix_acl_access", treetest.ACL, 0))
+			treetest.Must(t, unix.Setxattr(filepath.Join(to, "usr/bin/ping"), "user.note", []byte("old"), 0))
 		},
 	}
 	for name, transport := range transports {
 		t.Run(name, func(t *testing.T) {
 			to := t.TempDir()
 			transport(t, to)
-			must(t, want.Apply(t.Context(), to, manifest.Options{}))
-			wantEqual(t, want, walk(t, to))
-			wantVerified(t, want, to)
+			treetest.Must(t, fstree.Apply(t.Context(), want, to, fstree.Options{}))
+			treetest.Equal(t, want, treetest.Walk(t, to))
+			treetest.Verified(t, want, to)
 		})
 	}
 }
 
 func TestApplyTwiceOnlyReads(t *testing.T) {
 	root := t.TempDir()
-	hostileTree(t, root)
-	m := walk(t, root)
+	treetest.Hostile(t, root)
+	m := treetest.Walk(t, root)
 	changed := func() (all []string) {
-		must(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		treetest.Must(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			var st unix.Stat_t
-			must(t, unix.Lstat(path, &st))
+			treetest.Must(t, unix.Lstat(path, &st))
 			all = append(all, fmt.Sprint(path, st.Ctim, st.Ino))
 			return err
 		}))
 		return all
 	}
 	before := changed()
-	must(t, m.Apply(t.Context(), root, manifest.Options{}))
+	treetest.Must(t, fstree.Apply(t.Context(), m, root, fstree.Options{}))
 	if diff := cmp.Diff(before, changed()); diff != "" {
 		t.Errorf("Apply wrote to a tree that was right (-before +after):\n%s", diff)
 	}
@@ -103,28 +104,28 @@ func TestApplyTwiceOnlyReads(t *testing.T) {
 func TestApplyStaysInside(t *testing.T) {
 	needs.Root(t)
 	from, to, outside := t.TempDir(), t.TempDir(), t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(from, "etc/sub"), 0o750))
+	treetest.Must(t, os.MkdirAll(filepath.Join(from, "etc/sub"), 0o750))
 	for _, name := range []string{"etc/passwd", "etc/sub/x"} {
-		must(t, os.WriteFile(filepath.Join(from, name), []byte("x"), 0o604))
+		treetest.Must(t, os.WriteFile(filepath.Join(from, name), []byte("x"), 0o604))
 	}
-	must(t, os.Symlink("target", filepath.Join(from, "etc/link")))
-	must(t, unix.Mkfifo(filepath.Join(from, "etc/fifo"), 0o604))
-	m := walk(t, from)
+	treetest.Must(t, os.Symlink("target", filepath.Join(from, "etc/link")))
+	treetest.Must(t, unix.Mkfifo(filepath.Join(from, "etc/fifo"), 0o604))
+	m := treetest.Walk(t, from)
 
-	must(t, os.MkdirAll(filepath.Join(outside, "sub"), 0o700))
+	treetest.Must(t, os.MkdirAll(filepath.Join(outside, "sub"), 0o700))
 	for _, name := range []string{"passwd", "sub/x", "link"} {
-		must(t, os.WriteFile(filepath.Join(outside, name), []byte("x"), 0o600))
+		treetest.Must(t, os.WriteFile(filepath.Join(outside, name), []byte("x"), 0o600))
 	}
-	age(t, outside)
-	before := walk(t, outside)
-	must(t, os.Symlink(outside, filepath.Join(to, "etc")))
-	err := m.Apply(t.Context(), to, manifest.Options{})
+	treetest.Age(t, outside)
+	before := treetest.Walk(t, outside)
+	treetest.Must(t, os.Symlink(outside, filepath.Join(to, "etc")))
+	err := fstree.Apply(t.Context(), m, to, fstree.Options{})
 	if err == nil || !strings.Contains(err.Error(), "/etc is a link, the manifest says dir") {
 		t.Errorf("Apply = %v, want an error about etc", err)
 	}
-	wantEqual(t, before, walk(t, outside))
-	diffs, err := m.Verify(t.Context(), to, manifest.Options{})
-	must(t, err)
+	treetest.Equal(t, before, treetest.Walk(t, outside))
+	diffs, err := fstree.Verify(t.Context(), m, to, fstree.Options{})
+	treetest.Must(t, err)
 	if want := len(m.Entries) - 1; len(diffs) < want || diffs[0].String() == "" {
 		t.Errorf("Verify saw %d differences through a symbolic link, want %d at least", len(diffs), want)
 	}
@@ -134,12 +135,12 @@ func TestApplyReports(t *testing.T) {
 	needs.Root(t)
 	from := t.TempDir()
 	for i := range 20 {
-		must(t, os.WriteFile(filepath.Join(from, fmt.Sprintf("f%02d", i)), []byte("x"), 0o644))
+		treetest.Must(t, os.WriteFile(filepath.Join(from, fmt.Sprintf("f%02d", i)), []byte("x"), 0o644))
 	}
-	m := walk(t, from)
+	m := treetest.Walk(t, from)
 	to := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(to, "f00"), 0o755))
-	err := m.Apply(t.Context(), to, manifest.Options{})
+	treetest.Must(t, os.Mkdir(filepath.Join(to, "f00"), 0o755))
+	err := fstree.Apply(t.Context(), m, to, fstree.Options{})
 	for _, want := range []string{"apply manifest to " + to, "/f00 is a dir, the manifest says file", "/f01 is missing", "and 10 more"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Apply = %v, want it to say %q", err, want)
@@ -147,10 +148,10 @@ func TestApplyReports(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := m.Apply(ctx, to, manifest.Options{}); !errors.Is(err, context.Canceled) {
+	if err := fstree.Apply(ctx, m, to, fstree.Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Apply after cancel = %v", err)
 	}
-	if err := m.Apply(t.Context(), filepath.Join(to, "nowhere"), manifest.Options{}); !errors.Is(err, fs.ErrNotExist) {
+	if err := fstree.Apply(t.Context(), m, filepath.Join(to, "nowhere"), fstree.Options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Apply to a missing root = %v", err)
 	}
 }
@@ -167,44 +168,44 @@ func mountTmpfs(t testing.TB, dir string) {
 func TestSeveralFileSystems(t *testing.T) {
 	needs.Root(t)
 	from, to := t.TempDir(), t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(from, "var/lib"), 0o755))
-	must(t, os.MkdirAll(filepath.Join(from, "proc"), 0o555))
+	treetest.Must(t, os.MkdirAll(filepath.Join(from, "var/lib"), 0o755))
+	treetest.Must(t, os.MkdirAll(filepath.Join(from, "proc"), 0o555))
 	for _, name := range []string{"a", "var/lib/d"} {
-		must(t, os.WriteFile(filepath.Join(from, name), []byte(name), 0o644))
+		treetest.Must(t, os.WriteFile(filepath.Join(from, name), []byte(name), 0o644))
 	}
 	for _, name := range []string{"b", "var/lib/c1", "var/lib/c2"} {
-		must(t, os.Link(filepath.Join(from, "a"), filepath.Join(from, name)))
+		treetest.Must(t, os.Link(filepath.Join(from, "a"), filepath.Join(from, name)))
 	}
-	age(t, from)
-	m := walk(t, from)
+	treetest.Age(t, from)
+	m := treetest.Walk(t, from)
 
-	must(t, os.Mkdir(filepath.Join(to, "var"), 0o700))
+	treetest.Must(t, os.Mkdir(filepath.Join(to, "var"), 0o700))
 	mountTmpfs(t, filepath.Join(to, "var"))
-	must(t, os.Mkdir(filepath.Join(to, "proc"), 0o700))
+	treetest.Must(t, os.Mkdir(filepath.Join(to, "proc"), 0o700))
 	err := unix.Mount("proc", filepath.Join(to, "proc"), "proc", 0, "")
 	needs.That(t, err == nil, "the right to mount proc: %v", err)
 	t.Cleanup(func() { unix.Unmount(filepath.Join(to, "proc"), unix.MNT_DETACH) })
-	run(t, "", needs.Program(t, "rsync"), "-a", "--exclude=/proc", from+"/", to)
+	treetest.Run(t, "", needs.Program(t, "rsync"), "-a", "--exclude=/proc", from+"/", to)
 
-	err = m.Apply(t.Context(), to, manifest.Options{})
+	err = fstree.Apply(t.Context(), m, to, fstree.Options{})
 	if err == nil || !strings.Contains(err.Error(), "are hard links of one file in the manifest, but lie on different file systems here") {
 		t.Errorf("Apply across mounts = %v", err)
 	}
-	diffs, err := m.Verify(t.Context(), to, manifest.Options{Extras: true})
-	must(t, err)
+	diffs, err := fstree.Verify(t.Context(), m, to, fstree.Options{Extras: true})
+	treetest.Must(t, err)
 	if len(diffs) != 2 {
 		t.Errorf("Verify across mounts = %v, want the two hard links on the other file system", diffs)
 	}
-	split := manifest.Options{SplitLinks: true, Extras: true}
-	must(t, m.Apply(t.Context(), to, split))
-	diffs, err = m.Verify(t.Context(), to, split)
-	must(t, err)
+	split := fstree.Options{SplitLinks: true, Extras: true}
+	treetest.Must(t, fstree.Apply(t.Context(), m, to, split))
+	diffs, err = fstree.Verify(t.Context(), m, to, split)
+	treetest.Must(t, err)
 	if len(diffs) != 0 {
 		t.Errorf("Verify with SplitLinks = %v", diffs)
 	}
 	var one, two unix.Stat_t
-	must(t, unix.Stat(filepath.Join(to, "var/lib/c1"), &one))
-	must(t, unix.Stat(filepath.Join(to, "var/lib/c2"), &two))
+	treetest.Must(t, unix.Stat(filepath.Join(to, "var/lib/c1"), &one))
+	treetest.Must(t, unix.Stat(filepath.Join(to, "var/lib/c2"), &two))
 	if one.Ino != two.Ino || one.Nlink != 2 {
 		t.Errorf("the two links on one file system are not one file: %+v %+v", one, two)
 	}

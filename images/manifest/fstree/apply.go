@@ -1,15 +1,17 @@
-package manifest
+package fstree
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"path"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"edeploy/images/manifest"
 )
 
 // Apply makes the tree at root equal to the manifest in everything but file
@@ -23,13 +25,13 @@ import (
 // only reads.
 //
 // Errors name the paths that cannot become right; the others are right then.
-func (m *Manifest) Apply(ctx context.Context, root string, o Options) error {
+func Apply(ctx context.Context, m *manifest.Manifest, root string, o Options) error {
 	t, err := openTree(root)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	a := application{m: m, tree: t, o: o, units: m.units(o.Exclude), state: make([]state, len(m.Entries)), found: make([]identity, len(m.Entries))}
+	a := application{m: m, tree: t, o: o, units: unitsOf(m, o.Exclude), state: make([]state, len(m.Entries)), found: make([]manifest.FileID, len(m.Entries))}
 	for _, step := range []func(context.Context) error{a.look, a.create, a.link, a.attributes} {
 		if err := step(ctx); err != nil {
 			return err
@@ -52,13 +54,13 @@ const (
 )
 
 type application struct {
-	m      *Manifest
+	m      *manifest.Manifest
 	tree   *tree
 	o      Options
 	units  []unit
 	faults faults
-	state  []state    // by index; every goroutine writes its own
-	found  []identity // of non-directories in state right
+	state  []state           // by index; every goroutine writes its own
+	found  []manifest.FileID // of non-directories in state right
 }
 
 // look finds out the state of every entry. A time can stay right in spite of
@@ -95,7 +97,7 @@ func (a *application) look(ctx context.Context) error {
 
 func (a *application) lookAt(d *dir, i int) error {
 	want := &a.m.Entries[i]
-	name := lastName(want.Path)
+	name := path.Base(want.Path)
 	st, err := d.stat(name)
 	if isAbsent(err) {
 		a.state[i] = absent
@@ -111,22 +113,22 @@ func (a *application) lookAt(d *dir, i int) error {
 	switch {
 	case got.Type != want.Type:
 		a.state[i] = absent
-		if want.Type == File && want.Group == 0 || want.Type == Dir || got.Type == Dir {
+		if want.Type == manifest.File && want.Group == 0 || want.Type == manifest.Dir || got.Type == manifest.Dir {
 			a.give(i, fmt.Errorf("%s is a %s, the manifest says %s", a.tree.name(want.Path), got.Type, want.Type))
 		}
 		return nil
-	case got.Type == Symlink:
+	case got.Type == manifest.Symlink:
 		target, err := d.readlink(name)
 		if err != nil {
 			return err
 		}
 		a.state[i] = rightIf(target == want.Link)
-	case got.Type == File && want.Group != 0:
+	case got.Type == manifest.File && want.Group != 0:
 		a.state[i] = rightIf(got.Size == want.Size)
 	default:
 		a.state[i] = rightIf(got.Major == want.Major && got.Minor == want.Minor)
 	}
-	if a.state[i] == right && got.Type != Dir {
+	if a.state[i] == right && got.Type != manifest.Dir {
 		a.found[i] = identityOf(st)
 	}
 	return nil
@@ -161,7 +163,7 @@ func (a *application) create(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.Type == File {
+		if e.Type == manifest.File {
 			a.give(i, fmt.Errorf("%s is missing", a.tree.name(e.Path)))
 			continue
 		}
@@ -176,8 +178,8 @@ func (a *application) create(ctx context.Context) error {
 
 func (a *application) make(i int) error {
 	e := &a.m.Entries[i]
-	parent, name := split(e.Path)
-	d, err := a.tree.openDir(parent)
+	name := path.Base(e.Path)
+	d, err := a.tree.openDir(path.Dir(e.Path))
 	if err != nil {
 		return err
 	}
@@ -190,7 +192,7 @@ func (a *application) make(i int) error {
 		return err
 	}
 	a.state[i] = right
-	if e.Type != Dir {
+	if e.Type != manifest.Dir {
 		a.found[i] = identityOf(st)
 	}
 	return nil
@@ -198,13 +200,13 @@ func (a *application) make(i int) error {
 
 // link makes one file of every hard-link group.
 func (a *application) link(ctx context.Context) error {
-	present := func(i int) (identity, bool) { return a.found[i], a.state[i] == right }
-	for _, members := range a.m.groups() {
+	present := func(i int) (manifest.FileID, bool) { return a.found[i], a.state[i] == right }
+	for _, members := range a.m.Groups() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var chiefs []int
-		for _, part := range linkParts(members, present, a.o.SplitLinks) {
+		for _, part := range manifest.LinkParts(members, present, a.o.SplitLinks) {
 			chief := a.chief(part)
 			chiefs = append(chiefs, chief)
 			for _, i := range part {
@@ -222,33 +224,30 @@ func (a *application) link(ctx context.Context) error {
 	return nil
 }
 
-// chief chooses the member of a group that the others become links of: the one
-// that most are already, or when they are not one file the first one that has the
-// right content.
+// chief chooses the member of a part of a group that the others become links of:
+// the first one, which most are already, or when they are not one file the first
+// one that has the right content.
 func (a *application) chief(members []int) int {
-	chief := chiefOf(members, func(i int) (identity, bool) { return a.found[i], true })
+	chief := members[0]
 	other := slices.ContainsFunc(members, func(i int) bool { return a.found[i] != a.found[chief] })
-	if !other || a.m.Entries[chief].Type != File {
+	if !other || a.m.Entries[chief].Type != manifest.File {
 		return chief
 	}
-	for _, i := range append([]int{chief}, members...) {
-		if a.isIntact(i) {
-			return i
-		}
+	if i := slices.IndexFunc(members, a.isIntact); i >= 0 {
+		return members[i]
 	}
 	return chief
 }
 
 // isIntact tells whether a file has the manifest's content.
 func (a *application) isIntact(i int) bool {
-	e := &a.m.Entries[i]
-	content, err := a.tree.openFile(e)
+	got := a.m.Entries[i]
+	d, err := a.tree.openDir(path.Dir(got.Path))
 	if err != nil {
 		return false
 	}
-	defer content.Close()
-	got := *e
-	return hashInto(&got, io.Discard, content) == nil && got.SHA256 == e.SHA256
+	defer d.Close()
+	return d.hash(&got, &progress{}) == nil && got.SHA256 == a.m.Entries[i].SHA256
 }
 
 // linkOne makes entry i a hard link of the first of the chiefs that lies on the same
@@ -271,19 +270,18 @@ func (a *application) linkOne(i int, chiefs []int) {
 }
 
 func (a *application) linkTo(i, chief int) error {
-	fromDir, from := split(a.m.Entries[chief].Path)
-	toDir, to := split(a.m.Entries[i].Path)
-	source, err := a.tree.openDir(fromDir)
+	from, to := a.m.Entries[chief].Path, a.m.Entries[i].Path
+	source, err := a.tree.openDir(path.Dir(from))
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	target, err := a.tree.openDir(toDir)
+	target, err := a.tree.openDir(path.Dir(to))
 	if err != nil {
 		return err
 	}
 	defer target.Close()
-	return target.link(to, source, from)
+	return target.link(path.Base(to), source, path.Base(from))
 }
 
 // attributes sets owner, extended attributes, mode and time of all entries.
@@ -309,13 +307,13 @@ func (a *application) attributes(ctx context.Context) error {
 
 // settle makes the attributes of one entry right. The order matters: a new
 // owner clears setuid bits and file capabilities, an ACL changes the mode.
-func (a *application) settle(d *dir, want *Entry) error {
-	n, err := d.open(lastName(want.Path))
+func (a *application) settle(d *dir, want *manifest.Entry) error {
+	n, err := d.open(path.Base(want.Path))
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	if want.Type == Dir && want.Path != "." && isPseudo(n.fd) {
+	if want.Type == manifest.Dir && want.Path != "." && isPseudo(n.fd) {
 		return nil
 	}
 	got, err := describeStat(want.Path, &n.stat)
@@ -332,7 +330,7 @@ func (a *application) settle(d *dir, want *Entry) error {
 	if err != nil {
 		return err
 	}
-	if (changed || rewritten || got.Mode != want.Mode) && want.Type != Symlink {
+	if (changed || rewritten || got.Mode != want.Mode) && want.Type != manifest.Symlink {
 		if err := unix.Chmod(n.proc(), want.Mode); err != nil {
 			return n.fail(fmt.Sprintf("chmod %04o", want.Mode), err)
 		}
@@ -344,8 +342,8 @@ func (a *application) settle(d *dir, want *Entry) error {
 }
 
 // setTime sets the modification time and leaves the access time.
-func (n *node) setTime(want *Entry) error {
-	return n.fail("set time "+timeText(want.ModTime)+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), timesOf(want.ModTime), 0))
+func (n *node) setTime(want *manifest.Entry) error {
+	return n.fail("set time "+want.ModTime.UTC().Format("2006-01-02T15:04:05.000000000Z")+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), timesOf(want.ModTime), 0))
 }
 
 // timesOf are the arguments of utimensat(2) for a modification time.
@@ -354,18 +352,18 @@ func timesOf(modified time.Time) []unix.Timespec {
 }
 
 // setXattrs makes the extended attributes right and tells whether it wrote.
-func (n *node) setXattrs(want *Entry) (changed bool, err error) {
+func (n *node) setXattrs(want *manifest.Entry) (changed bool, err error) {
 	got, err := n.xattrs()
 	if err != nil {
 		return false, err
 	}
 	for name := range got {
-		if _, ok := want.Xattrs[name]; ok || setBySystem(name) {
+		if _, ok := want.Xattrs[name]; ok || manifest.SetBySystem(name) {
 			continue
 		}
 		changed = true
 		if err := unix.Removexattr(n.proc(), name); err != nil {
-			return changed, n.fail("remove extended attribute "+Escape(name)+" of", err)
+			return changed, n.fail("remove extended attribute "+manifest.Escape(name)+" of", err)
 		}
 	}
 	for name, value := range want.Xattrs {
@@ -374,7 +372,7 @@ func (n *node) setXattrs(want *Entry) (changed bool, err error) {
 		}
 		changed = true
 		if err := unix.Setxattr(n.proc(), name, value, 0); err != nil {
-			return changed, n.fail("set extended attribute "+Escape(name)+" of", err)
+			return changed, n.fail("set extended attribute "+manifest.Escape(name)+" of", err)
 		}
 	}
 	return changed, nil

@@ -1,4 +1,4 @@
-package manifest_test
+package fstree_test
 
 import (
 	"errors"
@@ -6,18 +6,19 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"edeploy/images/manifest/fstree"
+	"edeploy/images/manifest/internal/treetest"
 
-	"edeploy/images/manifest"
+	"golang.org/x/sys/unix"
 )
 
 // No way to open a directory leads through a symbolic link.
 func TestOpenDir(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(root, "a/b/c"), 0o755))
-	must(t, os.WriteFile(filepath.Join(root, "a/file"), nil, 0o644))
-	must(t, os.Symlink("/etc", filepath.Join(root, "out")))
-	must(t, os.Symlink("b", filepath.Join(root, "a/in")))
+	treetest.Must(t, os.MkdirAll(filepath.Join(root, "a/b/c"), 0o755))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "a/file"), nil, 0o644))
+	treetest.Must(t, os.Symlink("/etc", filepath.Join(root, "out")))
+	treetest.Must(t, os.Symlink("b", filepath.Join(root, "a/in")))
 	for _, test := range []struct {
 		path string
 		want []error // one of them
@@ -34,7 +35,7 @@ func TestOpenDir(t *testing.T) {
 		{"a/in/c", []error{unix.ELOOP, unix.ENOTDIR}},
 	} {
 		for _, old := range []bool{false, true} {
-			err := manifest.OpenDir(root, test.path, old)
+			err := fstree.OpenDir(root, test.path, old)
 			ok := err == nil && test.want == nil
 			for _, want := range test.want {
 				ok = ok || errors.Is(err, want)

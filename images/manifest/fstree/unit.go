@@ -1,12 +1,15 @@
-package manifest
+package fstree
 
 import (
 	"context"
+	"path"
 	"runtime"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"edeploy/images/manifest"
 )
 
 // unit is the work of one goroutine at a time: some entries of one directory.
@@ -23,9 +26,9 @@ const (
 	unitBytes   = 16 << 20
 )
 
-// units cuts the manifest's entries, without the excluded ones, into units.
+// unitsOf cuts the manifest's entries, without the excluded ones, into units.
 // Every directory has one at least.
-func (m *Manifest) units(exclude func(string) bool) []unit {
+func unitsOf(m *manifest.Manifest, exclude func(string) bool) []unit {
 	last := map[string]int{} // directory -> its last unit
 	bytes := map[string]int64{}
 	var units []unit
@@ -40,11 +43,8 @@ func (m *Manifest) units(exclude func(string) bool) []unit {
 		if left.out(e.Path) {
 			continue
 		}
-		dir := "."
-		if e.Path != "." {
-			dir, _ = split(e.Path)
-		}
-		if e.Type == Dir {
+		dir := path.Dir(e.Path)
+		if e.Type == manifest.Dir {
 			begin(e.Path, true)
 		}
 		if u := &units[last[dir]]; len(u.members) >= unitMembers || bytes[dir] >= unitBytes {

@@ -1,11 +1,14 @@
-package manifest
+package fstree
 
 import (
 	"context"
 	"errors"
+	"path"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"edeploy/images/manifest"
 )
 
 // Verify compares the tree at root with the manifest: every attribute of every
@@ -13,15 +16,15 @@ import (
 // error means that something could not be looked at, and says nothing about
 // the rest. Paths hidden under a mounted kernel interface (proc, sysfs, ...)
 // are passed over. Verify never changes anything.
-func (m *Manifest) Verify(ctx context.Context, root string, o Options) ([]Difference, error) {
+func Verify(ctx context.Context, m *manifest.Manifest, root string, o Options) ([]manifest.Difference, error) {
 	t, err := openTree(root)
 	if err != nil {
 		return nil, err
 	}
 	defer t.Close()
-	v := verification{m: m, tree: t, o: o, found: make([]identity, len(m.Entries))}
-	units := m.units(o.Exclude)
-	v.progress = progress{tell: o.Progress, total: m.sizeOf(units)}
+	v := verification{m: m, tree: t, o: o, found: make([]manifest.FileID, len(m.Entries))}
+	units := unitsOf(m, o.Exclude)
+	v.progress = progress{tell: o.Progress, total: sizeOf(m, units)}
 	err = each(ctx, o.Workers, len(units), func(i int) error {
 		diffs, err := v.unit(ctx, units[i])
 		v.mu.Lock()
@@ -37,14 +40,14 @@ func (m *Manifest) Verify(ctx context.Context, root string, o Options) ([]Differ
 	if err != nil {
 		return nil, err
 	}
-	v.diffs = append(v.diffs, m.compareLinks(func(i int) (identity, bool) {
-		return v.found[i], v.found[i] != identity{}
+	v.diffs = append(v.diffs, m.CompareLinks(func(i int) (manifest.FileID, bool) {
+		return v.found[i], v.found[i] != manifest.FileID{}
 	}, o.SplitLinks)...)
-	sortDifferences(v.diffs)
+	manifest.SortDifferences(v.diffs)
 	return v.diffs, v.faults.err()
 }
 
-func (m *Manifest) sizeOf(units []unit) int64 {
+func sizeOf(m *manifest.Manifest, units []unit) int64 {
 	var n int64
 	for _, u := range units {
 		for _, i := range u.members {
@@ -55,28 +58,28 @@ func (m *Manifest) sizeOf(units []unit) int64 {
 }
 
 type verification struct {
-	m        *Manifest
+	m        *manifest.Manifest
 	tree     *tree
 	o        Options
 	progress progress
 	faults   faults
-	found    []identity // of entries with more than themselves to be; zero: not there or a directory
+	found    []manifest.FileID // of entries with more than themselves to be; zero: not there or a directory
 
 	mu    sync.Mutex
-	diffs []Difference
+	diffs []manifest.Difference
 }
 
 // unit compares some entries of one directory. An entry that cannot be looked
 // at does not keep it from the others.
-func (v *verification) unit(ctx context.Context, u unit) ([]Difference, error) {
+func (v *verification) unit(ctx context.Context, u unit) ([]manifest.Difference, error) {
 	d, err := v.tree.openDir(u.dir)
 	if err != nil {
 		if !isAbsent(err) {
 			return nil, err
 		}
-		var diffs []Difference
+		var diffs []manifest.Difference
 		for _, i := range u.members {
-			diffs = append(diffs, missing(&v.m.Entries[i]))
+			diffs = append(diffs, manifest.Compare(&v.m.Entries[i], nil)...)
 			v.progress.add(int(v.m.Entries[i].Size))
 		}
 		return diffs, nil
@@ -85,7 +88,7 @@ func (v *verification) unit(ctx context.Context, u unit) ([]Difference, error) {
 	if u.dir != "." && isPseudo(int(d.Fd())) {
 		return nil, nil
 	}
-	var diffs []Difference
+	var diffs []manifest.Difference
 	var errs []error
 	for _, i := range u.members {
 		if err := ctx.Err(); err != nil {
@@ -104,59 +107,54 @@ func (v *verification) unit(ctx context.Context, u unit) ([]Difference, error) {
 }
 
 // entry compares one entry.
-func (v *verification) entry(d *dir, i int) ([]Difference, error) {
+func (v *verification) entry(d *dir, i int) ([]manifest.Difference, error) {
 	want := &v.m.Entries[i]
-	n, err := d.open(lastName(want.Path))
+	n, err := d.open(path.Base(want.Path))
 	if err != nil {
 		v.progress.add(int(want.Size))
 		if isAbsent(err) {
-			return []Difference{missing(want)}, nil
+			return manifest.Compare(want, nil), nil
 		}
 		return nil, err
 	}
 	defer n.close()
-	if want.Type == Dir && want.Path != "." && isPseudo(n.fd) {
+	if want.Type == manifest.Dir && want.Path != "." && isPseudo(n.fd) {
 		return nil, nil
 	}
 	got, err := n.describe(want.Path)
 	if err != nil {
 		return nil, err
 	}
-	if got.Type == want.Type && got.Type != Dir {
+	if got.Type == want.Type && got.Type != manifest.Dir {
 		v.found[i] = identityOf(&n.stat)
 	}
-	if got.Type != File || want.Type != File || got.Size != want.Size {
+	if got.Type != manifest.File || want.Type != manifest.File || got.Size != want.Size {
 		v.progress.add(int(want.Size))
-		return compareAttributes(want, &got), nil
+		return manifest.Compare(want, &got), nil
 	}
 	if v.o.Unread {
 		got.SHA256 = want.SHA256
 		v.progress.add(int(want.Size))
-		return compareAttributes(want, &got), nil
+		return manifest.Compare(want, &got), nil
 	}
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	if got.SHA256, got.Size, err = n.sum(*buffer, v.progress.add); err != nil {
 		return nil, err
 	}
-	return compareAttributes(want, &got), nil
-}
-
-func lastName(path string) string {
-	_, name := split(path)
-	return name
+	return manifest.Compare(want, &got), nil
 }
 
 // extras reports names that the manifest does not have.
-func (v *verification) extras(d *dir) ([]Difference, error) {
+func (v *verification) extras(d *dir) ([]manifest.Difference, error) {
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
-	var diffs []Difference
+	var diffs []manifest.Difference
 	for _, name := range names {
-		path := d.child(name)
-		if _, ok := v.m.index(path); ok || v.o.Exclude != nil && v.o.Exclude(path) {
+		extra := &manifest.Entry{Path: d.child(name)}
+		if _, ok := v.m.Lookup(extra.Path); ok || v.o.Exclude != nil && v.o.Exclude(extra.Path) {
 			continue
 		}
 		st, err := d.stat(name)
@@ -167,7 +165,8 @@ func (v *verification) extras(d *dir) ([]Difference, error) {
 			return diffs, err
 		}
 		if !isLostFound(name, st) {
-			diffs = append(diffs, extra(path, typeOf(st)))
+			extra.Type = typeOf(st)
+			diffs = append(diffs, manifest.Compare(nil, extra)...)
 		}
 	}
 	return diffs, nil
@@ -176,5 +175,5 @@ func (v *verification) extras(d *dir) ([]Difference, error) {
 // isLostFound knows the directory that mkfs.ext* makes in every file system:
 // inode 11 (EXT4_GOOD_OLD_FIRST_INO of the kernel).
 func isLostFound(name string, st *unix.Stat_t) bool {
-	return name == "lost+found" && typeOf(st) == Dir && st.Ino == 11
+	return name == "lost+found" && typeOf(st) == manifest.Dir && st.Ino == 11
 }

@@ -1,4 +1,4 @@
-package manifest_test
+package archive_test
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/archive"
+	"edeploy/images/manifest/fstree"
 )
 
 // BenchmarkDebianTree prints what Apply and Verify cost beside the copying
@@ -20,7 +22,7 @@ func BenchmarkDebianTree(b *testing.B) {
 		b.Skip("EDEPLOY_TREE names no tree")
 	}
 	ctx := context.Background()
-	m, err := manifest.Walk(ctx, tree, manifest.Options{})
+	m, err := fstree.Walk(ctx, tree, fstree.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -39,26 +41,26 @@ func BenchmarkDebianTree(b *testing.B) {
 	}
 	for b.Loop() {
 		exact, plain := b.TempDir(), b.TempDir()
-		took("walk-s", func() error { _, err := manifest.Walk(ctx, tree, manifest.Options{}); return err })
+		took("walk-s", func() error { _, err := fstree.Walk(ctx, tree, fstree.Options{}); return err })
 		took("read-s", func() error { _, err := manifest.Read(bytes.NewReader(text.Bytes())); return err })
 		aHX := took("rsync-aHX-s", func() error { return exec.Command("rsync", "-aHX", tree+"/", exact).Run() })
 		agent := took("rsync-a-s", func() error { return exec.Command("rsync", "-a", tree+"/", plain).Run() })
-		agent += took("apply-s", func() error { return m.Apply(ctx, plain, manifest.Options{}) })
+		agent += took("apply-s", func() error { return fstree.Apply(ctx, m, plain, fstree.Options{}) })
 		agent += took("verify-s", func() error {
-			diffs, err := m.Verify(ctx, plain, manifest.Options{Extras: true})
+			diffs, err := fstree.Verify(ctx, m, plain, fstree.Options{Extras: true})
 			if len(diffs) > 0 {
 				b.Errorf("%d differences, the first: %v", len(diffs), diffs[0])
 			}
 			return err
 		})
 		b.ReportMetric(aHX.Seconds()/agent.Seconds(), "ratio")
-		var archive bytes.Buffer
+		var packed bytes.Buffer
 		took("pack-s", func() error {
-			_, err := manifest.Pack(ctx, &archive, tree, manifest.TarOptions{})
+			_, err := archive.Pack(ctx, &packed, tree)
 			return err
 		})
 		took("extract-s", func() error {
-			_, err := manifest.Extract(ctx, io.Reader(&archive), b.TempDir(), manifest.Options{})
+			_, err := archive.Extract(ctx, io.Reader(&packed), b.TempDir(), archive.Options{})
 			return err
 		})
 	}

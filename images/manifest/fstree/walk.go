@@ -1,15 +1,25 @@
-package manifest
+// Package fstree is a tree of files on a disk beside its manifest: it describes one
+// (Walk), compares it (Verify), makes it equal but for content (Apply), and makes
+// one anew of entries with their content (Writer).
+//
+// A path of a manifest is walked from the open root, never through a symbolic link,
+// so that nothing outside the root can be reached whatever the tree holds. It runs
+// on Linux, with /proc mounted.
+package fstree
 
 import (
 	"context"
 	"fmt"
+	"path"
 	"sync"
+
+	"edeploy/images/manifest"
 )
 
 // Walk describes the tree at root. Mounted file systems that belong to it are
 // described too; of a mounted kernel interface (proc, sysfs, ...) only the
 // directory it is mounted on. A file that changes while it is read is an error.
-func Walk(ctx context.Context, root string, o Options) (*Manifest, error) {
+func Walk(ctx context.Context, root string, o Options) (*manifest.Manifest, error) {
 	t, err := openTree(root)
 	if err != nil {
 		return nil, err
@@ -19,11 +29,11 @@ func Walk(ctx context.Context, root string, o Options) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := New(entries)
+	m, err := manifest.New(entries)
 	if err != nil {
 		return nil, fmt.Errorf("describe %s: %w", root, err)
 	}
-	if err := m.hash(ctx, t, o); err != nil {
+	if err := t.hash(ctx, m, o); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -31,7 +41,7 @@ func Walk(ctx context.Context, root string, o Options) (*Manifest, error) {
 
 // list describes every path but for its content, one level of directories
 // after the other.
-func (t *tree) list(ctx context.Context, o Options) ([]Entry, error) {
+func (t *tree) list(ctx context.Context, o Options) ([]manifest.Entry, error) {
 	top, err := t.openDir(".")
 	if err != nil {
 		return nil, err
@@ -46,7 +56,7 @@ func (t *tree) list(ctx context.Context, o Options) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := listing{entries: []Entry{e}, groups: map[identity]int{}}
+	found := listing{entries: []manifest.Entry{e}, groups: map[manifest.FileID]int{}}
 	for level := []string{"."}; len(level) > 0; {
 		found.deeper = nil
 		err := each(ctx, o.Workers, len(level), func(i int) error { return t.listDir(level[i], o, &found) })
@@ -61,9 +71,9 @@ func (t *tree) list(ctx context.Context, o Options) ([]Entry, error) {
 // listing collects what goroutines find.
 type listing struct {
 	mu      sync.Mutex
-	entries []Entry
-	deeper  []string         // directories still to be listed
-	groups  map[identity]int // files with more than one name
+	entries []manifest.Entry
+	deeper  []string                // directories still to be listed
+	groups  map[manifest.FileID]int // files with more than one name
 }
 
 func (t *tree) listDir(path string, o Options, found *listing) error {
@@ -97,13 +107,13 @@ func (d *dir) listName(name string, found *listing) error {
 	if err != nil {
 		return err
 	}
-	descend := e.Type == Dir && !isPseudo(n.fd)
+	descend := e.Type == manifest.Dir && !isPseudo(n.fd)
 	found.mu.Lock()
 	defer found.mu.Unlock()
-	if len(found.entries) == MaxEntries {
-		return fmt.Errorf("describe %s: more than %d entries", d.tree.root, MaxEntries)
+	if len(found.entries) == manifest.MaxEntries {
+		return fmt.Errorf("describe %s: more than %d entries", d.tree.root, manifest.MaxEntries)
 	}
-	if e.Type != Dir && n.stat.Nlink > 1 {
+	if e.Type != manifest.Dir && n.stat.Nlink > 1 {
 		id := identityOf(&n.stat)
 		if found.groups[id] == 0 {
 			found.groups[id] = len(found.groups) + 1
@@ -118,9 +128,9 @@ func (d *dir) listName(name string, found *listing) error {
 }
 
 // hash fills in the SHA-256 of every file.
-func (m *Manifest) hash(ctx context.Context, t *tree, o Options) error {
+func (t *tree) hash(ctx context.Context, m *manifest.Manifest, o Options) error {
 	p := progress{tell: o.Progress, total: m.TotalBytes()}
-	units := m.units(nil)
+	units := unitsOf(m, nil)
 	err := each(ctx, o.Workers, len(units), func(i int) error {
 		d, err := t.openDir(units[i].dir)
 		if err != nil {
@@ -128,7 +138,7 @@ func (m *Manifest) hash(ctx context.Context, t *tree, o Options) error {
 		}
 		defer d.Close()
 		for _, j := range units[i].members {
-			if e := &m.Entries[j]; e.Type == File {
+			if e := &m.Entries[j]; e.Type == manifest.File {
 				if err := d.hash(e, &p); err != nil {
 					return err
 				}
@@ -143,14 +153,13 @@ func (m *Manifest) hash(ctx context.Context, t *tree, o Options) error {
 	return err
 }
 
-func (d *dir) hash(e *Entry, p *progress) error {
-	_, name := split(e.Path)
-	n, err := d.open(name)
+func (d *dir) hash(e *manifest.Entry, p *progress) error {
+	n, err := d.open(path.Base(e.Path))
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	if typeOf(&n.stat) != File {
+	if typeOf(&n.stat) != manifest.File {
 		return fmt.Errorf("describe %s: it changed meanwhile", n.path)
 	}
 	buffer := buffers.Get().(*[]byte)

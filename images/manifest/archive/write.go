@@ -1,22 +1,24 @@
-package manifest
+package archive
 
 import (
 	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 )
 
-// TarOptions of Normalize and Pack.
-type TarOptions struct {
-	Options
-
+// NormalizeOptions change the tree that Normalize writes.
+type NormalizeOptions struct {
 	// Epoch is SOURCE_DATE_EPOCH: later modification times become this one.
 	// Zero keeps all times.
 	Epoch time.Time
@@ -32,8 +34,8 @@ type TarOptions struct {
 
 // AddedFile is one path laid over a tree.
 type AddedFile struct {
-	Entry   Entry  // Size and SHA256 are filled in from Content
-	Content []byte // of a File
+	Entry   manifest.Entry // Size and SHA256 are filled in from Content
+	Content []byte         // of a File
 }
 
 // Normalize reads an uncompressed tar stream, as mmdebstrap writes it, and
@@ -41,65 +43,50 @@ type AddedFile struct {
 // names from "./", owners by number only, times clamped to the epoch, the first
 // path of a hard-link group as the file. The same tree gives the same bytes.
 // It answers the manifest of what it wrote.
-func Normalize(ctx context.Context, w io.Writer, r io.Reader, o TarOptions) (*Manifest, error) {
+func Normalize(ctx context.Context, w io.Writer, r io.Reader, o NormalizeOptions) (*manifest.Manifest, error) {
 	spool, err := newSpool(o.SpoolDir)
 	if err != nil {
 		return nil, err
 	}
 	defer spool.file.Close()
-	m, err := readTar(withContext(ctx, r), o.Options, spool.take)
+	m, err := read(withContext(ctx, r), Options{}, spool.take)
 	if err != nil {
 		return nil, err
 	}
-	if m, err = m.edit(o); err != nil {
+	if m, err = spool.edit(m, o); err != nil {
 		return nil, err
 	}
-	return m, m.writeTar(ctx, w, o, spool.open)
+	return m, write(ctx, w, m, spool.open)
 }
 
 // Pack writes the tree at root in the same form. Sockets, which tar cannot
 // hold and whose daemons make them anew, are left out.
-func Pack(ctx context.Context, w io.Writer, root string, o TarOptions) (*Manifest, error) {
-	m, err := Walk(ctx, root, Options{Workers: o.Workers, Exclude: o.Exclude})
+func Pack(ctx context.Context, w io.Writer, root string) (*manifest.Manifest, error) {
+	m, err := fstree.Walk(ctx, root, fstree.Options{})
 	if err != nil {
 		return nil, err
 	}
-	m.Entries = slices.DeleteFunc(m.Entries, func(e Entry) bool { return e.Type == Socket })
-	if m, err = m.edit(o); err != nil {
+	m.Entries = slices.DeleteFunc(m.Entries, func(e manifest.Entry) bool { return e.Type == manifest.Socket })
+	if m, err = manifest.New(m.Entries); err != nil {
 		return nil, err
 	}
-	t, err := openTree(root)
+	dir, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
-	return m, m.writeTar(ctx, w, o, t.openFile)
+	defer dir.Close()
+	return m, write(ctx, w, m, func(e *manifest.Entry) (io.ReadCloser, error) { return dir.Open(e.Path) })
 }
-
-// withContext ends a stream when the context ends.
-func withContext(ctx context.Context, r io.Reader) io.Reader {
-	return readerFunc(func(b []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return r.Read(b)
-	})
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // edit clamps times and lays the added paths over the tree.
-func (m *Manifest) edit(o TarOptions) (*Manifest, error) {
-	added := map[string]bool{}
+func (s *spool) edit(m *manifest.Manifest, o NormalizeOptions) (*manifest.Manifest, error) {
 	for _, a := range o.Add {
-		added[a.Entry.Path] = true
+		s.added[a.Entry.Path] = a.Content
 	}
-	entries := slices.DeleteFunc(m.Entries, func(e Entry) bool { return added[e.Path] })
+	entries := slices.DeleteFunc(m.Entries, func(e manifest.Entry) bool { _, ok := s.added[e.Path]; return ok })
 	for _, a := range o.Add {
 		e := a.Entry
-		if e.Type == File {
+		if e.Type == manifest.File {
 			e.Size, e.SHA256 = int64(len(a.Content)), sha256.Sum256(a.Content)
 		}
 		entries = append(entries, e)
@@ -109,14 +96,15 @@ func (m *Manifest) edit(o TarOptions) (*Manifest, error) {
 			e.ModTime = o.Epoch.UTC()
 		}
 	}
-	return New(entries)
+	return manifest.New(entries)
 }
 
 // spool keeps the content of an archive's files while they are sorted.
 type spool struct {
-	file *os.File
-	end  int64
-	at   map[string]int64 // path -> where its content starts
+	file  *os.File
+	end   int64
+	at    map[string]int64  // path -> where its content starts
+	added map[string][]byte // path -> content that is not in the file
 }
 
 func newSpool(dir string) (*spool, error) {
@@ -125,12 +113,12 @@ func newSpool(dir string) (*spool, error) {
 		return nil, fmt.Errorf("spool archive: %w", err)
 	}
 	os.Remove(f.Name())
-	return &spool{file: f, at: map[string]int64{}}, nil
+	return &spool{file: f, at: map[string]int64{}, added: map[string][]byte{}}, nil
 }
 
-func (s *spool) take(e *Entry, target string, content io.Reader) error {
+func (s *spool) take(e *manifest.Entry, target string, content io.Reader) error {
 	switch {
-	case e.Type != File:
+	case e.Type != manifest.File:
 		return nil
 	case target != "":
 		s.at[e.Path] = s.at[target]
@@ -142,88 +130,61 @@ func (s *spool) take(e *Entry, target string, content io.Reader) error {
 	return err
 }
 
-func (s *spool) open(e *Entry) (io.ReadCloser, error) {
+func (s *spool) open(e *manifest.Entry) (io.ReadCloser, error) {
+	if content, ok := s.added[e.Path]; ok {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}
 	return io.NopCloser(io.NewSectionReader(s.file, s.at[e.Path], e.Size)), nil
 }
 
-// openFile opens the content of a regular file of the tree.
-func (t *tree) openFile(e *Entry) (io.ReadCloser, error) {
-	parent, name := split(e.Path)
-	d, err := t.openDir(parent)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	n, err := d.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer n.close()
-	if typeOf(&n.stat) != File {
-		return nil, fmt.Errorf("read %s: it changed meanwhile", n.path)
-	}
-	return os.Open(n.proc())
-}
-
-// writeTar writes the tree as a deterministic PAX archive; open answers the
-// content of files that were not added.
-func (m *Manifest) writeTar(ctx context.Context, w io.Writer, o TarOptions, open func(*Entry) (io.ReadCloser, error)) error {
+// write writes a tree as a deterministic PAX archive; open answers the content of
+// files.
+func write(ctx context.Context, w io.Writer, m *manifest.Manifest, open func(*manifest.Entry) (io.ReadCloser, error)) error {
 	out := tar.NewWriter(w)
-	added := map[string][]byte{}
-	for _, a := range o.Add {
-		added[a.Entry.Path] = a.Content
-	}
-	p := progress{tell: o.Progress, total: m.TotalBytes()}
 	first := map[int]string{} // group -> path of the member that holds the content
 	for i := range m.Entries {
 		e := &m.Entries[i]
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		h := e.header(first[e.Group])
+		h := header(e, first[e.Group])
 		if err := out.WriteHeader(h); err != nil {
-			return fmt.Errorf("write archive: %s: %w", Escape(e.Path), err)
+			return fmt.Errorf("write archive: %s: %w", manifest.Escape(e.Path), err)
 		}
 		if e.Group != 0 && first[e.Group] == "" {
 			first[e.Group] = e.Path
 		}
-		if e.Type != File || h.Typeflag == tar.TypeLink {
-			p.add(int(e.Size))
+		if e.Type != manifest.File || h.Typeflag == tar.TypeLink {
 			continue
 		}
-		source := open
-		if content, ok := added[e.Path]; ok {
-			source = func(*Entry) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
-		}
-		if err := copyContent(out, e, source, &p); err != nil {
-			return fmt.Errorf("write archive: %s: %w", Escape(e.Path), err)
+		if err := copyContent(out, e, open); err != nil {
+			return fmt.Errorf("write archive: %s: %w", manifest.Escape(e.Path), err)
 		}
 	}
-	p.end()
 	return out.Close()
 }
 
 // copyContent writes a file's content, and is sure that it is what the
 // manifest describes.
-func copyContent(w io.Writer, e *Entry, open func(*Entry) (io.ReadCloser, error), p *progress) error {
+func copyContent(w io.Writer, e *manifest.Entry, open func(*manifest.Entry) (io.ReadCloser, error)) error {
 	content, err := open(e)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
 	copied := *e
-	if err := hashInto(&copied, w, progressReader{io.LimitReader(content, e.Size), p}); err != nil {
+	if err := hashInto(&copied, w, io.LimitReader(content, e.Size)); err != nil {
 		return err
 	}
 	if copied.SHA256 != e.SHA256 {
-		return fmt.Errorf("it changed meanwhile")
+		return errors.New("it changed meanwhile")
 	}
 	return nil
 }
 
 // header is an entry's tar header; file is the path that a hard link is linked
 // to, "" when the entry comes with its content.
-func (e *Entry) header(file string) *tar.Header {
+func header(e *manifest.Entry, file string) *tar.Header {
 	h := &tar.Header{Format: tar.FormatPAX, Name: "./" + e.Path, Mode: int64(e.Mode),
 		Uid: int(e.UID), Gid: int(e.GID), ModTime: e.ModTime, PAXRecords: map[string]string{}}
 	if e.Path == "." {
@@ -247,13 +208,13 @@ func (e *Entry) header(file string) *tar.Header {
 		}
 	}
 	switch e.Type {
-	case Dir:
+	case manifest.Dir:
 		h.Name += "/"
-	case File:
+	case manifest.File:
 		h.Size = e.Size
-	case Symlink:
+	case manifest.Symlink:
 		h.Linkname = e.Link
-	case Block, Char:
+	case manifest.Block, manifest.Char:
 		h.Devmajor, h.Devminor = int64(e.Major), int64(e.Minor)
 	}
 	return h

@@ -1,4 +1,4 @@
-package manifest
+package archive
 
 import (
 	"bufio"
@@ -214,9 +214,9 @@ func (f *frames) Close() error {
 	return nil
 }
 
-// ArchiveWriter compresses a tar stream to what OpenArchive reads fastest: a
+// Writer compresses a tar stream to what Open reads fastest: a
 // row of zstd frames. The same stream gives the same bytes.
-type ArchiveWriter struct {
+type Writer struct {
 	w       io.Writer
 	encoder *zstd.Encoder
 	content []byte        // not packed yet
@@ -224,21 +224,21 @@ type ArchiveWriter struct {
 	err     error
 }
 
-// NewArchiveWriter answers a writer that must be closed; that does not close w.
+// NewWriter answers a writer that must be closed; that does not close w.
 //
 // Literals are not entropy coded: an archive grows by 6 % and is unpacked in
 // three quarters of the time.
-func NewArchiveWriter(w io.Writer) (*ArchiveWriter, error) {
+func NewWriter(w io.Writer) (*Writer, error) {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithNoEntropyCompression(true),
 		zstd.WithEncoderConcurrency(coders()), zstd.WithWindowSize(frameBytes))
 	if err != nil {
 		return nil, fmt.Errorf("write archive: %w", err)
 	}
-	return &ArchiveWriter{w: w, encoder: e}, nil
+	return &Writer{w: w, encoder: e}, nil
 }
 
 // Write takes a part of the tar stream.
-func (a *ArchiveWriter) Write(p []byte) (int, error) {
+func (a *Writer) Write(p []byte) (int, error) {
 	for n := 0; ; {
 		if a.err != nil {
 			return n, a.err
@@ -257,7 +257,7 @@ func (a *ArchiveWriter) Write(p []byte) (int, error) {
 }
 
 // pack begins to pack what there is.
-func (a *ArchiveWriter) pack() {
+func (a *Writer) pack() {
 	content, packed := a.content, make(chan []byte, 1)
 	a.content = nil
 	a.packing = append(a.packing, packed)
@@ -265,7 +265,7 @@ func (a *ArchiveWriter) pack() {
 }
 
 // flush writes frames until at most so many are being packed.
-func (a *ArchiveWriter) flush(most int) error {
+func (a *Writer) flush(most int) error {
 	for len(a.packing) > most {
 		packed := <-a.packing[0]
 		a.packing = a.packing[1:]
@@ -277,7 +277,7 @@ func (a *ArchiveWriter) flush(most int) error {
 }
 
 // Close writes what is left.
-func (a *ArchiveWriter) Close() error {
+func (a *Writer) Close() error {
 	if a.err != nil {
 		return a.err
 	}

@@ -1,6 +1,7 @@
-package manifest
+package fstree
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,15 +11,17 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"edeploy/images/manifest"
 )
 
-// Bounds of what was read from an archive and is not written yet.
+// Bounds of what was read and is not written yet.
 const (
 	pieceBytes = 256 << 10
 	pieces     = 24
 )
 
-// writers write and hash files while the next ones are read from the archive.
+// writers write and hash files while the next ones are read from their source.
 // Only the pieces in free exist, so that memory is bounded.
 type writers struct {
 	group *errgroup.Group
@@ -29,10 +32,10 @@ type writers struct {
 
 // newFile is a file on its way to the disk.
 type newFile struct {
-	dir   *openDir
+	dir   *sharedDir
 	name  string
 	fd    int
-	want  Entry
+	want  manifest.Entry
 	first []byte      // content up to pieceBytes
 	rest  chan []byte // the pieces after it; nil: none
 	free  chan<- []byte
@@ -76,7 +79,7 @@ func (w *writers) wait() error {
 // add makes a file, reads its content and hands it to a writer. The files are
 // made here because writers would only wait for each other: a directory is
 // locked while one is made.
-func (w *writers) add(d *openDir, name string, e *Entry, content io.Reader) (*newFile, error) {
+func (w *writers) add(d *sharedDir, name string, e *manifest.Entry, content io.Reader) (*newFile, error) {
 	f := &newFile{dir: d, name: name, want: *e, free: w.free}
 	var err error
 	if f.first, err = w.piece(content, e.Size); err != nil {
@@ -199,20 +202,54 @@ func (f *newFile) dress() error {
 	return unix.UtimesNanoAt(f.fd, "", timesOf(f.want.ModTime), unix.AT_EMPTY_PATH) // Linux 5.8
 }
 
-// openDir is a directory that is open as long as somebody uses it.
-type openDir struct {
+// sharedDir is a directory that is open as long as somebody uses it.
+type sharedDir struct {
 	*dir
 	plain bool // what is made in it has no extended attributes from the beginning
 	users atomic.Int32
 }
 
-func (d *openDir) keep() *openDir {
+func (d *sharedDir) keep() *sharedDir {
 	d.users.Add(1)
 	return d
 }
 
-func (d *openDir) release() {
+func (d *sharedDir) release() {
 	if d.users.Add(-1) == 0 {
 		d.Close()
 	}
 }
+
+// holeBytes is the piece of zeros that becomes a hole: sparse files come in full.
+const holeBytes = 64 << 10
+
+var zeros [holeBytes]byte
+
+// writePieces writes a buffer at an offset but for pieces that are all zero, and
+// answers where in the buffer the last piece that was written ends.
+func writePieces(fd int, buffer []byte, at int64) (end int64, err error) {
+	for done := 0; done < len(buffer); {
+		data := done // bytes up to the next piece of zeros
+		for data < len(buffer) && !isHole(buffer[data:]) {
+			data = min(data+holeBytes, len(buffer))
+		}
+		if data == done {
+			done += holeBytes
+			continue
+		}
+		for done < data {
+			n, err := unix.Pwrite(fd, buffer[done:data], at+int64(done))
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return end, err
+			}
+			done += n
+		}
+		end = int64(data)
+	}
+	return end, nil
+}
+
+func isHole(b []byte) bool { return len(b) >= holeBytes && bytes.Equal(b[:holeBytes], zeros[:]) }

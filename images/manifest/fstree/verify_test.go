@@ -1,4 +1,4 @@
-package manifest_test
+package fstree_test
 
 import (
 	"fmt"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
+	"edeploy/images/manifest/internal/treetest"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -34,11 +36,6 @@ func isPlainFile(e *manifest.Entry) bool {
 	return isType(manifest.File)(e) && e.Xattrs["security.capability"] == nil
 }
 
-func setTime(path string, when time.Time) error {
-	ts := unix.Timespec{Sec: when.Unix(), Nsec: int64(when.Nanosecond())}
-	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
-}
-
 var mutations = []mutation{
 	{"mode", isType(manifest.File, manifest.Dir, manifest.Fifo, manifest.Char), func(p string, e *manifest.Entry) error {
 		return unix.Chmod(p, e.Mode^0o002)
@@ -47,7 +44,7 @@ var mutations = []mutation{
 	{"owner", isType(manifest.Symlink, manifest.Dir, manifest.Block), func(p string, e *manifest.Entry) error { return os.Lchown(p, 5, -1) }, []string{"uid"}},
 	{"group", isType(manifest.Symlink, manifest.Dir, manifest.Fifo), func(p string, e *manifest.Entry) error { return os.Lchown(p, -1, 77) }, []string{"gid"}},
 	{"time", isType(manifest.Symlink, manifest.Dir, manifest.Fifo, manifest.File), func(p string, e *manifest.Entry) error {
-		return setTime(p, e.ModTime.Add(time.Nanosecond))
+		return treetest.SetTime(p, e.ModTime.Add(time.Nanosecond))
 	}, []string{"time"}},
 	{"content", func(e *manifest.Entry) bool { return isPlainFile(e) && e.Size > 0 }, func(p string, e *manifest.Entry) error {
 		f, err := os.OpenFile(p, os.O_RDWR, 0)
@@ -122,8 +119,8 @@ func TestVerifyNamesExactlyTheMutated(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	original := t.TempDir()
-	hostileTree(t, original)
-	m := walk(t, original)
+	treetest.Hostile(t, original)
+	m := treetest.Walk(t, original)
 	for _, mut := range mutations {
 		t.Run(mut.name, func(t *testing.T) {
 			var candidates []*manifest.Entry
@@ -137,10 +134,10 @@ func TestVerifyNamesExactlyTheMutated(t *testing.T) {
 			}
 			e := candidates[random.IntN(len(candidates))]
 			root := t.TempDir()
-			run(t, "", "cp", "-a", original+"/.", root)
+			treetest.Run(t, "", "cp", "-a", original+"/.", root)
 			mutate(t, m, root, e, mut)
-			diffs, err := m.Verify(t.Context(), root, manifest.Options{Extras: true})
-			must(t, err)
+			diffs, err := fstree.Verify(t.Context(), m, root, fstree.Options{Extras: true})
+			treetest.Must(t, err)
 			var want, got []string
 			for _, attribute := range mut.want {
 				want = append(want, e.Path+" "+attribute)
@@ -154,8 +151,8 @@ func TestVerifyNamesExactlyTheMutated(t *testing.T) {
 			if slices.Contains([]string{"size", "content", "missing", "type"}, mut.name) {
 				return // content is not Apply's
 			}
-			must(t, m.Apply(t.Context(), root, manifest.Options{}))
-			wantVerified(t, m, root)
+			treetest.Must(t, fstree.Apply(t.Context(), m, root, fstree.Options{}))
+			treetest.Verified(t, m, root)
 		})
 	}
 }
@@ -163,13 +160,13 @@ func TestVerifyNamesExactlyTheMutated(t *testing.T) {
 func mutate(t *testing.T, original *manifest.Manifest, root string, e *manifest.Entry, mut mutation) {
 	t.Helper()
 	path := filepath.Join(root, e.Path)
-	must(t, mut.do(path, e))
+	treetest.Must(t, mut.do(path, e))
 	if _, err := os.Lstat(path); err == nil && mut.name != "time" {
-		must(t, setTime(path, e.ModTime))
+		treetest.Must(t, treetest.SetTime(path, e.ModTime))
 	}
 	parent := filepath.Dir(e.Path)
 	if dir, ok := original.Lookup(parent); ok {
-		must(t, setTime(filepath.Join(root, parent), dir.ModTime))
+		treetest.Must(t, treetest.SetTime(filepath.Join(root, parent), dir.ModTime))
 	} else {
 		t.Fatalf("%q has no directory", e.Path)
 	}
@@ -178,19 +175,19 @@ func mutate(t *testing.T, original *manifest.Manifest, root string, e *manifest.
 func TestVerifyLinks(t *testing.T) {
 	root := t.TempDir()
 	for _, name := range []string{"a", "b", "x"} {
-		must(t, os.WriteFile(filepath.Join(root, name), []byte("same"), 0o644))
-		must(t, setTime(filepath.Join(root, name), time.Unix(1000, 0)))
+		treetest.Must(t, os.WriteFile(filepath.Join(root, name), []byte("same"), 0o644))
+		treetest.Must(t, treetest.SetTime(filepath.Join(root, name), time.Unix(1000, 0)))
 	}
-	must(t, os.Link(filepath.Join(root, "x"), filepath.Join(root, "y")))
-	must(t, setTime(root, time.Unix(1000, 0)))
-	m := walk(t, root)
-	must(t, os.Remove(filepath.Join(root, "b")))
-	must(t, os.Link(filepath.Join(root, "a"), filepath.Join(root, "b")))
-	must(t, os.Remove(filepath.Join(root, "a")))
-	must(t, os.Link(filepath.Join(root, "x"), filepath.Join(root, "a")))
-	must(t, setTime(root, time.Unix(1000, 0)))
-	diffs, err := m.Verify(t.Context(), root, manifest.Options{})
-	must(t, err)
+	treetest.Must(t, os.Link(filepath.Join(root, "x"), filepath.Join(root, "y")))
+	treetest.Must(t, treetest.SetTime(root, time.Unix(1000, 0)))
+	m := treetest.Walk(t, root)
+	treetest.Must(t, os.Remove(filepath.Join(root, "b")))
+	treetest.Must(t, os.Link(filepath.Join(root, "a"), filepath.Join(root, "b")))
+	treetest.Must(t, os.Remove(filepath.Join(root, "a")))
+	treetest.Must(t, os.Link(filepath.Join(root, "x"), filepath.Join(root, "a")))
+	treetest.Must(t, treetest.SetTime(root, time.Unix(1000, 0)))
+	diffs, err := fstree.Verify(t.Context(), m, root, fstree.Options{})
+	treetest.Must(t, err)
 	if got := fmt.Sprint(diffs); got != "[a: hardlink not the same file as x -> the same file]" {
 		t.Errorf("Verify = %s", got)
 	}
@@ -198,26 +195,26 @@ func TestVerifyLinks(t *testing.T) {
 
 func TestVerifyExtrasAndExclude(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(root, "etc"), 0o755))
-	must(t, os.MkdirAll(filepath.Join(root, "empty"), 0o755))
-	must(t, os.WriteFile(filepath.Join(root, "etc/fstab"), []byte("x"), 0o644))
-	m := walk(t, root)
-	must(t, os.MkdirAll(filepath.Join(root, "extra/below"), 0o755))
-	must(t, os.WriteFile(filepath.Join(root, "empty/new"), nil, 0o644))
-	must(t, os.WriteFile(filepath.Join(root, "etc/fstab"), []byte("longer"), 0o644))
-	must(t, os.WriteFile(filepath.Join(root, "etc/excluded"), nil, 0o644))
+	treetest.Must(t, os.MkdirAll(filepath.Join(root, "etc"), 0o755))
+	treetest.Must(t, os.MkdirAll(filepath.Join(root, "empty"), 0o755))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "etc/fstab"), []byte("x"), 0o644))
+	m := treetest.Walk(t, root)
+	treetest.Must(t, os.MkdirAll(filepath.Join(root, "extra/below"), 0o755))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "empty/new"), nil, 0o644))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "etc/fstab"), []byte("longer"), 0o644))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "etc/excluded"), nil, 0o644))
 	for name, test := range map[string]struct {
-		o    manifest.Options
+		o    fstree.Options
 		want []string
 	}{
-		"no extras": {manifest.Options{}, []string{"etc/fstab size"}},
-		"extras":    {manifest.Options{Extras: true}, []string{"empty/new extra", "etc/excluded extra", "etc/fstab size", "extra extra"}},
-		"exclude": {manifest.Options{Extras: true, Exclude: func(p string) bool { return p == "etc" || p == "extra" }},
+		"no extras": {fstree.Options{}, []string{"etc/fstab size"}},
+		"extras":    {fstree.Options{Extras: true}, []string{"empty/new extra", "etc/excluded extra", "etc/fstab size", "extra extra"}},
+		"exclude": {fstree.Options{Extras: true, Exclude: func(p string) bool { return p == "etc" || p == "extra" }},
 			[]string{"empty/new extra"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			diffs, err := m.Verify(t.Context(), root, test.o)
-			must(t, err)
+			diffs, err := fstree.Verify(t.Context(), m, root, test.o)
+			treetest.Must(t, err)
 			var got []string
 			for _, d := range diffs {
 				if d.Attribute != manifest.AttrTime {
@@ -233,13 +230,13 @@ func TestVerifyExtrasAndExclude(t *testing.T) {
 
 func TestVerifyProgressIsExact(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(root, "a"), []byte(strings.Repeat("x", 3_000_000)), 0o644))
-	must(t, os.WriteFile(filepath.Join(root, "gone"), []byte("12345"), 0o644))
-	m := walk(t, root)
-	must(t, os.Remove(filepath.Join(root, "gone")))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "a"), []byte(strings.Repeat("x", 3_000_000)), 0o644))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "gone"), []byte("12345"), 0o644))
+	m := treetest.Walk(t, root)
+	treetest.Must(t, os.Remove(filepath.Join(root, "gone")))
 	var done, total int64
-	_, err := m.Verify(t.Context(), root, manifest.Options{Progress: func(d, n int64) { done, total = d, n }})
-	must(t, err)
+	_, err := fstree.Verify(t.Context(), m, root, fstree.Options{Progress: func(d, n int64) { done, total = d, n }})
+	treetest.Must(t, err)
 	if done != 3_000_005 || total != 3_000_005 {
 		t.Errorf("last progress = %d of %d, want 3000005 of 3000005", done, total)
 	}
@@ -247,17 +244,17 @@ func TestVerifyProgressIsExact(t *testing.T) {
 
 func TestDiff(t *testing.T) {
 	root := t.TempDir()
-	hostileTree(t, root)
-	a := walk(t, root)
+	treetest.Hostile(t, root)
+	a := treetest.Walk(t, root)
 	if diffs := manifest.Diff(a, a); len(diffs) != 0 {
 		t.Errorf("Diff with itself = %v", diffs)
 	}
-	must(t, os.Remove(filepath.Join(root, "etc/shadow")))
-	must(t, os.WriteFile(filepath.Join(root, "etc/new"), []byte("new"), 0o644))
-	must(t, setTime(filepath.Join(root, "etc"), time.Unix(1000, 0)))
-	b := walk(t, root)
-	want, err := a.Verify(t.Context(), root, manifest.Options{Extras: true})
-	must(t, err)
+	treetest.Must(t, os.Remove(filepath.Join(root, "etc/shadow")))
+	treetest.Must(t, os.WriteFile(filepath.Join(root, "etc/new"), []byte("new"), 0o644))
+	treetest.Must(t, treetest.SetTime(filepath.Join(root, "etc"), time.Unix(1000, 0)))
+	b := treetest.Walk(t, root)
+	want, err := fstree.Verify(t.Context(), a, root, fstree.Options{Extras: true})
+	treetest.Must(t, err)
 	if diff := cmp.Diff(want, manifest.Diff(a, b)); diff != "" {
 		t.Errorf("Diff and Verify disagree (-verify +diff):\n%s", diff)
 	}
