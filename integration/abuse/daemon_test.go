@@ -73,7 +73,14 @@ func (d *daemon) start(t *testing.T, honest *client) {
 	// As many files as the kernel gives a process that nobody has given more.
 	d.cmd = exec.Command("sh", "-c", `ulimit -n 4096 && exec ../../out/bin/edeployd -config "$0"`, filepath.Join(d.dir, "edeploy.conf"))
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	must(t, d.cmd.Start())
+	cmd := d.cmd
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil { // the test has failed
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
 	const most = 30 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
@@ -83,7 +90,6 @@ func (d *daemon) start(t *testing.T, honest *client) {
 			break
 		}
 		if ctx.Err() != nil {
-			d.cmd.Process.Kill()
 			t.Fatalf("the daemon does not serve within %v of its start: %v\n%s", most, err, d.lastLines())
 		}
 		time.Sleep(50 * time.Millisecond)
