@@ -30,16 +30,16 @@ var errOther = errors.New("holds another tree than its manifest describes")
 // archive; where there is none, the archive's own checksums must do.
 //
 // When the archive is replaced on the server meanwhile it begins anew.
-func (j *journey) unpack(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
+func (in *installation) unpack(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
 	const tries = 3
 	stale := map[string]bool{} // left by unfinished tries
 	var published []byte
 	for try := 1; ; try++ {
-		got, err := j.unpackOnce(ctx, t, log)
+		got, err := in.unpackOnce(ctx, t, log)
 		again := errors.Is(err, transfer.ErrChanged) || errors.Is(err, errOther) && !bytes.Equal(published, got.text)
 		if !again || try == tries {
 			if err == nil {
-				err = j.sweep(stale, got.manifest)
+				err = in.sweep(stale, got.manifest)
 			}
 			return got.tree, err
 		}
@@ -61,16 +61,16 @@ type unpacked struct {
 
 // unpackOnce unpacks the archive. After an error the manifest answered is what
 // was begun.
-func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unpacked, error) {
+func (in *installation) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unpacked, error) {
 	got := unpacked{tree: t}
-	mover := j.mover(t.layout, log)
-	stream, err := openArchive(ctx, mover, j.args, t.Image)
+	mover := in.mover(t.layout, log)
+	stream, err := openArchive(ctx, mover, in.args, t.Image)
 	if err != nil {
 		return got, err
 	}
 	defer stream.Close()
 	o := archive.Options{SplitLinks: len(t.mounts) > 1}
-	want, err := j.published(ctx, mover, stream.URL(), t)
+	want, err := in.published(ctx, mover, stream.URL(), t)
 	if err != nil {
 		return got, err
 	}
@@ -79,7 +79,7 @@ func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unp
 		if got.text, err = os.ReadFile(t.file); err != nil {
 			return got, err
 		}
-		if err := j.accept(got.tree, stream.URL(), log); err != nil {
+		if err := in.accept(got.tree, stream.URL(), log); err != nil {
 			return got, err
 		}
 		o.MaxBytes = max(want.TotalBytes(), 1)
@@ -87,9 +87,9 @@ func (j *journey) unpackOnce(ctx context.Context, t tree, log *slog.Logger) (unp
 		log.Warn(fmt.Sprintf("there is no manifest beside %s: nothing proves that the archive is what was published", stream.URL()))
 	}
 	if size := stream.Size(); size > 0 {
-		stream.Watch(j.progress(wire.StepTransfer, size))
+		stream.Watch(in.progress(wire.StepTransfer, size))
 	}
-	got.manifest, err = extract(ctx, stream, j.chroot(), o)
+	got.manifest, err = extract(ctx, stream, in.chroot(), o)
 	if err != nil {
 		return got, err
 	}
@@ -117,7 +117,7 @@ func archiveURLs(args wire.BootArgs, image wire.ImageRef) []string {
 }
 
 // published brings the manifest beside the archive; nil when there is none.
-func (j *journey) published(ctx context.Context, mover transfer.Transfer, archive string, t tree) (*manifest.Manifest, error) {
+func (in *installation) published(ctx context.Context, mover transfer.Transfer, archive string, t tree) (*manifest.Manifest, error) {
 	url := strings.TrimSuffix(archive, path.Ext(archive)) + path.Ext(t.Image.Manifest())
 	err := mover.Fetch(ctx, url, t.file, manifest.MaxTextBytes)
 	if errors.Is(err, transfer.ErrMissing) {
@@ -168,14 +168,14 @@ func otherContent(want, got *manifest.Manifest) []manifest.Difference {
 }
 
 // sweep removes what unfinished tries left and the tree does not have.
-func (j *journey) sweep(stale map[string]bool, m *manifest.Manifest) error {
+func (in *installation) sweep(stale map[string]bool, m *manifest.Manifest) error {
 	var gone []string
 	for p := range stale {
 		if _, ok := m.Lookup(p); !ok {
 			gone = append(gone, p)
 		}
 	}
-	root, err := os.OpenRoot(j.chroot())
+	root, err := os.OpenRoot(in.chroot())
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (j *journey) sweep(stale map[string]bool, m *manifest.Manifest) error {
 			continue // a directory that the script made or mounted
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove %s, which a replaced archive held: %w", filepath.Join(j.chroot(), p), err)
+			return fmt.Errorf("remove %s, which a replaced archive held: %w", filepath.Join(in.chroot(), p), err)
 		}
 	}
 	return nil

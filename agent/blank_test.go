@@ -77,7 +77,7 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 		},
 		Dmesg:      func() ([]byte, error) { return []byte("Linux version 6.1\n"), nil },
 		FirstPause: time.Millisecond, LongestPause: 10 * time.Millisecond,
-		Patience: 10 * time.Second, GoodbyeTime: 3 * time.Second, LookTime: time.Millisecond,
+		Patience: 10 * time.Second, MessageTime: 3 * time.Second, FailureTime: time.Millisecond,
 	}
 	return m
 }

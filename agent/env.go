@@ -46,14 +46,14 @@ type Env struct {
 	FirstPause   time.Duration // before the second attempt of anything; default 1 s
 	LongestPause time.Duration // default 10 s
 	Patience     time.Duration // how long to wait for a server that is away; default 1 h
-	GoodbyeTime  time.Duration // how long the last messages may take; default 10 min when good, 2 min when not
-	LookTime     time.Duration // how long a failure stays on the screen before the machine goes down; default 10 s, reference section 0.2
+	MessageTime  time.Duration // how long the last messages may take; default 10 min when good, 2 min when not
+	FailureTime  time.Duration // how long a failure stays on the screen before the machine goes down; default 10 s, reference section 0.2
 }
 
 func (e *Env) setDefaults() {
 	defaultTo(&e.Root, "/")
 	defaultTo(&e.MountInfo, "/proc/self/mountinfo")
-	defaultTo(&e.LookTime, 10*time.Second)
+	defaultTo(&e.FailureTime, 10*time.Second)
 	defaultTo(&e.Patience, time.Hour)
 	if e.Console == nil {
 		e.Console = io.Discard

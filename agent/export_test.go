@@ -15,8 +15,8 @@ import (
 
 // NewConsoleLogger is the console and a step's logger on it.
 func NewConsoleLogger(w io.Writer, now func() time.Time, step string) *slog.Logger {
-	j := &journey{console: &console{out: w, now: now, start: now()}}
-	return j.logger(step)
+	in := &installation{console: &console{out: w, now: now, start: now()}}
+	return in.logger(step)
 }
 
 // Meter shows meter to the tests.
@@ -36,19 +36,19 @@ func Bring(ctx context.Context, args wire.BootArgs, image wire.ImageRef, root st
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}
-	j, err := newJourney(ctx, env, args)
+	in, err := newInstallation(ctx, env, args)
 	if err != nil {
 		return err
 	}
-	defer j.end()
-	plan := layout{configure.Result{Image: image}, []disk.Mount{{Point: j.chroot()}}}
-	if err := os.Mkdir(j.chroot(), 0o755); err != nil {
+	defer in.end()
+	plan := layout{configure.Result{Image: image}, []disk.Mount{{Point: in.chroot()}}}
+	if err := os.Mkdir(in.chroot(), 0o755); err != nil {
 		return err
 	}
-	log := j.logger("")
-	t, err := j.transfer(ctx, plan, log)
+	log := in.logger("")
+	t, err := in.transfer(ctx, plan, log)
 	if err != nil {
 		return err
 	}
-	return errors.Join(j.verify(ctx, t, log), ctx.Err())
+	return errors.Join(in.verify(ctx, t, log), ctx.Err())
 }

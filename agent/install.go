@@ -20,6 +20,7 @@ import (
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/overlay"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
@@ -31,18 +32,18 @@ import (
 func Install(ctx context.Context, env Env) error {
 	env.setDefaults()
 	args, argsErr := wire.ParseBootArgs(env.Cmdline)
-	j, err := newJourney(ctx, env, args)
+	in, err := newInstallation(ctx, env, args)
 	if err != nil {
 		return err
 	}
-	defer j.end()
+	defer in.end()
 	if argsErr != nil {
-		j.log.Warn(argsErr.Error())
+		in.log.Warn(argsErr.Error())
 	}
-	if err := j.install(ctx); err != nil {
-		return errors.Join(err, j.giveUp(ctx, err))
+	if err := in.install(ctx); err != nil {
+		return errors.Join(err, in.fail(ctx, err))
 	}
-	return j.act(ctx, args.OnSuccess)
+	return in.finish(ctx, args.OnSuccess)
 }
 
 // Rescue brings the network up and offers a console. Nothing on the machine is
@@ -50,24 +51,24 @@ func Install(ctx context.Context, env Env) error {
 func Rescue(ctx context.Context, env Env) error {
 	env.setDefaults()
 	args, _ := wire.ParseBootArgs(env.Cmdline)
-	j, err := newJourney(ctx, env, args)
+	in, err := newInstallation(ctx, env, args)
 	if err != nil {
 		return err
 	}
-	defer j.end()
-	j.console.say("rescue: nothing is installed; the network comes up, then a shell")
-	if err := env.Devices(ctx, j.logger("devices")); err != nil {
-		j.console.say("devices: %v", err)
+	defer in.end()
+	in.console.say("rescue: nothing is installed; the network comes up, then a shell")
+	if err := env.Devices(ctx, in.logger("devices")); err != nil {
+		in.console.say("devices: %v", err)
 	}
 	up := make(chan error, 1)
-	go func() { up <- env.Network(ctx, args, j.logger("network")) }()
+	go func() { up <- env.Network(ctx, args, in.logger("network")) }()
 	select {
 	case err := <-up:
 		if err != nil {
-			j.console.say("network: %v", err)
+			in.console.say("network: %v", err)
 		}
 	case <-time.After(rescueWait):
-		j.console.say("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
+		in.console.say("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
 	}
 	return env.Shell(ctx)
 }
@@ -77,61 +78,61 @@ func Rescue(ctx context.Context, env Env) error {
 const rescueWait = 2 * time.Minute
 
 // install walks the steps.
-func (j *journey) install(ctx context.Context) error {
-	if err := checkArgs(j.args); err != nil {
+func (in *installation) install(ctx context.Context) error {
+	if err := checkArgs(in.args); err != nil {
 		return err
 	}
-	if _, err := step(ctx, j, wire.StepDevices, nothing(j.env.Devices)); err != nil {
+	if _, err := step(ctx, in, wire.StepDevices, nothing(in.env.Devices)); err != nil {
 		return err
 	}
-	if _, err := step(ctx, j, wire.StepNetwork, j.network); err != nil {
+	if _, err := step(ctx, in, wire.StepNetwork, in.network); err != nil {
 		return err
 	}
-	hw, err := step(ctx, j, wire.StepDetect, j.detect)
+	hw, err := step(ctx, in, wire.StepDetect, in.detect)
 	if err != nil {
 		return err
 	}
-	conf, err := step(ctx, j, wire.StepUpload, func(ctx context.Context, log *slog.Logger) (wire.Configuration, error) {
-		return j.upload(ctx, hw, log)
+	conf, err := step(ctx, in, wire.StepUpload, func(ctx context.Context, log *slog.Logger) (wire.Configuration, error) {
+		return in.upload(ctx, hw, log)
 	})
 	if err != nil {
 		return err
 	}
-	plan, err := step(ctx, j, wire.StepConfigure, func(ctx context.Context, log *slog.Logger) (layout, error) {
-		return j.configure(ctx, conf, log)
+	plan, err := step(ctx, in, wire.StepConfigure, func(ctx context.Context, log *slog.Logger) (layout, error) {
+		return in.configure(ctx, conf, log)
 	})
 	if err != nil {
 		return err
 	}
-	tree, err := step(ctx, j, wire.StepTransfer, func(ctx context.Context, log *slog.Logger) (tree, error) {
-		return j.transfer(ctx, plan, log)
+	tree, err := step(ctx, in, wire.StepTransfer, func(ctx context.Context, log *slog.Logger) (tree, error) {
+		return in.transfer(ctx, plan, log)
 	})
 	if err != nil {
 		return err
 	}
-	if _, err := step(ctx, j, wire.StepVerify, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
-		return struct{}{}, j.verify(ctx, tree, log)
+	if _, err := step(ctx, in, wire.StepVerify, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
+		return struct{}{}, in.verify(ctx, tree, log)
 	}); err != nil {
 		return err
 	}
-	files, err := step(ctx, j, wire.StepOverlay, func(ctx context.Context, log *slog.Logger) (*laid, error) {
-		return j.overlay(ctx, tree, log)
+	files, err := step(ctx, in, wire.StepOverlay, func(ctx context.Context, log *slog.Logger) (*overlay.Tree, error) {
+		return in.overlay(ctx, tree, log)
 	})
 	if err != nil {
 		return err
 	}
 	defer files.Close()
-	if _, err := step(ctx, j, wire.StepBootloader, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
-		return struct{}{}, j.bootloader(ctx, tree, files, log)
+	if _, err := step(ctx, in, wire.StepBootloader, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
+		return struct{}{}, in.bootloader(ctx, tree, files, log)
 	}); err != nil {
 		return err
 	}
-	if _, err := step(ctx, j, wire.StepReboot, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
-		return struct{}{}, j.leave(ctx, tree, files, log)
+	if _, err := step(ctx, in, wire.StepReboot, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
+		return struct{}{}, in.finalize(ctx, tree, files, log)
 	}); err != nil {
 		return err
 	}
-	j.announce(ctx)
+	in.reportInstalled(ctx)
 	return nil
 }
 
@@ -150,31 +151,31 @@ func nothing(do func(context.Context, *slog.Logger) error) func(context.Context,
 	return func(ctx context.Context, log *slog.Logger) (struct{}, error) { return struct{}{}, do(ctx, log) }
 }
 
-func (j *journey) network(ctx context.Context, log *slog.Logger) (struct{}, error) {
-	err := j.env.Network(ctx, j.args, log)
-	j.online = err == nil
+func (in *installation) network(ctx context.Context, log *slog.Logger) (struct{}, error) {
+	err := in.env.Network(ctx, in.args, log)
+	in.online = err == nil
 	return struct{}{}, err
 }
 
 // detect describes the hardware, and says who this machine is from now on.
-func (j *journey) detect(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
-	hw, err := j.env.Detect(ctx, log)
+func (in *installation) detect(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
+	hw, err := in.env.Detect(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	j.hardware = hw
-	j.identify(hw.Identity())
+	in.hardware = hw
+	in.identify(hw.Identity())
 	log.Info(fmt.Sprintf("%d facts", len(hw)))
-	f, err := os.Create(j.path("/hw.json"))
+	f, err := os.Create(in.path("/hw.json"))
 	if err != nil {
 		return nil, err
 	}
 	return hw, errors.Join(wire.EncodeHardware(f, hw), f.Close())
 }
 
-func (j *journey) upload(ctx context.Context, hw wire.Hardware, log *slog.Logger) (wire.Configuration, error) {
-	conf, err := j.client.Configuration(ctx, hw)
-	j.profile = conf.Profile
+func (in *installation) upload(ctx context.Context, hw wire.Hardware, log *slog.Logger) (wire.Configuration, error) {
+	conf, err := in.client.Configuration(ctx, hw)
+	in.profile = conf.Profile
 	if err == nil {
 		log.Info("the profile is " + conf.Profile)
 	}
@@ -187,10 +188,10 @@ type layout struct {
 	mounts []disk.Mount // at and below /chroot
 }
 
-func (j *journey) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
-	host := configure.Host{Root: j.env.Root, Run: j.env.Run(j.console), Log: j.console, Args: j.args}
+func (in *installation) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
+	host := configure.Host{Root: in.env.Root, Run: in.env.Run(in.console), Log: in.console, Args: in.args}
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
-		return j.offered(ctx, args, image, log)
+		return in.offered(ctx, args, image, log)
 	}
 	res, err := configure.Run(ctx, host, conf)
 	if err != nil {
@@ -199,13 +200,13 @@ func (j *journey) configure(ctx context.Context, conf wire.Configuration, log *s
 	if err := checkArgs(res.Args); err != nil {
 		return layout{}, err
 	}
-	j.image, j.args = res.Image, res.Args
-	mounts, err := disk.Below(j.env.MountInfo, j.chroot())
+	in.image, in.args = res.Image, res.Args
+	mounts, err := disk.Below(in.env.MountInfo, in.chroot())
 	if err != nil {
 		return layout{}, err
 	}
-	if len(mounts) == 0 || mounts[0].Point != j.chroot() {
-		return layout{}, fmt.Errorf("%s.configure: nothing is mounted on %s: the script must mount the new root file system there", conf.Profile, j.chroot())
+	if len(mounts) == 0 || mounts[0].Point != in.chroot() {
+		return layout{}, fmt.Errorf("%s.configure: nothing is mounted on %s: the script must mount the new root file system there", conf.Profile, in.chroot())
 	}
 	log.Info(fmt.Sprintf("role %s on %s", res.Image, res.Disk))
 	return layout{res, mounts}, nil
@@ -220,12 +221,12 @@ type tree struct {
 }
 
 // bootloader makes the disk boot.
-func (j *journey) bootloader(ctx context.Context, t tree, files *laid, log *slog.Logger) error {
+func (in *installation) bootloader(ctx context.Context, t tree, files *overlay.Tree, log *slog.Logger) error {
 	loader := bootloader.Loader{
-		Root: j.chroot(), Disk: t.Disk, Arguments: bootArguments(t.Result), Firmware: j.env.Firmware,
-		Run:       j.env.Run(j.console),
-		LinkDisks: func() error { return j.env.LinkDisks(ctx, log) },
-		Bind:      j.env.Bind,
+		Root: in.chroot(), Disk: t.Disk, Arguments: bootArguments(t.Result), Firmware: in.env.Firmware,
+		Run:       in.env.Run(in.console),
+		LinkDisks: func() error { return in.env.LinkDisks(ctx, log) },
+		Bind:      in.env.Bind,
 	}
 	written, err := loader.Install(ctx)
 	if err != nil {
@@ -234,20 +235,20 @@ func (j *journey) bootloader(ctx context.Context, t tree, files *laid, log *slog
 	if err := files.Note(written...); err != nil {
 		return err
 	}
-	head, err := j.env.DiskHead(t.Disk)
+	head, err := in.env.DiskHead(t.Disk)
 	if err != nil {
 		log.Warn("the server does not hear which disk boots", "disk", t.Disk, "error", err)
 	}
-	j.bootDisk = wire.ReadDiskID(head)
-	if j.args.OnSuccess != "kexec" {
+	in.bootDisk = wire.ReadDiskID(head)
+	if in.args.OnSuccess != "kexec" {
 		return nil
 	}
-	kernel, err := bootloader.ChooseKernel(j.chroot(), j.args.KexecKernel, j.env.Cmdline)
+	kernel, err := bootloader.ChooseKernel(in.chroot(), in.args.KexecKernel, in.env.Cmdline)
 	if err != nil {
 		return err
 	}
 	log.Info("kexec: " + kernel.String())
-	return j.env.LoadKernel(kernel)
+	return in.env.LoadKernel(kernel)
 }
 
 // bootArguments are the kernel parameters that the installed system gets
@@ -262,7 +263,7 @@ func bootArguments(res configure.Result) string {
 }
 
 // chroot is where the installed system is mounted meanwhile.
-func (j *journey) chroot() string { return j.path("/chroot") }
+func (in *installation) chroot() string { return in.path("/chroot") }
 
 // path is a path of the ramdisk.
-func (j *journey) path(name string) string { return filepath.Join(j.env.Root, name) }
+func (in *installation) path(name string) string { return filepath.Join(in.env.Root, name) }

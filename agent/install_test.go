@@ -253,7 +253,7 @@ func TestNobodyAcknowledges(t *testing.T) {
 	a := newAppliance(t)
 	a.deaf = true
 	m := newBlank(t, a, "UPLOAD_LOG=0")
-	m.env.GoodbyeTime = 200 * time.Millisecond
+	m.env.MessageTime = 200 * time.Millisecond
 	if err := m.install(t); err != nil {
 		t.Fatal(err)
 	}

@@ -20,19 +20,19 @@ const maxLog = 16 << 20
 const logTime = time.Minute
 
 // uploadLog sends the log; a failure is only said.
-func (j *journey) uploadLog(ctx context.Context) {
-	if !j.args.UploadLog {
+func (in *installation) uploadLog(ctx context.Context) {
+	if !in.args.UploadLog {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, logTime)
 	defer cancel()
-	if err := j.client.UploadLog(ctx, wire.LogName(j.hardware), j.zipLog()); err != nil {
-		j.console.say("the log was not uploaded: %v", err)
+	if err := in.client.UploadLog(ctx, wire.LogName(in.hardware), in.zipLog()); err != nil {
+		in.console.say("the log was not uploaded: %v", err)
 	}
 }
 
 // zipLog collects the log of reference section 2.7.
-func (j *journey) zipLog() []byte {
+func (in *installation) zipLog() []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	part := func(title string, text []byte, err error) {
@@ -43,12 +43,12 @@ func (j *journey) zipLog() []byte {
 		_, _ = fmt.Fprintf(z, "\n##### %s\n", title)
 		_, _ = z.Write(text[max(0, len(text)-maxLog):])
 	}
-	text, err := os.ReadFile(j.logFile.Name())
+	text, err := os.ReadFile(in.logFile.Name())
 	part("install log", text, err)
-	part("kernel command line", []byte(j.env.Cmdline+"\n"), nil)
-	text, err = j.read("/configure")
+	part("kernel command line", []byte(in.env.Cmdline+"\n"), nil)
+	text, err = in.read("/configure")
 	part("/configure", text, err)
-	text, err = j.env.Dmesg()
+	text, err = in.env.Dmesg()
 	part("dmesg", text, err)
 	_ = z.Close()
 	return b.Bytes()

@@ -18,14 +18,14 @@ import (
 
 // offered says whether a role can be had from where args say; the error is
 // why not. Nothing of the machine's disks is touched.
-func (j *journey) offered(ctx context.Context, args wire.BootArgs, image wire.ImageRef, log *slog.Logger) error {
-	mover := j.mover(layout{}, log)
+func (in *installation) offered(ctx context.Context, args wire.BootArgs, image wire.ImageRef, log *slog.Logger) error {
+	mover := in.mover(layout{}, log)
 	if args.HServ != "" {
 		return unknown(ctx, args, image, mover.Exists(ctx, archiveURLs(args, image)...))
 	}
-	file := j.path("/offered.mtree")
+	file := in.path("/offered.mtree")
 	defer os.Remove(file)
-	return j.fetchManifest(ctx, mover, args, image, file)
+	return in.fetchManifest(ctx, mover, args, image, file)
 }
 
 // unknown completes the error about a role that the server does not have with

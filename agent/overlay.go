@@ -18,27 +18,23 @@ import (
 	"edeploy/server/wire"
 )
 
-// laid is the tree with this machine's own files.
-type laid struct{ *overlay.Tree }
-
 // overlay lays the queued files over the tree and writes what the machine
 // knows about itself (reference sections 2.5 and 2.8).
-func (j *journey) overlay(ctx context.Context, t tree, log *slog.Logger) (*laid, error) {
-	over, err := overlay.Open(j.chroot())
+func (in *installation) overlay(ctx context.Context, t tree, log *slog.Logger) (*overlay.Tree, error) {
+	files, err := overlay.Open(in.chroot())
 	if err != nil {
 		return nil, err
 	}
-	files := &laid{over}
 	for _, write := range []func() error{
-		func() error { return files.Lay(j.path(configure.OverlayDir)) },
-		func() error { return j.queued(files) },
-		func() error { return j.fstab(ctx, t, files, log) },
+		func() error { return files.Lay(in.path(configure.OverlayDir)) },
+		func() error { return in.queued(files) },
+		func() error { return in.fstab(ctx, t, files, log) },
 		func() error { return files.Copy(t.file, wire.ManifestPath, 0o644) },
-		func() error { return files.Write(wire.ConfPath, []byte(j.installed().Encode()), 0o644) },
-		func() error { return files.Note(ownDirectories(t, j.chroot(), over)...) },
+		func() error { return files.Write(wire.ConfPath, []byte(in.installed().Encode()), 0o644) },
+		func() error { return files.Note(ownDirectories(t, in.chroot(), files)...) },
 	} {
 		if err := write(); err != nil {
-			over.Close()
+			files.Close()
 			return nil, err
 		}
 	}
@@ -46,20 +42,20 @@ func (j *journey) overlay(ctx context.Context, t tree, log *slog.Logger) (*laid,
 }
 
 // installed is what the machine knows about itself from now on.
-func (j *journey) installed() wire.Installed {
+func (in *installation) installed() wire.Installed {
 	return wire.Installed{
-		Image: j.image, Profile: j.profile, Serv: j.args.Serv, HTTPPort: j.args.HTTPPort,
-		RServ: j.args.RsyncHost(), RServPort: j.args.RServPort, RPath: j.args.RPath,
+		Image: in.image, Profile: in.profile, Serv: in.args.Serv, HTTPPort: in.args.HTTPPort,
+		RServ: in.args.RsyncHost(), RServPort: in.args.RServPort, RPath: in.args.RPath,
 	}
 }
 
 // queued brings the seed's files: a network configuration, kernel modules.
-func (j *journey) queued(files *laid) error {
-	interfaces, err := j.read("/interfaces")
+func (in *installation) queued(files *overlay.Tree) error {
+	interfaces, err := in.read("/interfaces")
 	if err != nil {
 		return err
 	}
-	modules, err := j.read("/modules")
+	modules, err := in.read("/modules")
 	if err != nil {
 		return err
 	}
@@ -73,8 +69,8 @@ func (j *journey) queued(files *laid) error {
 }
 
 // read reads a file that a script may have left; nil is none.
-func (j *journey) read(name string) ([]byte, error) {
-	text, err := os.ReadFile(j.path(name))
+func (in *installation) read(name string) ([]byte, error) {
+	text, err := os.ReadFile(in.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -83,20 +79,20 @@ func (j *journey) read(name string) ([]byte, error) {
 
 // fstab brings the script's /fstab, or the one that says what is mounted. One
 // that the script laid over the tree stays.
-func (j *journey) fstab(ctx context.Context, t tree, files *laid, log *slog.Logger) error {
-	text, err := j.read("/fstab")
+func (in *installation) fstab(ctx context.Context, t tree, files *overlay.Tree, log *slog.Logger) error {
+	text, err := in.read("/fstab")
 	if err != nil {
 		return err
 	}
 	if text == nil {
-		if _, err := os.Lstat(j.path(configure.OverlayDir + "/etc/fstab")); err == nil {
+		if _, err := os.Lstat(in.path(configure.OverlayDir + "/etc/fstab")); err == nil {
 			return nil
 		}
-		devices, err := disk.Blkid(ctx, j.env.Run(nil))
+		devices, err := disk.Blkid(ctx, in.env.Run(nil))
 		if err != nil {
 			return err
 		}
-		made, err := disk.Fstab(t.mounts, devices, j.chroot())
+		made, err := disk.Fstab(t.mounts, devices, in.chroot())
 		if err != nil {
 			return err
 		}
@@ -122,10 +118,10 @@ func ownDirectories(t tree, chroot string, over *overlay.Tree) []string {
 	return names
 }
 
-// leave writes the last files, restores what writing changed beside them (the
+// finalize writes the last files, restores what writing changed beside them (the
 // times of directories), and takes the disks off.
-func (j *journey) leave(ctx context.Context, t tree, files *laid, log *slog.Logger) error {
-	if err := j.keepLogs(files); err != nil {
+func (in *installation) finalize(ctx context.Context, t tree, files *overlay.Tree, log *slog.Logger) error {
+	if err := in.keepLogs(files); err != nil {
 		return err
 	}
 	if err := files.Note(wire.LocalPath); err != nil {
@@ -139,13 +135,13 @@ func (j *journey) leave(ctx context.Context, t tree, files *laid, log *slog.Logg
 		return err
 	}
 	o := fstree.Options{Exclude: matches(local), SplitLinks: len(t.mounts) > 1}
-	if err := fstree.Apply(ctx, t.manifest, j.chroot(), o); err != nil {
+	if err := fstree.Apply(ctx, t.manifest, in.chroot(), o); err != nil {
 		return err
 	}
 	if err := files.Close(); err != nil {
 		return err
 	}
-	return j.env.Unmount(j.env.MountInfo, j.chroot())
+	return in.env.Unmount(in.env.MountInfo, in.chroot())
 }
 
 // newParents are the directories of local paths that the tree does not have.
@@ -186,8 +182,8 @@ func matches(local []string) func(string) bool {
 }
 
 // keepLogs leaves the story of the installation in the installed system.
-func (j *journey) keepLogs(files *laid) error {
-	dmesg, err := j.env.Dmesg()
+func (in *installation) keepLogs(files *overlay.Tree) error {
+	dmesg, err := in.env.Dmesg()
 	if err != nil {
 		dmesg = fmt.Appendf(nil, "%v\n", err)
 	}
@@ -199,7 +195,7 @@ func (j *journey) keepLogs(files *laid) error {
 	}{
 		{logPath, "install.log", 0o600}, {"/vars", "vars", 0o644}, {"/hw.json", "hw.json", 0o644}, {"/configure", "configure", 0o600},
 	} {
-		err = errors.Join(err, files.Copy(j.path(f.from), wire.LogDir+"/"+f.to, f.mode))
+		err = errors.Join(err, files.Copy(in.path(f.from), wire.LogDir+"/"+f.to, f.mode))
 	}
 	return err
 }

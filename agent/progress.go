@@ -57,15 +57,15 @@ func percent(bytes, total int64) int64 {
 }
 
 // progress returns a function that tells console and server how far a step is.
-func (j *journey) progress(name wire.Step, total int64) func(bytes int64) {
+func (in *installation) progress(name wire.Step, total int64) func(bytes int64) {
 	m := &meter{total: total}
 	return func(bytes int64) {
-		line, report := m.at(j.env.Now(), bytes)
+		line, report := m.at(in.env.Now(), bytes)
 		if line != "" {
-			j.console.say("%s: %s", name, line)
+			in.console.say("%s: %s", name, line)
 		}
 		if report {
-			j.report(wire.Report{Step: name, Status: wire.StatusProgress, Bytes: min(bytes, total), TotalBytes: total})
+			in.report(wire.Report{Step: name, Status: wire.StatusProgress, Bytes: min(bytes, total), TotalBytes: total})
 		}
 	}
 }

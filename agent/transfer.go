@@ -20,48 +20,48 @@ import (
 
 // transfer brings the role's tree and its manifest, from HSERV if there is one
 // (reference section 2.5), else by rsync.
-func (j *journey) transfer(ctx context.Context, plan layout, log *slog.Logger) (tree, error) {
-	t := tree{layout: plan, file: j.path("/manifest.mtree")}
+func (in *installation) transfer(ctx context.Context, plan layout, log *slog.Logger) (tree, error) {
+	t := tree{layout: plan, file: in.path("/manifest.mtree")}
 	if err := os.RemoveAll(t.file); err != nil {
 		return t, err
 	}
-	if j.args.HServ != "" {
-		return j.unpack(ctx, t, log)
+	if in.args.HServ != "" {
+		return in.unpack(ctx, t, log)
 	}
-	return j.copy(ctx, t, log)
+	return in.copy(ctx, t, log)
 }
 
 // copy brings the manifest, checks that the tree fits, and brings the tree.
-func (j *journey) copy(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
-	mover := j.mover(t.layout, log)
-	if err := j.fetchManifest(ctx, mover, j.args, t.Image, t.file); err != nil {
+func (in *installation) copy(ctx context.Context, t tree, log *slog.Logger) (tree, error) {
+	mover := in.mover(t.layout, log)
+	if err := in.fetchManifest(ctx, mover, in.args, t.Image, t.file); err != nil {
 		return t, err
 	}
 	var err error
 	if t.manifest, err = readManifest(t.file); err != nil {
 		return t, err
 	}
-	url := j.args.RsyncURL(t.Image.Tree())
-	if err := j.accept(t, url, log); err != nil {
+	url := in.args.RsyncURL(t.Image.Tree())
+	if err := in.accept(t, url, log); err != nil {
 		return t, err
 	}
-	mover.Progress = j.progress(wire.StepTransfer, t.manifest.TotalBytes())
-	return t, mover.Tree(ctx, url, j.chroot())
+	mover.Progress = in.progress(wire.StepTransfer, t.manifest.TotalBytes())
+	return t, mover.Tree(ctx, url, in.chroot())
 }
 
 // fetchManifest brings the manifest of a role by rsync.
-func (j *journey) fetchManifest(ctx context.Context, mover transfer.Transfer, args wire.BootArgs, image wire.ImageRef, file string) error {
+func (in *installation) fetchManifest(ctx context.Context, mover transfer.Transfer, args wire.BootArgs, image wire.ImageRef, file string) error {
 	err := mover.File(ctx, args.RsyncURL(image.Manifest()), file, manifest.MaxTextBytes)
 	return unknown(ctx, args, image, err)
 }
 
 // accept says what will come, and refuses what does not fit on the disk or
 // under the files of the script.
-func (j *journey) accept(t tree, url string, log *slog.Logger) error {
-	if err := overlay.Check(j.path(configure.OverlayDir), t.manifest); err != nil {
+func (in *installation) accept(t tree, url string, log *slog.Logger) error {
+	if err := overlay.Check(in.path(configure.OverlayDir), t.manifest); err != nil {
 		return err
 	}
-	if err := disk.CheckSpace("role "+t.Image.String(), t.manifest, t.mounts, j.chroot(), disk.Statfs); err != nil {
+	if err := disk.CheckSpace("role "+t.Image.String(), t.manifest, t.mounts, in.chroot(), disk.Statfs); err != nil {
 		return err
 	}
 	log.Info(fmt.Sprintf("role %s: %d entries, %d MB, from %s", t.Image, len(t.manifest.Entries), t.manifest.TotalBytes()/1e6, url))
@@ -69,11 +69,11 @@ func (j *journey) accept(t tree, url string, log *slog.Logger) error {
 }
 
 // mover is how this installation copies.
-func (j *journey) mover(plan layout, log *slog.Logger) transfer.Transfer {
+func (in *installation) mover(plan layout, log *slog.Logger) transfer.Transfer {
 	return transfer.Transfer{
 		// What rsync says is in the sentences about its end.
-		Run: j.env.Run(nil), Rsync: j.env.Rsync, Log: log,
-		FirstPause: j.env.FirstPause, LongestPause: j.env.LongestPause, Patience: j.env.Patience,
+		Run: in.env.Run(nil), Rsync: in.env.Rsync, Log: log,
+		FirstPause: in.env.FirstPause, LongestPause: in.env.LongestPause, Patience: in.env.Patience,
 		Held: func() int64 { return disk.Used(plan.mounts) },
 	}
 }
@@ -93,8 +93,8 @@ func readManifest(file string) (*manifest.Manifest, error) {
 
 // verify makes the tree equal to its manifest and proves it. What differs in
 // content is transferred once more before it is a failure.
-func (j *journey) verify(ctx context.Context, t tree, log *slog.Logger) error {
-	wrong, err := j.compare(ctx, t)
+func (in *installation) verify(ctx context.Context, t tree, log *slog.Logger) error {
+	wrong, err := in.compare(ctx, t)
 	if err == nil && len(wrong) == 0 {
 		return nil
 	}
@@ -105,13 +105,13 @@ func (j *journey) verify(ctx context.Context, t tree, log *slog.Logger) error {
 		log.Warn(err.Error())
 	}
 	log.Warn(fmt.Sprintf("%d differences after the transfer, transferring those files again: %s", len(wrong), firstOf(wrong)))
-	if err := j.discard(wrong); err != nil {
+	if err := in.discard(wrong); err != nil {
 		return err
 	}
-	if err := j.mover(t.layout, log).Tree(ctx, j.args.RsyncURL(t.Image.Tree()), j.chroot()); err != nil {
+	if err := in.mover(t.layout, log).Tree(ctx, in.args.RsyncURL(t.Image.Tree()), in.chroot()); err != nil {
 		return err
 	}
-	if wrong, err = j.compare(ctx, t); err != nil {
+	if wrong, err = in.compare(ctx, t); err != nil {
 		return err
 	}
 	return differs(t, wrong)
@@ -126,8 +126,8 @@ func differs(t tree, wrong []manifest.Difference) error {
 
 // compare applies the manifest and lists what still differs. An error of
 // Apply alone is not the last word: the list says more.
-func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, error) {
-	tell := j.progress(wire.StepVerify, t.manifest.TotalBytes())
+func (in *installation) compare(ctx context.Context, t tree) ([]manifest.Difference, error) {
+	tell := in.progress(wire.StepVerify, t.manifest.TotalBytes())
 	o := fstree.Options{
 		// A tree on several disks has hard links that cannot be.
 		SplitLinks: len(t.mounts) > 1,
@@ -136,12 +136,12 @@ func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, e
 	}
 	if t.written {
 		// Extract has set the attributes, in all likelihood those of the manifest.
-		if wrong, err := fstree.Verify(ctx, t.manifest, j.chroot(), o); err == nil && len(wrong) == 0 {
+		if wrong, err := fstree.Verify(ctx, t.manifest, in.chroot(), o); err == nil && len(wrong) == 0 {
 			return nil, nil
 		}
 	}
-	applied := fstree.Apply(ctx, t.manifest, j.chroot(), fstree.Options{SplitLinks: o.SplitLinks})
-	wrong, err := fstree.Verify(ctx, t.manifest, j.chroot(), o)
+	applied := fstree.Apply(ctx, t.manifest, in.chroot(), fstree.Options{SplitLinks: o.SplitLinks})
+	wrong, err := fstree.Verify(ctx, t.manifest, in.chroot(), o)
 	if err != nil || len(wrong) == 0 {
 		return wrong, errors.Join(applied, err)
 	}
@@ -150,8 +150,8 @@ func (j *journey) compare(ctx context.Context, t tree) ([]manifest.Difference, e
 
 // discard removes the files whose content is wrong, so that rsync, which
 // looks at size and time, brings them again.
-func (j *journey) discard(wrong []manifest.Difference) error {
-	root, err := os.OpenRoot(j.chroot())
+func (in *installation) discard(wrong []manifest.Difference) error {
+	root, err := os.OpenRoot(in.chroot())
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (j *journey) discard(wrong []manifest.Difference) error {
 		switch d.Attribute {
 		case manifest.AttrContent, manifest.AttrSize, manifest.AttrType, manifest.AttrLink:
 			if err := root.RemoveAll(d.Path); err != nil {
-				return fmt.Errorf("remove %s, which differs from the manifest: %w", filepath.Join(j.chroot(), d.Path), err)
+				return fmt.Errorf("remove %s, which differs from the manifest: %w", filepath.Join(in.chroot(), d.Path), err)
 			}
 		}
 	}

@@ -72,7 +72,7 @@ func (p program) status(ctx context.Context, machine installed.Machine, asJSON b
 	if found.To.Version != "" {
 		c.From, c.To = &found.From, &found.To
 	}
-	if c.Running == 0 && !found.Between() {
+	if c.Running == 0 && !found.Changing() {
 		c.Leftovers = p.leftovers(ctx, machine)
 	}
 	write := c.text

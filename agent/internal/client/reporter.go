@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"edeploy/agent/internal/patience"
+	"edeploy/agent/internal/retry"
 	"edeploy/server/wire"
 )
 
@@ -128,7 +128,7 @@ func (r *Reporter) deliver(ctx context.Context, rep wire.Report) {
 			r.client.log().Debug("the server refused a report", "step", rep.Step, "status", rep.Status, "error", err)
 			return
 		}
-		if patience.Sleep(ctx, pause) != nil {
+		if retry.Sleep(ctx, pause) != nil {
 			return
 		}
 		pause = min(2*pause, cmp.Or(r.client.LongestPause, 10*time.Second))

@@ -7,13 +7,13 @@ import (
 	"net/url"
 	"time"
 
-	"edeploy/agent/internal/patience"
+	"edeploy/agent/internal/retry"
 )
 
 // retry calls try until it succeeds, is refused for good, or the patience is
 // over. It logs what it waits for.
 func (c *Client) retry(ctx context.Context, what string, try func(context.Context) error) error {
-	wait := patience.Patience{First: c.FirstPause, Longest: c.LongestPause, Limit: c.Patience}.Start()
+	wait := retry.Policy{First: c.FirstPause, Longest: c.LongestPause, Limit: c.Patience}.Start()
 	for {
 		err := try(ctx)
 		if err == nil || !again(err) {
@@ -28,7 +28,7 @@ func (c *Client) retry(ctx context.Context, what string, try func(context.Contex
 		}
 		c.log().Warn(fmt.Sprintf("%s: waiting for the server %s (%v), next try in %s, since %s",
 			what, c.Args.Serv, cause(err), pause.Round(time.Millisecond), waited.Round(time.Second)))
-		if err := patience.Sleep(ctx, pause); err != nil {
+		if err := retry.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

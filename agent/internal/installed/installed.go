@@ -117,7 +117,7 @@ func (m Machine) localNames() ([]string, error) {
 		if name == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if at, err := treepath.OnDisk(m.Root).Place(name); err == nil {
+		if at, err := treepath.OnDisk(m.Root).NoFollow(name); err == nil {
 			name = at
 		}
 		names = append(names, name)

@@ -52,7 +52,7 @@ func (t *Tree) Local() []string { return slices.Sorted(maps.Keys(t.local)) }
 // Note adds paths that somebody else writes.
 func (t *Tree) Note(names ...string) error {
 	for _, name := range names {
-		find, end := t.names.Place, ""
+		find, end := t.names.NoFollow, ""
 		if strings.HasSuffix(name, "/") {
 			find, end = t.names.Target, "/"
 		}
@@ -67,7 +67,7 @@ func (t *Tree) Note(names ...string) error {
 
 // Exists says whether the tree has the path.
 func (t *Tree) Exists(name string) bool {
-	at, err := t.names.Place(name)
+	at, err := t.names.NoFollow(name)
 	if err != nil {
 		return false
 	}
@@ -153,7 +153,7 @@ func walk(dir string, do func(p, name string, d fs.DirEntry) error) error {
 // place is where something of this name goes in the tree. A directory goes where
 // a link of the tree leads, anything else takes the link's place.
 func place(names treepath.Tree, name string, dir bool) (string, error) {
-	what, is, find := "file", "directory", names.Place
+	what, is, find := "file", "directory", names.NoFollow
 	if dir {
 		what, is, find = "directory", "file", names.Target
 	}

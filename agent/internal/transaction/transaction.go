@@ -182,9 +182,9 @@ type Status struct {
 	FileSystems []FileSystem
 }
 
-// Between tells whether the tree may be neither of two versions: it is being
+// Changing tells whether the tree may be neither of two versions: it is being
 // changed, or that was interrupted.
-func (s Status) Between() bool { return s.Phase.changing() }
+func (s Status) Changing() bool { return s.Phase.changing() }
 
 // FileSystem is one of those that a transaction changes.
 type FileSystem struct {

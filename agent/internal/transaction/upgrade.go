@@ -72,7 +72,7 @@ func (s *session) stage(ctx context.Context, u *Upgrade, result *Result) (*journ
 	if err := s.disk.arrange(u, j, mounts); err != nil {
 		return nil, err
 	}
-	if err := s.look(u, j); err != nil {
+	if err := s.observe(u, j); err != nil {
 		return nil, err
 	}
 	tell := &progress{step: StepStage, tell: s.Progress}
@@ -120,9 +120,9 @@ func (s *session) next() (kept *journal, next state, err error) {
 	return kept, next, nil
 }
 
-func (s *session) look(u *Upgrade, j *journal) error {
+func (s *session) observe(u *Upgrade, j *journal) error {
 	for i := range j.Units {
-		if err := s.disk.look(&j.Units[i], u.Disk); err != nil {
+		if err := s.disk.observe(&j.Units[i], u.Disk); err != nil {
 			return err
 		}
 	}
@@ -134,7 +134,7 @@ func (s *session) staged(u *Upgrade, j *journal) error {
 	if err := s.clean(j.Number, s.state.kept); err != nil {
 		return err
 	}
-	if err := s.look(u, j); err != nil {
+	if err := s.observe(u, j); err != nil {
 		return err
 	}
 	if err := s.disk.writeJournal(j); err != nil {

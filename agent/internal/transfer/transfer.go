@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/command"
-	"edeploy/agent/internal/patience"
+	"edeploy/agent/internal/retry"
 )
 
 // ErrMissing says that the server is there and does not have what was asked for.
@@ -115,19 +115,19 @@ func (a *attempts) untilDone(ctx context.Context) error {
 	}
 }
 
-func (t Transfer) patience() patience.Patience {
-	return patience.Patience{First: t.FirstPause, Longest: t.LongestPause, Limit: t.Patience}
+func (t Transfer) patience() retry.Policy {
+	return retry.Policy{First: t.FirstPause, Longest: t.LongestPause, Limit: t.Patience}
 }
 
 // pause waits before the next attempt, and says what for.
-func (t Transfer) pause(ctx context.Context, wait *patience.Wait, host string, bytes int64, cause error) error {
+func (t Transfer) pause(ctx context.Context, wait *retry.Wait, host string, bytes int64, cause error) error {
 	pause, without, ok := wait.Next()
 	if !ok {
 		return fmt.Errorf("no progress for %s: %w", without.Round(time.Second), cause)
 	}
 	t.log().Warn(fmt.Sprintf("waiting for %s (%v), next try in %s, %d MB received, no progress since %s",
 		host, cause, pause.Round(time.Millisecond), bytes/1e6, without.Round(time.Second)))
-	return patience.Sleep(ctx, pause)
+	return retry.Sleep(ctx, pause)
 }
 
 func (a *attempts) held() int64 {

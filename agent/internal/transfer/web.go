@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"edeploy/agent/internal/patience"
+	"edeploy/agent/internal/retry"
 )
 
 // ErrChanged says that a file of a web server was replaced by another while it
@@ -27,7 +27,7 @@ var ErrChanged = errors.New("was replaced on the server meanwhile")
 type Stream struct {
 	t    Transfer
 	ctx  context.Context
-	wait *patience.Wait
+	wait *retry.Wait
 
 	method string
 	url    string

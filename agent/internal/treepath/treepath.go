@@ -58,9 +58,9 @@ func Of(m *manifest.Manifest) Tree {
 	}
 }
 
-// Place is the path of what has the name: all links but a last one are followed.
+// NoFollow is the path of what has the name: all links but a last one are followed.
 // What is not there is taken as it is written. The top of the tree is ".".
-func (t Tree) Place(name string) (string, error) { return t.resolve(name, false) }
+func (t Tree) NoFollow(name string) (string, error) { return t.resolve(name, false) }
 
 // Target is the path that the name leads to: a last link is followed, too.
 func (t Tree) Target(name string) (string, error) { return t.resolve(name, true) }

@@ -179,7 +179,7 @@ func (s System) ReportLater(ctx context.Context, conf wire.Installed) (*wire.Rep
 	switch status, err := s.Transaction().Status(); {
 	case err != nil:
 		return nil, err
-	case status.Between():
+	case status.Changing():
 		return nil, interrupted(status)
 	}
 	r.Report = ended(r.Report, conf.Image)

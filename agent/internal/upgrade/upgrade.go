@@ -139,7 +139,7 @@ func (s System) explain(ctx context.Context, was wire.ImageRef, cause error) err
 	if err != nil {
 		return cause
 	}
-	if status.Between() {
+	if status.Changing() {
 		return fmt.Errorf("%w: the machine is between two versions, end this with edeploy recover", cause)
 	}
 	if Stopped(ctx, cause) {
@@ -170,7 +170,7 @@ func atRest(work transaction.Machine) error {
 // wholeVersion is an error when the tree may be neither of two versions.
 func wholeVersion(status transaction.Status) error {
 	switch {
-	case !status.Between():
+	case !status.Changing():
 		return nil
 	case status.Running != 0:
 		return fmt.Errorf("process %d is changing this machine from %s to %s: wait until it is done", status.Running, status.From, status.To.Version)

@@ -1,4 +1,4 @@
-package patience_test
+package retry_test
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"edeploy/agent/internal/patience"
+	"edeploy/agent/internal/retry"
 )
 
 func TestPausesDouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := patience.Patience{Limit: 40 * time.Second}.Start()
+		w := retry.Policy{Limit: 40 * time.Second}.Start()
 		var got []time.Duration
 		for {
 			pause, _, ok := w.Next()
@@ -22,7 +22,7 @@ func TestPausesDouble(t *testing.T) {
 				break
 			}
 			got = append(got, pause)
-			if err := patience.Sleep(t.Context(), pause); err != nil {
+			if err := retry.Sleep(t.Context(), pause); err != nil {
 				t.Fatal(err)
 			}
 			if len(got) == 2 {
@@ -40,7 +40,7 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 	why := errors.New("power button")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	if err := patience.Sleep(ctx, time.Hour); !errors.Is(err, why) {
+	if err := retry.Sleep(ctx, time.Hour); !errors.Is(err, why) {
 		t.Errorf("got %v, want %v", err, why)
 	}
 }

@@ -1,6 +1,6 @@
-// Package patience is how the agent waits for a server that is away: with
+// Package retry is how the agent waits for a server that is away: with
 // pauses that double, until something good happens or the time is over.
-package patience
+package retry
 
 import (
 	"cmp"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Patience is how to wait. Zero fields have the defaults named beside them.
-type Patience struct {
+// Policy is how to wait. Zero fields have the defaults named beside them.
+type Policy struct {
 	First   time.Duration // the first pause; default 1 s, doubled each time
 	Longest time.Duration // default 10 s
 	Limit   time.Duration // give up after so long without anything good; default 1 h
@@ -17,14 +17,14 @@ type Patience struct {
 
 // Wait is one wait under way.
 type Wait struct {
-	p     Patience
+	p     Policy
 	pause time.Duration
 	since time.Time
 }
 
 // Start begins to wait now.
-func (p Patience) Start() *Wait {
-	w := &Wait{p: Patience{
+func (p Policy) Start() *Wait {
+	w := &Wait{p: Policy{
 		First: cmp.Or(p.First, time.Second), Longest: cmp.Or(p.Longest, 10*time.Second), Limit: cmp.Or(p.Limit, time.Hour),
 	}}
 	w.Reset()

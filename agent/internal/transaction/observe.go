@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// look notes what is at the path of a unit, and that it is what the plan saw.
-func (d *disk) look(u *unit, seenBefore *manifest.Manifest) error {
+// observe notes what is at the path of a unit, and that it is what the plan saw.
+func (d *disk) observe(u *unit, seenBefore *manifest.Manifest) error {
 	p := string(u.Path)
 	st, err := d.lookup(p)
 	switch {
