@@ -147,8 +147,13 @@ func AddSizes(a, b int64) int64 {
 // comparePaths orders the root first and a directory's content right after
 // it: the slash sorts before any other byte.
 func comparePaths(a, b string) int {
-	if a == "." || b == "." {
-		return cmp.Compare(boolInt(a != "."), boolInt(b != "."))
+	switch {
+	case a == b:
+		return 0
+	case a == ".":
+		return -1
+	case b == ".":
+		return 1
 	}
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
@@ -156,13 +161,6 @@ func comparePaths(a, b string) int {
 		}
 	}
 	return cmp.Compare(len(a), len(b))
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func pathRank(c byte) int {

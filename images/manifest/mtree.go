@@ -23,9 +23,9 @@ import (
 // number of the hard-link group, not one of a file system: libarchive's reader
 // takes it for the same.
 func (m *Manifest) WriteTo(w io.Writer) (int64, error) {
-	counter := &countingWriter{w: w}
-	out := bufio.NewWriterSize(counter, 64<<10)
-	out.WriteString("#mtree\n")
+	out := bufio.NewWriterSize(w, 64<<10)
+	n, _ := out.WriteString("#mtree\n")
+	total := int64(n)
 	names := map[int]int{}
 	for i := range m.Entries {
 		names[m.Entries[i].Group]++
@@ -34,23 +34,13 @@ func (m *Manifest) WriteTo(w io.Writer) (int64, error) {
 	for i := range m.Entries {
 		e := &m.Entries[i]
 		line = e.appendLine(line[:0], names[e.Group])
-		if _, err := out.Write(line); err != nil {
-			return counter.n, err
+		n, err := out.Write(line)
+		if total += int64(n); err != nil {
+			return total, err
 		}
 	}
 	err := out.Flush()
-	return counter.n, err
-}
-
-type countingWriter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+	return total - int64(out.Buffered()), err
 }
 
 func (e *Entry) appendLine(b []byte, names int) []byte {

@@ -124,7 +124,7 @@ func (o Operation) NeedsContent() bool {
 }
 
 // New plans an upgrade of a disk to the target. The disk is described by
-// manifest.Walk; of what exclude hides, only paths that exist in the target
+// fstree.Walk; of what exclude hides, only paths that exist in the target
 // and what they lie in have to be there, but then protected content in the way
 // of the target is not seen either. Neither manifest is changed.
 func New(target, disk *manifest.Manifest, exclude, addOnly filter.List) (*Plan, error) {

@@ -110,12 +110,14 @@ func (d *dir) stat(name string) (*unix.Stat_t, error) {
 }
 
 func (d *dir) readlink(name string) (string, error) {
+	target, err := readlinkAt(int(d.Fd()), name)
+	return target, d.fail("readlink", name, err)
+}
+
+func readlinkAt(fd int, name string) (string, error) {
 	buffer := make([]byte, manifest.MaxPathBytes+1)
-	n, err := unix.Readlinkat(int(d.Fd()), name, buffer)
-	if err != nil {
-		return "", d.fail("readlink", name, err)
-	}
-	return string(buffer[:n]), nil
+	n, err := unix.Readlinkat(fd, name, buffer)
+	return string(buffer[:max(n, 0)]), err
 }
 
 // replace makes a new object under a temporary name and renames it over name.
@@ -196,12 +198,9 @@ func (n *node) describe(path string) (manifest.Entry, error) {
 		return e, n.fail("describe", err)
 	}
 	if e.Type == manifest.Symlink {
-		buffer := make([]byte, manifest.MaxPathBytes+1)
-		size, err := unix.Readlinkat(n.fd, "", buffer)
-		if err != nil {
+		if e.Link, err = readlinkAt(n.fd, ""); err != nil {
 			return e, n.fail("readlink", err)
 		}
-		e.Link = string(buffer[:size])
 	}
 	e.Xattrs, err = n.xattrs()
 	return e, err
