@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -144,10 +145,10 @@ func (p *paced) Read(b []byte) (int, error) {
 	return p.Reader.Read(b[:min(len(b), 64<<10)])
 }
 
-// longManifest publishes an archive whose names need four times their length
-// in a manifest.
-func longManifest(ctx context.Context, p *peer) error {
-	archive := pack(func(w io.Writer) {
+// longArchive holds names that need four times their length in a manifest. It
+// takes seconds to make, so it is made before the others are watched.
+var longArchive = sync.OnceValue(func() []byte {
+	return pack(func(w io.Writer) {
 		t := tar.NewWriter(w)
 		for i := range 200_000 {
 			name := fmt.Sprintf("%s%06d", strings.Repeat("\x01", 240), i)
@@ -155,7 +156,11 @@ func longManifest(ctx context.Context, p *peer) error {
 		}
 		t.Close()
 	}, zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if _, err := p.bring(ctx, "/api/v1/images/L1/role/archive", archive); err != nil {
+})
+
+// longManifest publishes such an archive.
+func longManifest(ctx context.Context, p *peer) error {
+	if _, err := p.bring(ctx, "/api/v1/images/L1/role/archive", longArchive()); err != nil {
 		return nil // refused is what should be
 	}
 	p.ready()

@@ -44,7 +44,7 @@ var attacks = []attack{
 	{"GNU sparse, 10 KB for 5 GB", nil, func(ctx context.Context, p *peer) error { return p.once(ctx, "PUT", metadata, sparseTar(5<<30)) }},
 	{"zstd windows of 128 MB, 8 times", nil, wideWindows},
 	{"sizes of 2^62", nil, hugeSizes},
-	{"manifest too long to be read back", nil, longManifest},
+	{"manifest too long to be read back", func(*testing.T, *daemon) { longArchive() }, longManifest},
 	{"three manifests of 127 MB, parsed for 1-byte PATCHes", nil, manyManifests},
 	{"rsync checksum heads", nil, checksumHeads},
 	{"8,000 unfinished uploads", nil, unfinishedUploads},
