@@ -1,13 +1,11 @@
 package fstree
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -298,82 +296,9 @@ func (a *application) attributes(ctx context.Context) error {
 		defer d.Close()
 		for _, j := range u.members {
 			if a.state[j] == right {
-				a.faults.add(a.settle(d, &a.m.Entries[j]))
+				a.faults.add(d.settle(&a.m.Entries[j]))
 			}
 		}
 		return ctx.Err()
 	})
-}
-
-// settle makes the attributes of one entry right. The order matters: a new
-// owner clears setuid bits and file capabilities, an ACL changes the mode.
-func (a *application) settle(d *dir, want *manifest.Entry) error {
-	n, err := d.open(path.Base(want.Path))
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	if want.Type == manifest.Dir && want.Path != "." && isPseudo(n.fd) {
-		return nil
-	}
-	got, err := describeStat(want.Path, &n.stat)
-	if err != nil {
-		return n.fail("describe", err)
-	}
-	changed := got.UID != want.UID || got.GID != want.GID
-	if changed {
-		if err := unix.Fchownat(n.fd, "", int(want.UID), int(want.GID), unix.AT_EMPTY_PATH); err != nil {
-			return n.fail(fmt.Sprintf("give to owner %d:%d", want.UID, want.GID), err)
-		}
-	}
-	rewritten, err := n.setXattrs(want)
-	if err != nil {
-		return err
-	}
-	if (changed || rewritten || got.Mode != want.Mode) && want.Type != manifest.Symlink {
-		if err := unix.Chmod(n.proc(), want.Mode); err != nil {
-			return n.fail(fmt.Sprintf("chmod %04o", want.Mode), err)
-		}
-	}
-	if got.ModTime.Equal(want.ModTime) {
-		return nil
-	}
-	return n.setTime(want)
-}
-
-// setTime sets the modification time and leaves the access time.
-func (n *node) setTime(want *manifest.Entry) error {
-	return n.fail("set time "+want.ModTime.UTC().Format("2006-01-02T15:04:05.000000000Z")+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), timesOf(want.ModTime), 0))
-}
-
-// timesOf are the arguments of utimensat(2) for a modification time.
-func timesOf(modified time.Time) []unix.Timespec {
-	return []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: modified.Unix(), Nsec: int64(modified.Nanosecond())}}
-}
-
-// setXattrs makes the extended attributes right and tells whether it wrote.
-func (n *node) setXattrs(want *manifest.Entry) (changed bool, err error) {
-	got, err := n.xattrs()
-	if err != nil {
-		return false, err
-	}
-	for name := range got {
-		if _, ok := want.Xattrs[name]; ok || manifest.SetBySystem(name) {
-			continue
-		}
-		changed = true
-		if err := unix.Removexattr(n.proc(), name); err != nil {
-			return changed, n.fail("remove extended attribute "+manifest.Escape(name)+" of", err)
-		}
-	}
-	for name, value := range want.Xattrs {
-		if old, ok := got[name]; ok && bytes.Equal(old, value) {
-			continue
-		}
-		changed = true
-		if err := unix.Setxattr(n.proc(), name, value, 0); err != nil {
-			return changed, n.fail("set extended attribute "+manifest.Escape(name)+" of", err)
-		}
-	}
-	return changed, nil
 }

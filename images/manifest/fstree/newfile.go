@@ -190,18 +190,6 @@ func (f *newFile) fill(ctx context.Context) error {
 	return nil
 }
 
-// dress sets owner, mode and time. Errors come up again in Apply, which finds
-// these attributes wrong.
-func (f *newFile) dress() error {
-	if err := unix.Fchown(f.fd, int(f.want.UID), int(f.want.GID)); err != nil {
-		return err
-	}
-	if err := unix.Fchmod(f.fd, f.want.Mode); err != nil {
-		return err
-	}
-	return unix.UtimesNanoAt(f.fd, "", timesOf(f.want.ModTime), unix.AT_EMPTY_PATH) // Linux 5.8
-}
-
 // sharedDir is a directory that is open as long as somebody uses it.
 type sharedDir struct {
 	*dir

@@ -97,14 +97,6 @@ func (w *Writer) Add(e *manifest.Entry, target string, content io.Reader) error 
 	return nil
 }
 
-// dressLink sets owner and time of a symbolic link, which is all that it has.
-func (d *dir) dressLink(name string, e *manifest.Entry) error {
-	if err := unix.Fchownat(int(d.Fd()), name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	return unix.UtimesNanoAt(int(d.Fd()), name, timesOf(e.ModTime), unix.AT_SYMLINK_NOFOLLOW)
-}
-
 // settled tells that nothing is left for Apply to do at a path.
 func (w *Writer) settled(path string) bool {
 	f := w.files[path]
