@@ -98,7 +98,7 @@ func (in *installation) unpackOnce(ctx context.Context, t tree, log *slog.Logger
 		return got, writeManifest(t.file, got.manifest)
 	}
 	if wrong := otherContent(want, got.manifest); len(wrong) > 0 {
-		return got, fmt.Errorf("%s %w, in %d places: %s", stream.URL(), errOther, len(wrong), firstOf(wrong))
+		return got, fmt.Errorf("%s %w, in %d places: %s", stream.URL(), errOther, len(wrong), manifest.Summary(wrong))
 	}
 	got.manifest, got.written = want, true
 	return got, nil

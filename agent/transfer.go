@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/disk"
@@ -104,7 +103,7 @@ func (in *installation) verify(ctx context.Context, t tree, log *slog.Logger) er
 	if err != nil {
 		log.Warn(err.Error())
 	}
-	log.Warn(fmt.Sprintf("%d differences after the transfer, transferring those files again: %s", len(wrong), firstOf(wrong)))
+	log.Warn(fmt.Sprintf("%d differences after the transfer, transferring those files again: %s", len(wrong), manifest.Summary(wrong)))
 	if err := in.discard(wrong); err != nil {
 		return err
 	}
@@ -121,7 +120,7 @@ func differs(t tree, wrong []manifest.Difference) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the tree differs from the manifest of role %s in %d places: %s", t.Image, len(wrong), firstOf(wrong))
+	return fmt.Errorf("the tree differs from the manifest of role %s in %d places: %s", t.Image, len(wrong), manifest.Summary(wrong))
 }
 
 // compare applies the manifest and lists what still differs. An error of
@@ -165,17 +164,4 @@ func (in *installation) discard(wrong []manifest.Difference) error {
 		}
 	}
 	return nil
-}
-
-// firstOf shows the first of many differences.
-func firstOf(wrong []manifest.Difference) string {
-	const most = 5
-	var shown []string
-	for _, d := range wrong[:min(len(wrong), most)] {
-		shown = append(shown, d.String())
-	}
-	if len(wrong) > most {
-		shown = append(shown, fmt.Sprintf("and %d more", len(wrong)-most))
-	}
-	return strings.Join(shown, "; ")
 }

@@ -46,6 +46,19 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s: %s %s -> %s", Escape(d.Path), d.Attribute, orNone(d.Want), orNone(d.Got))
 }
 
+// Summary is one printable line of the first differences.
+func Summary(diffs []Difference) string {
+	const most = 5
+	var lines []string
+	for _, d := range diffs[:min(most, len(diffs))] {
+		lines = append(lines, d.String())
+	}
+	if len(diffs) > most {
+		lines = append(lines, fmt.Sprintf("and %d more", len(diffs)-most))
+	}
+	return strings.Join(lines, "; ")
+}
+
 func orNone(s string) string {
 	if s == "" {
 		return "(none)"

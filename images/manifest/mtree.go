@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 )
 
@@ -69,6 +70,20 @@ func (e *Entry) appendLine(b []byte, names int) []byte {
 // Errors name the line and wrap ErrInvalid when the text is at fault.
 func Read(r io.Reader) (*Manifest, error) {
 	return readWithin(r, standard)
+}
+
+// ReadFile reads the text in a file, which its errors name.
+func ReadFile(name string) (*Manifest, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, err := Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return m, nil
 }
 
 func readWithin(r io.Reader, most limits) (*Manifest, error) {

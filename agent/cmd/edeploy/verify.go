@@ -138,7 +138,7 @@ func wantedManifest(ctx context.Context, machine installed.Machine, conf wire.In
 	case o.fetch:
 		return installed.Fetch(ctx, conf)
 	case o.manifest != "":
-		return installed.ReadManifest(o.manifest)
+		return manifest.ReadFile(o.manifest)
 	}
 	return machine.Manifest()
 }

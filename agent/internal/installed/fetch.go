@@ -41,7 +41,7 @@ func Fetch(ctx context.Context, conf wire.Installed) (*manifest.Manifest, error)
 		if _, err := os.Lstat(file); err != nil {
 			return errors.New("the server has no such file")
 		}
-		m, err = ReadManifest(file)
+		m, err = manifest.ReadFile(file)
 		return err
 	})
 }

@@ -67,25 +67,11 @@ func (m Machine) Conf() (wire.Installed, error) {
 
 // Manifest reads the manifest that the installation left on the machine.
 func (m Machine) Manifest() (*manifest.Manifest, error) {
-	found, err := ReadManifest(m.Path(wire.ManifestPath))
+	found, err := manifest.ReadFile(m.Path(wire.ManifestPath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: use --fetch to compare with the server's", err)
 	}
 	return found, err
-}
-
-// ReadManifest reads a manifest from a file.
-func ReadManifest(path string) (*manifest.Manifest, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	m, err := manifest.Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return m, nil
 }
 
 // LocalRules reads the list of paths that the installation itself wrote over

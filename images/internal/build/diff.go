@@ -20,11 +20,11 @@ import (
 // is named by its archive or its manifest; the package lists are taken from
 // beside them, and left out when one is missing.
 func Diff(ctx context.Context, w io.Writer, a, b string) error {
-	before, err := readManifest(a)
+	before, err := manifest.ReadFile(beside(a, ".mtree"))
 	if err != nil {
 		return err
 	}
-	after, err := readManifest(b)
+	after, err := manifest.ReadFile(beside(b, ".mtree"))
 	if err != nil {
 		return err
 	}
@@ -42,24 +42,10 @@ func beside(name, suffix string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(name, ".edeploy"), ".mtree") + suffix
 }
 
-func readManifest(name string) (*manifest.Manifest, error) {
-	name = beside(name, ".mtree")
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	m, err := manifest.Read(bufio.NewReader(f))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return m, nil
-}
-
 // Read reads what is known of a build, named by its archive or its manifest:
 // manifest and installed packages. A build without package list has none.
 func Read(name string) (*manifest.Manifest, map[string]string, error) {
-	m, err := readManifest(name)
+	m, err := manifest.ReadFile(beside(name, ".mtree"))
 	if err != nil {
 		return nil, nil, err
 	}

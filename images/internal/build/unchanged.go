@@ -26,7 +26,7 @@ func (c recipe) unchanged(tree *os.File) ([]archive.AddedFile, error) {
 	if c.archive == "" {
 		return nil, nil
 	}
-	before, err := readManifest(c.archive)
+	before, err := manifest.ReadFile(beside(c.archive, ".mtree"))
 	if err != nil {
 		return nil, err
 	}

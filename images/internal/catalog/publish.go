@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/archive"
@@ -275,15 +274,7 @@ func differ(what string, diffs []manifest.Difference) error {
 	if len(diffs) == 0 {
 		return nil
 	}
-	const most = 5
-	var lines []string
-	for _, d := range diffs[:min(most, len(diffs))] {
-		lines = append(lines, d.String())
-	}
-	if len(diffs) > most {
-		lines = append(lines, fmt.Sprintf("and %d more", len(diffs)-most))
-	}
-	return fmt.Errorf("%s: %s", what, strings.Join(lines, "; "))
+	return fmt.Errorf("%s: %s", what, manifest.Summary(diffs))
 }
 
 // reveal makes the image visible. Everything is on the disk before the first
