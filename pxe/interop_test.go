@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,16 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace is set when the test runs in a network namespace of its own.
-const inNamespace = "PXE_TEST_IN_NAMESPACE"
-
 // TestPeers lets real DHCP clients ask over a real (virtual) wire: the server
 // is in one network namespace, the clients in another.
 func TestPeers(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
-		needs.Root(t)
-		needs.Programs(t, "ip", "unshare", "nsenter", "busybox", "dhclient", "rdisc6")
-		again(t)
+	if !needs.Namespace(t, "busybox", "dhclient", "rdisc6") {
 		return
 	}
 	wire := newWire(t)
@@ -78,14 +71,14 @@ func TestPeers(t *testing.T) {
 	})
 	t.Run("TFTP", func(t *testing.T) {
 		got := filepath.Join(t.TempDir(), "got")
-		wire.mustRun(t, "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", got, "192.168.122.1")
+		wire.Run(t, "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", got, "192.168.122.1")
 		text, err := os.ReadFile(got)
 		if err != nil || len(text) != 6000 {
 			t.Errorf("loader has %d bytes (%v), want 6000", len(text), err)
 		}
 	})
 	t.Run("router solicitation", func(t *testing.T) {
-		out, err := wire.command(t.Context(), "rdisc6", "--single", "--retry", "10", "--wait", "1000", "cli0").CombinedOutput()
+		out, err := wire.Command(t.Context(), "rdisc6", "--single", "--retry", "10", "--wait", "1000", "cli0").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -97,15 +90,15 @@ func TestPeers(t *testing.T) {
 		t.Logf("%s", out)
 	})
 	t.Run("other device", func(t *testing.T) {
-		out, err := wire.command(t.Context(), "busybox", "udhcpc", "-i", "cli1", "-f", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true").CombinedOutput()
+		out, err := wire.Command(t.Context(), "busybox", "udhcpc", "-i", "cli1", "-f", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "no lease") {
 			t.Errorf("a machine of another network was answered: %v\n%s", err, out)
 		}
 		// Routed so that an answer would reach it.
-		wire.mustRun(t, "ip", "address", "add", "192.168.122.150/32", "dev", "cli1")
-		wire.mustRun(t, "ip", "route", "add", "192.168.122.1/32", "dev", "cli1", "src", "192.168.122.150")
-		mustIP(t, "route", "add", "192.168.122.150/32", "dev", "srv1", "src", "192.168.122.1")
-		out, err = wire.command(t.Context(), "timeout", "3", "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "/dev/null", "192.168.122.1").CombinedOutput()
+		wire.Run(t, "ip", "address", "add", "192.168.122.150/32", "dev", "cli1")
+		wire.Run(t, "ip", "route", "add", "192.168.122.1/32", "dev", "cli1", "src", "192.168.122.150")
+		needs.IP(t, "route", "add", "192.168.122.150/32", "dev", "srv1", "src", "192.168.122.1")
+		out, err = wire.Command(t.Context(), "timeout", "3", "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "/dev/null", "192.168.122.1").CombinedOutput()
 		if err == nil {
 			t.Errorf("a machine of another network was served files: %s", out)
 		}
@@ -136,19 +129,16 @@ func onWire(t *testing.T) pxe.Config {
 // asked, though it is not the device's first and another device has the same
 // network.
 func TestSecondAddress(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
-		needs.Root(t)
-		needs.Programs(t, "ip", "unshare", "nsenter", "busybox", "tftp", "atftp")
-		again(t)
+	if !needs.Namespace(t, "busybox", "tftp", "atftp") {
 		return
 	}
 	wire := newWire(t)
-	mustIP(t, "address", "flush", "dev", "srv0", "scope", "global")
-	mustIP(t, "address", "flush", "dev", "srv1", "scope", "global")
-	mustIP(t, "address", "add", "192.168.122.77/24", "dev", "srv1")
-	mustIP(t, "address", "add", "192.168.122.5/24", "dev", "srv0")
-	mustIP(t, "address", "add", "192.168.122.1/24", "dev", "srv0")
-	mustIP(t, "route", "replace", "192.168.122.0/24", "dev", "srv1", "src", "192.168.122.77") // it comes first
+	needs.IP(t, "address", "flush", "dev", "srv0", "scope", "global")
+	needs.IP(t, "address", "flush", "dev", "srv1", "scope", "global")
+	needs.IP(t, "address", "add", "192.168.122.77/24", "dev", "srv1")
+	needs.IP(t, "address", "add", "192.168.122.5/24", "dev", "srv0")
+	needs.IP(t, "address", "add", "192.168.122.1/24", "dev", "srv0")
+	needs.IP(t, "route", "replace", "192.168.122.0/24", "dev", "srv1", "src", "192.168.122.77") // it comes first
 	sent := map[string]func() []string{"srv0": listenIn(t, "srv0"), "srv1": listenIn(t, "srv1")}
 	run(t, onWire(t))
 
@@ -164,7 +154,7 @@ func TestSecondAddress(t *testing.T) {
 		{"atftp", "--get", "-r", "undionly.kpxe", "-l", "got", "192.168.122.1"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), soon)
-		cmd := wire.command(ctx, args...)
+		cmd := wire.Command(ctx, args...)
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		cancel()
@@ -215,10 +205,7 @@ func listenIn(t *testing.T, device string) func() []string {
 // TestDeviceAnew: the device is removed and made anew under the same name; it
 // is noticed, said, and served again.
 func TestDeviceAnew(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
-		needs.Root(t)
-		needs.Programs(t, "ip", "unshare", "nsenter", "busybox", "rdisc6")
-		again(t)
+	if !needs.Namespace(t, "busybox", "rdisc6") {
 		return
 	}
 	wire := newWire(t)
@@ -230,8 +217,8 @@ func TestDeviceAnew(t *testing.T) {
 		t.Helper()
 		c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-q", "-t", "8", "-T", "1", "-s", wire.script)
 		c.expect("bound ip=192.168.122.100")
-		wire.mustRun(t, "timeout", "10", "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "/dev/null", "192.168.122.1")
-		wire.mustRun(t, "rdisc6", "--single", "--retry", "10", "--wait", "1000", "cli0")
+		wire.Run(t, "timeout", "10", "busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", "/dev/null", "192.168.122.1")
+		wire.Run(t, "rdisc6", "--single", "--retry", "10", "--wait", "1000", "cli0")
 	}
 	said := func(text string) {
 		t.Helper()
@@ -248,40 +235,28 @@ func TestDeviceAnew(t *testing.T) {
 	}
 	boots()
 	for range 2 {
-		mustIP(t, "link", "del", "srv0")
+		needs.IP(t, "link", "del", "srv0")
 		said("no machine can boot: network device srv0 is gone")
 		wire.cable(t)
 		said("machines can boot again: DHCP and TFTP listen on srv0")
 		boots()
 	}
 	// So quickly that nobody sees it gone, and at first without its address.
-	mustIP(t, "link", "del", "srv0")
-	mustIP(t, "link", "add", "srv0", "type", "veth", "peer", "name", "spare")
+	needs.IP(t, "link", "del", "srv0")
+	needs.IP(t, "link", "add", "srv0", "type", "veth", "peer", "name", "spare")
 	said("no machine can boot: network device srv0")
 	said("no machine can boot yet: TFTP: listen udp4 192.168.122.1:69: bind: cannot assign requested address")
-	mustIP(t, "link", "del", "srv0")
+	needs.IP(t, "link", "del", "srv0")
 	wire.cable(t)
 	said("machines can boot again")
 	boots()
 }
 
-// again runs the test once more, in a new network namespace.
-func again(t *testing.T) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatalf("%v: %v", cmd.Args, err)
-	}
-}
-
 // testWire is two cables between the server's namespace, which is the test's,
 // and the clients': srv0 - cli0 (52:54:12:34:00:10) and srv1 - cli1.
 type testWire struct {
-	clients int    // process in the clients' namespace
-	script  string // of udhcpc: configures the device and says what it was told
+	needs.Neighbour        // the clients' namespace
+	script          string // of udhcpc: configures the device and says what it was told
 }
 
 // clientScript says what udhcpc was told.
@@ -294,35 +269,20 @@ echo "$1 ip=$ip mask=$mask router=$router dns=$dns server=$serverid lease=$lease
 
 func newWire(t *testing.T) *testWire {
 	t.Helper()
-	// The namespace lives as long as a process in it, which lives as long as
-	// the test holds its input.
-	holder := exec.Command("unshare", "--net", "cat")
-	input, err := holder.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		holder.Wait()
-	})
-	w := &testWire{clients: holder.Process.Pid, script: filepath.Join(t.TempDir(), "script")}
+	w := &testWire{Neighbour: needs.NewNeighbour(t), script: filepath.Join(t.TempDir(), "script")}
 	if err := os.WriteFile(w.script, []byte(clientScript), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w.awaitNamespace(t)
 	w.cable(t)
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
-		{"link", "add", "srv1", "type", "veth", "peer", "name", "cli1", "netns", strconv.Itoa(w.clients)},
+		{"link", "add", "srv1", "type", "veth", "peer", "name", "cli1", "netns", w.PID},
 		{"address", "add", "192.168.123.1/24", "dev", "srv1"},
 		{"link", "set", "srv1", "up"},
 	} {
-		mustIP(t, args...)
+		needs.IP(t, args...)
 	}
-	w.mustRun(t, "ip", "link", "set", "cli1", "up")
+	w.Run(t, "ip", "link", "set", "cli1", "up")
 	return w
 }
 
@@ -330,54 +290,17 @@ func newWire(t *testing.T) *testWire {
 func (w *testWire) cable(t *testing.T) {
 	t.Helper()
 	for _, args := range [][]string{
-		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "address", "52:54:12:34:00:10", "netns", strconv.Itoa(w.clients)},
+		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "address", "52:54:12:34:00:10", "netns", w.PID},
 		{"address", "add", "192.168.122.1/24", "dev", "srv0"},
 		{"link", "set", "srv0", "addrgenmode", "none"},
 		{"address", "add", "fe80::1/64", "dev", "srv0", "nodad"},
 		{"link", "set", "srv0", "up"},
 	} {
-		mustIP(t, args...)
+		needs.IP(t, args...)
 	}
-	w.mustRun(t, "ip", "link", "set", "cli0", "addrgenmode", "none")
-	w.mustRun(t, "ip", "address", "add", "fe80::10/64", "dev", "cli0", "nodad")
-	w.mustRun(t, "ip", "link", "set", "cli0", "up")
-}
-
-// mustIP configures the server's namespace.
-func mustIP(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v\n%s", args, err, out)
-	}
-}
-
-// awaitNamespace waits until unshare has made the clients' namespace.
-func (w *testWire) awaitNamespace(t *testing.T) {
-	t.Helper()
-	own, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(soon); ; time.Sleep(10 * time.Millisecond) {
-		other, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", w.clients))
-		if err == nil && other != own {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no second namespace: %v", err)
-		}
-	}
-}
-
-func (w *testWire) command(ctx context.Context, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(w.clients), "--net"}, args...)...)
-}
-
-func (w *testWire) mustRun(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := w.command(t.Context(), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, out)
-	}
+	w.Run(t, "ip", "link", "set", "cli0", "addrgenmode", "none")
+	w.Run(t, "ip", "address", "add", "fe80::10/64", "dev", "cli0", "nodad")
+	w.Run(t, "ip", "link", "set", "cli0", "up")
 }
 
 // peer is a running client.
@@ -393,7 +316,7 @@ type peer struct {
 
 func (w *testWire) start(t *testing.T, args ...string) *peer {
 	t.Helper()
-	p := &peer{t: t, cmd: w.command(t.Context(), args...), lines: make(chan string, 1000)}
+	p := &peer{t: t, cmd: w.Command(t.Context(), args...), lines: make(chan string, 1000)}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -24,8 +23,6 @@ import (
 )
 
 const (
-	inNamespace = "ABUSE_TEST_IN_NAMESPACE"
-
 	mostGrowth = 256              // MB of resident memory above idle
 	hold       = 2 * time.Second  // that an attack in place is watched
 	launch     = 15 * time.Second // the longest time until it is in place
@@ -63,22 +60,9 @@ func isolated(t *testing.T) bool {
 	if os.Getenv("EDEPLOY_ABUSE") == "" {
 		t.Skip("plays with edeployd in network namespaces for three minutes: EDEPLOY_ABUSE=1 runs it (make abuse)")
 	}
-	if os.Getenv(inNamespace) != "" {
-		return true
-	}
-	needs.Root(t)
-	needs.Programs(t, "ip", "unshare", "rsync")
 	_, err := os.Stat("../../out/bin/edeployd")
 	needs.That(t, err == nil, "out/bin/edeployd: `make build` makes it")
-	// Mounts, because `ip netns` keeps names in files.
-	args := []string{"--net", "--mount", os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=10m"}
-	cmd := exec.CommandContext(t.Context(), "unshare", args...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v: %v", cmd.Args, err)
-	}
-	return false
+	return needs.Namespace(t, "rsync")
 }
 
 // newRack is a switch with two hosts.

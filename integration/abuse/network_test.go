@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"edeploy/integration/needs"
 )
 
 // host is a machine on the provisioning network: a network namespace with one
@@ -20,39 +22,32 @@ type host struct {
 	namespace     *os.File
 }
 
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v\n%s", args, err, out)
-	}
-}
-
 // newSwitch makes the switch br0, on which the daemon serves.
 func newSwitch(t *testing.T) {
 	t.Helper()
 	// The names of the namespaces are files; these are seen by nobody else.
 	must(t, os.MkdirAll("/run/netns", 0o755))
 	must(t, unix.Mount("names", "/run/netns", "tmpfs", 0, ""))
-	ip(t, "link", "set", "lo", "up")
+	needs.IP(t, "link", "set", "lo", "up")
 	makeBridge(t)
 }
 
 func makeBridge(t *testing.T) {
 	t.Helper()
 	// An adapter that is plugged in again has the address that it had.
-	ip(t, "link", "add", "br0", "address", "02:00:00:00:00:01", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
-	ip(t, "link", "set", "br0", "up")
+	needs.IP(t, "link", "add", "br0", "address", "02:00:00:00:00:01", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
+	needs.IP(t, "link", "set", "br0", "up")
 }
 
 // newHost plugs a host into the switch.
 func newHost(t *testing.T, name, address string) *host {
 	t.Helper()
-	ip(t, "netns", "add", name)
-	ip(t, "link", "add", "port-"+name, "type", "veth", "peer", "name", "eth0", "netns", name)
-	ip(t, "link", "set", "port-"+name, "master", "br0", "up")
-	ip(t, "-n", name, "link", "set", "lo", "up")
-	ip(t, "-n", name, "address", "add", address+"/24", "dev", "eth0")
-	ip(t, "-n", name, "link", "set", "eth0", "up")
+	needs.IP(t, "netns", "add", name)
+	needs.IP(t, "link", "add", "port-"+name, "type", "veth", "peer", "name", "eth0", "netns", name)
+	needs.IP(t, "link", "set", "port-"+name, "master", "br0", "up")
+	needs.IP(t, "-n", name, "link", "set", "lo", "up")
+	needs.IP(t, "-n", name, "address", "add", address+"/24", "dev", "eth0")
+	needs.IP(t, "-n", name, "link", "set", "eth0", "up")
 	f, err := os.Open("/run/netns/" + name)
 	if err != nil {
 		t.Fatal(err)

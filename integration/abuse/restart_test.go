@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"edeploy/integration/needs"
 )
 
 // The daemon is killed again and again: a machine that asks meanwhile gets its
@@ -36,10 +38,10 @@ func TestDeviceMadeAnew(t *testing.T) {
 	honest, _ := newRack(t)
 	d := newDaemon(t)
 	d.start(t, honest)
-	ip(t, "link", "del", "br0")
+	needs.IP(t, "link", "del", "br0")
 	time.Sleep(3 * time.Second) // it is noticed
 	makeBridge(t)
-	ip(t, "link", "set", "port-honest", "master", "br0", "up")
+	needs.IP(t, "link", "set", "port-honest", "master", "br0", "up")
 	end := time.Now().Add(20 * time.Second)
 	for {
 		err := honest.round(t.Context())
