@@ -26,7 +26,7 @@ const (
 	mib     = 1 << 20
 )
 
-// What is too small, or has no kernel of the agent, is refused before anything
+// What is too small, or has no module to build from, is refused before anything
 // is written.
 func TestBuildRefuses(t *testing.T) {
 	dir := t.TempDir()
