@@ -104,11 +104,7 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 
 func (s *Server) list(w http.ResponseWriter) {
 	images, err := s.catalog.List()
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, images)
+	s.answer(w, images, err)
 }
 
 func (s *Server) image(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
@@ -125,11 +121,7 @@ func (s *Server) image(w http.ResponseWriter, r *http.Request, ref wire.ImageRef
 		return
 	}
 	image, err := s.catalog.Get(ref)
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, image)
+	s.answer(w, image, err)
 }
 
 func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
@@ -168,11 +160,7 @@ func (s *Server) unfinished(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	found, err := s.catalog.Unfinished()
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, found)
+	s.answer(w, found, err)
 }
 
 func (s *Server) forget(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
@@ -299,6 +287,15 @@ func (l *lines) write(p catalog.Progress) {
 	if json.NewEncoder(l.w).Encode(p) == nil {
 		l.rc.Flush()
 	}
+}
+
+// answer answers what was asked for, or why there is none.
+func (s *Server) answer(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, v)
 }
 
 // fail answers an error with the status that fits it.

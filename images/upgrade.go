@@ -12,11 +12,7 @@ func (s *Server) upgrades(w http.ResponseWriter, r *http.Request, list func() ([
 		return
 	}
 	upgrades, err := list()
-	if err != nil {
-		s.fail(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, upgrades)
+	s.answer(w, upgrades, err)
 }
 
 // upgrade answers for the metadata of one upgrade.
@@ -39,11 +35,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, from wire.Image
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		u, err := s.catalog.Upgrade(from, to)
-		if err != nil {
-			s.fail(w, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, u)
+		s.answer(w, u, err)
 	}
 }
 

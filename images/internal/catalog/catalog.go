@@ -68,11 +68,8 @@ type Catalog struct {
 
 	beginning sync.Mutex // one upload at a time is begun
 
-	measuring sync.Mutex          // one manifest at a time
-	manifests map[string]measured // by path
-
-	summing sync.Mutex
-	sums    map[string]summed // of upgrades' files, by path
+	manifests known[measured]
+	sums      known[string] // of upgrades' files
 
 	leftovers []string      // of .incoming, found by Open
 	unpacking *share.Places // trees at once, one for each peer
@@ -85,8 +82,7 @@ func Open(top string, log *slog.Logger) (*Catalog, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{top: top, log: log, now: time.Now, busy: map[wire.ImageRef]bool{},
-		manifests: map[string]measured{}, sums: map[string]summed{}, unpacking: share.New(maxUnpacking), memory: semaphore.NewWeighted(maxMemory)}
+	c := &Catalog{top: top, log: log, now: time.Now, busy: map[wire.ImageRef]bool{}, unpacking: share.New(maxUnpacking), memory: semaphore.NewWeighted(maxMemory)}
 	for _, dir := range []string{InstallDir, MetadataDir, incomingDir} {
 		if err := os.MkdirAll(filepath.Join(top, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("open catalog: %w", err)

@@ -25,12 +25,10 @@ type Image struct {
 	Broken       string    `json:"broken,omitempty"`        // why it cannot be read; it is not complete then
 }
 
-// measured is what a manifest was found to be, as long as it does not change.
+// measured is what a manifest was found to be.
 type measured struct {
-	modified time.Time
-	size     int64
-	total    manifest.Total
-	err      error
+	total manifest.Total
+	err   error
 }
 
 // List names all images, complete or not, by version and role. What cannot be
@@ -109,29 +107,21 @@ func (c *Catalog) Get(ref wire.ImageRef) (Image, error) {
 
 // measure reads a manifest once for as long as it does not change.
 func (c *Catalog) measure(path string, info fs.FileInfo) (manifest.Total, error) {
-	c.measuring.Lock()
-	defer c.measuring.Unlock()
-	known, ok := c.manifests[path]
-	if ok && known.modified.Equal(info.ModTime()) && known.size == info.Size() {
-		return known.total, known.err
-	}
-	known = measured{modified: info.ModTime(), size: info.Size()}
-	if known.total, known.err = measureFile(path); known.err != nil {
-		c.log.Error("this image is broken", "manifest", path, "err", known.err)
-	}
-	c.manifests[path] = known
-	return known.total, known.err
+	m, _ := c.manifests.get(path, info, func() (measured, error) {
+		total, err := measureFile(path)
+		if err != nil {
+			c.log.Error("this image is broken", "manifest", path, "err", err)
+		}
+		return measured{total, err}, nil
+	})
+	return m.total, m.err
 }
 
 // remember keeps what a manifest is known to be.
 func (c *Catalog) remember(path string, total manifest.Total) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return // it is measured when it is needed
+	if info, err := os.Stat(path); err == nil { // else it is measured when it is needed
+		c.manifests.get(path, info, func() (measured, error) { return measured{total: total}, nil })
 	}
-	c.measuring.Lock()
-	defer c.measuring.Unlock()
-	c.manifests[path] = measured{modified: info.ModTime(), size: info.Size(), total: total}
 }
 
 func measureFile(path string) (manifest.Total, error) {
@@ -180,9 +170,6 @@ func (c *Catalog) Delete(ref wire.ImageRef) error {
 		}
 	}
 	os.Remove(c.install(ref.Version)) // succeeds when this was the last image of the version
-	c.measuring.Lock()
-	delete(c.manifests, c.install(ref.Manifest()))
-	c.measuring.Unlock()
 	c.discard(trash)
 	return nil
 }

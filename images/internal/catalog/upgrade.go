@@ -1,8 +1,11 @@
 package catalog
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -170,6 +173,23 @@ func upgradeFiles(tree fs.FS, dir string, sum func(fs.FS, string, fs.FileInfo) (
 
 func tooMuch(names int, bytes int64) error {
 	return fmt.Errorf("there is more in it than the metadata of an upgrade can be: %d names, %d MB", names, bytes>>20)
+}
+
+// sumOf is the SHA-256 of a file.
+func sumOf(tree fs.FS, name string, info fs.FileInfo) (string, error) {
+	f, err := tree.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	_, err = io.Copy(hash, io.LimitReader(f, info.Size()))
+	return hex.EncodeToString(hash.Sum(nil)), err
+}
+
+// knownSum is sumOf that reads a published file once: lists name the sums of all.
+func (c *Catalog) knownSum(tree fs.FS, name string, info fs.FileInfo) (string, error) {
+	return c.sums.get(name, info, func() (string, error) { return sumOf(tree, name, info) })
 }
 
 // directory is a directory whose names come from the network.
