@@ -34,9 +34,6 @@ const (
 	connections     = 4
 )
 
-// errNoFile is the server's 404.
-var errNoFile = errors.New("the server has no such file")
-
 // Config says where the trees are. Host must be set.
 type Config struct {
 	Host string // name or address
@@ -91,8 +88,7 @@ func New(c Config) *Server {
 				return &counted{conn, &s.bytes}, nil
 			},
 			MaxIdleConnsPerHost: connections, IdleConnTimeout: time.Minute,
-			ResponseHeaderTimeout: c.Silence,
-			DisableCompression:    true, // the size of a file is checked, and ranges count its own bytes
+			DisableCompression: true, // the size of a file is checked, and ranges count its own bytes
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -149,14 +145,15 @@ func (t Tree) Open(ctx context.Context, e *manifest.Entry) (io.ReadCloser, error
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	b := &body{server: t.server, ctx: ctx, url: t.server.at(t.image.Tree() + "/" + e.Path), size: e.Size}
-	err := b.start()
+	f := &file{File: t.server.file(t.server.at(t.image.Tree()+"/"+e.Path), e.Size), server: t.server}
+	f.Wait, f.Progress = t.server.waiting(ctx)
+	err := f.File.Open(ctx)
 	if errors.Is(err, errNoFile) {
 		err = fmt.Errorf("%w: the tree of %s is not the one its manifest describes", err, t.image)
 	}
 	if err != nil {
-		b.Close()
-		return nil, named(b.url, err)
+		f.Close()
+		return nil, named(f.URL, err)
 	}
-	return b, nil
+	return f, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"edeploy/agent/internal/fetch"
 	"edeploy/server/wire"
 )
 
@@ -36,8 +37,8 @@ func (s *Server) Images(ctx context.Context) ([]Image, error) {
 		return nil, fmt.Errorf("fetch %s: %w", &u, short(err))
 	}
 	defer answer.Body.Close()
-	if err := judge(answer); err != nil {
-		return nil, named(&u, err)
+	if answer.StatusCode != http.StatusOK {
+		return nil, named(&u, describe(&fetch.StatusError{Code: answer.StatusCode, Status: answer.Status}))
 	}
 	var found []Image
 	if err := json.NewDecoder(io.LimitReader(answer.Body, maxListBytes)).Decode(&found); err != nil {

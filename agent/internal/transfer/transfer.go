@@ -96,7 +96,7 @@ type attempts struct {
 }
 
 func (a *attempts) untilDone(ctx context.Context) error {
-	wait, most := a.patience().Start(), a.held()
+	wait, most := a.policy().Start(), a.held()
 	for {
 		err := a.once(ctx)
 		if err == nil || !errors.Is(err, errLost) {
@@ -115,7 +115,7 @@ func (a *attempts) untilDone(ctx context.Context) error {
 	}
 }
 
-func (t Transfer) patience() retry.Policy {
+func (t Transfer) policy() retry.Policy {
 	return retry.Policy{First: t.FirstPause, Longest: t.LongestPause, Limit: t.Patience}
 }
 
