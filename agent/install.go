@@ -1,4 +1,4 @@
-// Package agent is the journey of one machine, told in order: Install brings a
+// Package agent installs a machine, step by step: Install brings a
 // blank machine to the point where it boots its own disk.
 //
 // The steps are those of wire.Step: devices, network, detect, upload,
@@ -92,48 +92,45 @@ func (in *installation) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conf, err := step(ctx, in, wire.StepUpload, func(ctx context.Context, log *slog.Logger) (wire.Configuration, error) {
-		return in.upload(ctx, hw, log)
-	})
+	conf, err := step(ctx, in, wire.StepUpload, with(in.upload, hw))
 	if err != nil {
 		return err
 	}
-	plan, err := step(ctx, in, wire.StepConfigure, func(ctx context.Context, log *slog.Logger) (layout, error) {
-		return in.configure(ctx, conf, log)
-	})
+	plan, err := step(ctx, in, wire.StepConfigure, with(in.configure, conf))
 	if err != nil {
 		return err
 	}
-	tree, err := step(ctx, in, wire.StepTransfer, func(ctx context.Context, log *slog.Logger) (tree, error) {
-		return in.transfer(ctx, plan, log)
-	})
+	tree, err := step(ctx, in, wire.StepTransfer, with(in.transfer, plan))
 	if err != nil {
 		return err
 	}
-	if _, err := step(ctx, in, wire.StepVerify, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
-		return struct{}{}, in.verify(ctx, tree, log)
-	}); err != nil {
+	if _, err := step(ctx, in, wire.StepVerify, nothing(func(ctx context.Context, log *slog.Logger) error {
+		return in.verify(ctx, tree, log)
+	})); err != nil {
 		return err
 	}
-	files, err := step(ctx, in, wire.StepOverlay, func(ctx context.Context, log *slog.Logger) (*overlay.Tree, error) {
-		return in.overlay(ctx, tree, log)
-	})
+	files, err := step(ctx, in, wire.StepOverlay, with(in.overlay, tree))
 	if err != nil {
 		return err
 	}
 	defer files.Close()
-	if _, err := step(ctx, in, wire.StepBootloader, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
-		return struct{}{}, in.bootloader(ctx, tree, files, log)
-	}); err != nil {
+	if _, err := step(ctx, in, wire.StepBootloader, nothing(func(ctx context.Context, log *slog.Logger) error {
+		return in.bootloader(ctx, tree, files, log)
+	})); err != nil {
 		return err
 	}
-	if _, err := step(ctx, in, wire.StepReboot, func(ctx context.Context, log *slog.Logger) (struct{}, error) {
-		return struct{}{}, in.finalize(ctx, tree, files, log)
-	}); err != nil {
+	if _, err := step(ctx, in, wire.StepReboot, nothing(func(ctx context.Context, log *slog.Logger) error {
+		return in.finalize(ctx, tree, files, log)
+	})); err != nil {
 		return err
 	}
 	in.reportInstalled(ctx)
 	return nil
+}
+
+// with is a step that goes on from the result of another.
+func with[A, T any](do func(context.Context, A, *slog.Logger) (T, error), from A) func(context.Context, *slog.Logger) (T, error) {
+	return func(ctx context.Context, log *slog.Logger) (T, error) { return do(ctx, from, log) }
 }
 
 // checkArgs refuses before anything is touched what would be refused at the end.

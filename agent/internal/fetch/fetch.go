@@ -41,7 +41,7 @@ type File struct {
 	Wait func(cause error) error
 
 	Progress func(at int64) // is told when something came; nil: nobody
-	Skip     func(n int64)  // is told that so many bytes come again; nil: nobody
+	Passed   func(n int64)  // is told that so many bytes come again; nil: nobody
 
 	ctx     context.Context
 	version version
@@ -220,8 +220,8 @@ func (f *File) accept(answer *http.Response) error {
 	if err := f.decode(answer); err != nil {
 		return err
 	}
-	if f.at > 0 && f.Skip != nil {
-		f.Skip(f.at)
+	if f.at > 0 && f.Passed != nil {
+		f.Passed(f.at)
 	}
 	_, err := io.CopyN(io.Discard, f.content, f.at)
 	return err

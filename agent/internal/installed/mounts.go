@@ -12,6 +12,7 @@ import (
 
 	"edeploy/images/manifest"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,7 +59,7 @@ func (m Machine) Mount(ctx context.Context, wanted []FileSystem) (unmount func()
 	}
 	for _, f := range wanted {
 		at := m.at(f.Path)
-		if isMounted(at) {
+		if mounted, err := mountinfo.Mounted(at); err == nil && mounted {
 			continue
 		}
 		if err := mount(ctx, f, at); err != nil {
@@ -81,12 +82,6 @@ func mount(ctx context.Context, f FileSystem, at string) error {
 		return fmt.Errorf("mount %s on %s: %w", f.Source, at, err)
 	}
 	return nil
-}
-
-// isMounted tells whether another file system begins at a directory.
-func isMounted(at string) bool {
-	var inside, above unix.Stat_t
-	return unix.Stat(at, &inside) == nil && unix.Stat(filepath.Dir(at), &above) == nil && inside.Dev != above.Dev
 }
 
 // device is where udev shows what an fstab names.

@@ -93,6 +93,8 @@ type want struct {
 	own     bool
 	link    string // a path of the tree, or "" ; the node is another name of it
 	leader  string // a staged node's path, or ""; the node is another name of it
+	at      string // where it is staged
+	fs      int    // index of its file system
 }
 
 // directory is one whose modification time the changes disturb.

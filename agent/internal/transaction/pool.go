@@ -41,15 +41,15 @@ func (p *pool) claim(sum [32]byte, fs int) (path string, ok bool) {
 	return "", false
 }
 
-// fill finds what the tasks need: on the disk, in the slots of the kept
+// findContent finds what the files need: on the disk, in the slots of the kept
 // transaction, and among what interrupted attempts staged.
 func (s *staging) findContent(ctx context.Context, kept *journal) error {
 	s.pool = &pool{local: map[[32]byte][]string{}, left: map[[32]byte][]leftover{}}
 	sizes := map[int64]bool{}
 	needed := map[[32]byte]bool{}
-	for _, t := range s.tasks {
-		if t.entry.Size > 0 {
-			sizes[t.entry.Size], needed[t.entry.SHA256] = true, true
+	for _, files := range s.files {
+		if e := files[0].entry; e.Size > 0 {
+			sizes[e.Size], needed[e.SHA256] = true, true
 		}
 	}
 	for i := range s.u.Disk.Entries {

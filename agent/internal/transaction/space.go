@@ -16,17 +16,15 @@ const blockBytes = 4096
 // enough room for it and 5% more.
 func (s *staging) checkSpace() error {
 	need := make([]room, len(s.j.FileSystems))
-	for _, list := range [][]placed{s.dirs, s.special} {
+	for _, list := range [][]*want{s.dirs, s.special} {
 		for _, p := range list {
 			need[p.fs].bytes += blockBytes
 			need[p.fs].inodes++
 		}
 	}
-	left := map[[32]byte]int{}
-	for _, t := range s.tasks {
-		left[t.entry.SHA256] = len(s.pool.left[t.entry.SHA256])
-		for _, p := range t.files {
-			if left[t.entry.SHA256]--; left[t.entry.SHA256] >= 0 {
+	for _, files := range s.files {
+		for i, p := range files {
+			if i < len(s.pool.left[p.entry.SHA256]) {
 				continue
 			}
 			need[p.fs].bytes += (p.entry.Size + blockBytes - 1) / blockBytes * blockBytes

@@ -25,50 +25,36 @@ type staging struct {
 	pool    *pool
 	tell    *progress
 	places  map[string]string // path of the tree -> where it is staged
-	tasks   []*task
-	links   []placed
-	dirs    []placed
-	special []placed // symbolic links, devices, ...
-}
-
-// placed is a node with its place in a slot.
-type placed struct {
-	*want
-	at string
-	fs int
-}
-
-// task is one content and all files that get it.
-type task struct {
-	entry *manifest.Entry
-	files []placed
+	files   [][]*want         // those of one content together
+	links   []*want
+	dirs    []*want
+	special []*want // symbolic links, devices, ...
 }
 
 func newStaging(d *disk, j *journal, u *Upgrade, tell *progress) *staging {
 	s := &staging{disk: d, j: j, u: u, tell: tell, places: map[string]string{}}
-	tasks := map[[32]byte]*task{}
+	first := map[[32]byte]int{} // index in files
 	for i := range j.Units {
 		unit := &j.Units[i]
 		for n := range unit.nodes {
 			w := &unit.nodes[n]
-			p := placed{w, j.staged(unit, w), unit.FS}
-			s.places[w.path] = p.at
+			w.at, w.fs = j.staged(unit, w), unit.FS
+			s.places[w.path] = w.at
 			switch {
 			case w.link != "" || w.leader != "":
-				s.links = append(s.links, p)
+				s.links = append(s.links, w)
 			case w.entry.Type == manifest.Dir:
-				s.dirs = append(s.dirs, p)
+				s.dirs = append(s.dirs, w)
 			case w.entry.Type == manifest.File:
-				t := tasks[w.entry.SHA256]
-				if t == nil {
-					t = &task{entry: w.entry}
-					tasks[w.entry.SHA256] = t
-					s.tasks = append(s.tasks, t)
+				at, ok := first[w.entry.SHA256]
+				if !ok {
+					at = len(s.files)
+					first[w.entry.SHA256], s.files = at, append(s.files, nil)
 				}
-				t.files = append(t.files, p)
+				s.files[at] = append(s.files[at], w)
 				s.tell.total += w.entry.Size
 			default:
-				s.special = append(s.special, p)
+				s.special = append(s.special, w)
 			}
 		}
 	}
@@ -116,16 +102,16 @@ func (s *staging) makeSpecial(ctx context.Context) error {
 func (s *staging) makeFiles(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(fetchers)
-	for _, t := range s.tasks {
-		g.Go(func() error { return s.make(ctx, t) })
+	for _, files := range s.files {
+		g.Go(func() error { return s.make(ctx, files) })
 	}
 	return g.Wait()
 }
 
 // make stages all files of one content: the first from wherever it is to be
 // had, the others from the first.
-func (s *staging) make(ctx context.Context, t *task) error {
-	for i, p := range t.files {
+func (s *staging) make(ctx context.Context, files []*want) error {
+	for i, p := range files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -133,7 +119,7 @@ func (s *staging) make(ctx context.Context, t *task) error {
 		if i == 0 {
 			err = s.obtain(ctx, p)
 		} else {
-			err = s.copyFrom(ctx, p, t.files[0].at)
+			err = s.copyFrom(ctx, p, files[0].at)
 		}
 		if err == nil {
 			err = s.disk.settle(p.at, attributesOf(p.entry), true)
@@ -147,7 +133,7 @@ func (s *staging) make(ctx context.Context, t *task) error {
 
 // obtain stages a file's content. What an earlier attempt staged is moved,
 // what the disk has is copied, the rest comes from the source.
-func (s *staging) obtain(ctx context.Context, p placed) error {
+func (s *staging) obtain(ctx context.Context, p *want) error {
 	e := p.entry
 	if e.Size == 0 || p.own {
 		_, err := s.fill(ctx, p, bytes.NewReader(p.content))
@@ -179,7 +165,7 @@ func (s *staging) obtain(ctx context.Context, p placed) error {
 }
 
 // copyFrom stages a file with the content of another path.
-func (s *staging) copyFrom(ctx context.Context, p placed, at string) error {
+func (s *staging) copyFrom(ctx context.Context, p *want, at string) error {
 	from, err := s.disk.read(at)
 	if err != nil {
 		return err
@@ -266,7 +252,7 @@ func (j *journal) slotOf(p preserved) string {
 }
 
 // fill makes a staged file and proves that its content is the target's.
-func (s *staging) fill(ctx context.Context, p placed, content io.Reader) (n int64, err error) {
+func (s *staging) fill(ctx context.Context, p *want, content io.Reader) (n int64, err error) {
 	f, err := s.disk.create(p.at)
 	if err != nil {
 		return 0, err

@@ -82,7 +82,7 @@ func (t Transfer) stream(ctx context.Context, method, shown string, u *url.URL) 
 			s.watch(at)
 		}
 	}
-	s.file.Skip = func(n int64) {
+	s.file.Passed = func(n int64) {
 		t.log().Warn(fmt.Sprintf("%s sends the file from its beginning again, passing over %d MB", u.Host, n/1e6))
 	}
 	return s
