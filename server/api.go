@@ -9,6 +9,7 @@ import (
 
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -99,7 +100,7 @@ func (s *Server) apiRoutes() *http.ServeMux {
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, http.StatusNotFound, errorBody{Error: "there is nothing at " + clipText(r.URL.Path, 200)})
+		answerJSON(w, http.StatusNotFound, errorBody{Error: "there is nothing at " + refusal.Clip(r.URL.Path, 200)})
 	})
 	return mux
 }
@@ -107,7 +108,7 @@ func (s *Server) apiRoutes() *http.ServeMux {
 // deleteStrangers answers DELETE /api/v1/machines?strangers=1.
 func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("strangers") != "1" {
-		s.answerError(w, refuse(errInput, "only the machines that nobody needs are forgotten together: say ?strangers=1"))
+		s.answerError(w, refusal.New(refusal.Input, "only the machines that nobody needs are forgotten together: say ?strangers=1"))
 		return
 	}
 	n, err := s.forgetStrangers(r.Context())
@@ -119,7 +120,7 @@ func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
-	rec, err := s.machines.named(r.PathValue("id"))
+	rec, err := s.named(r.PathValue("id"))
 	if err != nil {
 		s.answerError(w, err)
 		return
@@ -135,7 +136,7 @@ func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 
 // show makes the public form of a record.
 func (s *Server) show(r machine.Record) Machine {
-	m := Machine{ID: r.ID, DisplayName: displayName(r), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
+	m := Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
 		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError, Now: s.now(r)}
 	if r.Image != (wire.ImageRef{}) {
@@ -156,12 +157,12 @@ func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
 		Action string `json:"action"`
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
-		s.answerError(w, refuse(errInput, "want a body such as {\"action\": \"reinstall\"}: %v", err))
+		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"action\": \"reinstall\"}: %v", err))
 		return
 	}
 	boot, err := machine.ParseBoot(body.Action)
 	if err != nil {
-		s.answerError(w, refuse(errInput, "%v", err))
+		s.answerError(w, refusal.New(refusal.Input, "%v", err))
 		return
 	}
 	rec, err := s.setBoot(r.Context(), r.PathValue("id"), boot)

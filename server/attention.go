@@ -39,7 +39,7 @@ func machineProblems(records []machine.Record, restorable func(id string) bool) 
 }
 
 func machineProblem(r machine.Record, restorable func(id string) bool) string {
-	who := fmt.Sprintf("machine %s (%s)", r.ID, displayName(r))
+	who := fmt.Sprintf("machine %s (%s)", r.ID, r.DisplayName())
 	first, _, _ := strings.Cut(r.LastError, "\n")
 	switch {
 	case r.Boot == machine.Hold: // the operator knows

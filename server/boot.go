@@ -13,7 +13,7 @@ import (
 // that asks and by its UUID, as its upload would find it (see
 // machine.Book.Booting). A machine that nobody knows is to be installed.
 func (s *Server) BootAction(mac, uuid string) wire.BootAction {
-	r, ok, err := s.machines.booting(mac, uuid)
+	r, ok, err := s.records.Book().Booting(mac, uuid)
 	if err != nil {
 		s.refused(r.Section, "A machine asked what to boot, %v.", err)
 	}
@@ -26,7 +26,7 @@ func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 
 // BootDisk is the disk that the machine was installed on; "" when nobody said.
 func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
-	r, _, _ := s.machines.booting(mac, uuid)
+	r, _, _ := s.records.Book().Booting(mac, uuid)
 	return r.BootDisk
 }
 
@@ -34,7 +34,7 @@ func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 // a machine that is not known yet are kept in memory until it is.
 func (s *Server) Note(mac, uuid, message string) {
 	line := history.Line{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
-	if r, ok, _ := s.machines.booting(mac, uuid); ok {
+	if r, ok, _ := s.records.Book().Booting(mac, uuid); ok {
 		s.booted.say(r.ID, message)
 		s.record(r, line)
 		return
@@ -51,7 +51,7 @@ func (s *Server) record(r machine.Record, lines ...history.Line) {
 		s.problem(r.Section, "%v", err)
 	}
 	for _, l := range lines {
-		s.tell(Event{Time: l.Time, Machine: r.ID, Name: displayName(r), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds})
+		s.tell(Event{Time: l.Time, Machine: r.ID, Name: r.DisplayName(), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds})
 	}
 }
 

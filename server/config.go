@@ -12,7 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/fileset"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/store"
 )
 
@@ -44,13 +46,13 @@ func (s *Server) listConfig(w http.ResponseWriter, r *http.Request) {
 	sections := s.allSections()
 	slices.Sort(sections)
 	for _, section := range sections {
-		infos, err := s.documents.Infos(configCollection(section))
+		infos, err := s.documents.Infos(allocation.Collection(section))
 		if err != nil {
-			s.answerError(w, refuse(errBroken, "%v", err))
+			s.answerError(w, refusal.New(refusal.Broken, "%v", err))
 			return
 		}
 		for _, is := range infos {
-			name := strings.TrimPrefix(is.Name, configCollection(section)+"/")
+			name := strings.TrimPrefix(is.Name, allocation.Collection(section)+"/")
 			if _, err := fileset.ParseName(name); err == nil {
 				all = append(all, ConfigFile{section, name, is.Bytes, is.Modified})
 			}
@@ -66,13 +68,13 @@ func (s *Server) showConfigFile(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
-	doc, err := s.documents.Get(configCollection(d.name) + "/" + name.String())
+	doc, err := s.documents.Get(allocation.Collection(d.name) + "/" + name.String())
 	switch {
 	case errors.Is(err, store.ErrNotExist):
-		s.answerError(w, refuse(errNoFile, "deployment %s has no file %s", d.name, name))
+		s.answerError(w, refusal.New(refusal.NoFile, "deployment %s has no file %s", d.name, name))
 		return
 	case err != nil:
-		s.answerError(w, refuse(errBroken, "%v", err))
+		s.answerError(w, refusal.New(refusal.Broken, "%v", err))
 		return
 	}
 	h := w.Header()
@@ -174,7 +176,7 @@ func (s *Server) configSection(r *http.Request) (*deployment, error) {
 	section := r.PathValue("section")
 	d := s.deployments[section]
 	if d == nil {
-		return nil, refuse(errNoFile, "edeploy.conf has no section %q", clipText(section, 100))
+		return nil, refusal.New(refusal.NoFile, "edeploy.conf has no section %q", refusal.Clip(section, 100))
 	}
 	return d, nil
 }
@@ -187,7 +189,7 @@ func (s *Server) configFile(r *http.Request) (*deployment, fileset.Name, error) 
 	}
 	name, err := fileset.ParseName(r.PathValue("name"))
 	if err != nil {
-		return nil, name, refuse(errInput, "%v", err)
+		return nil, name, refusal.New(refusal.Input, "%v", err)
 	}
 	return d, name, nil
 }
@@ -195,7 +197,7 @@ func (s *Server) configFile(r *http.Request) (*deployment, fileset.Name, error) 
 // mayWrite refuses what only the server writes.
 func mayWrite(name fileset.Name) error {
 	if name.Kind == fileset.Original {
-		return refuse(errInput, "%s is written by the server: bring %s%s", name, name.Profile, fileset.CMDB)
+		return refusal.New(refusal.Input, "%s is written by the server: bring %s%s", name, name.Profile, fileset.CMDB)
 	}
 	return nil
 }
@@ -206,9 +208,9 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) (
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, refuse(errTooLarge, "%s may have %d bytes", what, most)
+		return nil, refusal.New(refusal.TooLarge, "%s may have %d bytes", what, most)
 	case err != nil:
-		return nil, refuse(errInput, "read %s: %v", what, err)
+		return nil, refusal.New(refusal.Input, "read %s: %v", what, err)
 	}
 	return text, nil
 }
@@ -217,15 +219,15 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) (
 func readSet(body []byte) (replacement, error) {
 	var set ConfigSet
 	if !utf8.Valid(body) { // the decoder would quietly replace it
-		return replacement{}, refuse(errInput, "the body is no UTF-8 text")
+		return replacement{}, refusal.New(refusal.Input, "the body is no UTF-8 text")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&set); err != nil {
-		return replacement{}, refuse(errInput, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
+		return replacement{}, refusal.New(refusal.Input, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return replacement{}, refuse(errInput, "the body goes on behind its JSON object")
+		return replacement{}, refusal.New(refusal.Input, "the body goes on behind its JSON object")
 	}
 	return newReplacement(set)
 }
@@ -237,22 +239,22 @@ func newReplacement(set ConfigSet) (replacement, error) {
 	for file, text := range set.Files {
 		name, err := fileset.ParseName(file)
 		if err != nil {
-			return q, refuse(errInput, "%v", err)
+			return q, refusal.New(refusal.Input, "%v", err)
 		}
 		if err := mayWrite(name); err != nil {
 			return q, err
 		}
 		if len(text) > fileset.MaxFileBytes {
-			return q, refuse(errTooLarge, "%s may have %d bytes", name, fileset.MaxFileBytes)
+			return q, refusal.New(refusal.TooLarge, "%s may have %d bytes", name, fileset.MaxFileBytes)
 		}
 		total += len(text)
 		q.files[name] = text
 	}
 	switch {
 	case total > fileset.MaxBytes:
-		return q, refuse(errTooLarge, "the files may have %d bytes in all", fileset.MaxBytes)
+		return q, refusal.New(refusal.TooLarge, "the files may have %d bytes in all", fileset.MaxBytes)
 	case len(q.files) == 0:
-		return q, refuse(errInput, "there are no files in the set")
+		return q, refusal.New(refusal.Input, "there are no files in the set")
 	}
 	return q, nil
 }

@@ -1,11 +1,7 @@
 package server
 
 import (
-	"cmp"
 	"time"
-
-	"edeploy/server/internal/literal"
-	"edeploy/server/internal/machine"
 )
 
 // Event is something that happened to a machine, for the appliance's console.
@@ -30,30 +26,4 @@ func (s *Server) tell(e Event) {
 	if s.config.OnEvent != nil {
 		s.config.OnEvent(e)
 	}
-}
-
-// displayName is what an operator calls the machine: the host name of its
-// CMDB entry, or of the last one it held, else what is written on it.
-func displayName(r machine.Record) string {
-	if r.Allocation != nil {
-		if name := hostname(r.Allocation.Var); name != "" {
-			return name
-		}
-	}
-	return cmp.Or(r.Host, r.Name, r.ID)
-}
-
-// hostname is the variable of that name.
-func hostname(vars string) string {
-	doc, err := literal.Parse("variables", vars)
-	if err != nil {
-		return "" // the record was edited; the name is only for show
-	}
-	dict, ok := doc.Node.Value.(*literal.Dict)
-	if !ok {
-		return ""
-	}
-	name, _ := dict.Get("hostname")
-	text, _ := name.(string)
-	return text
 }

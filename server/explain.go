@@ -6,8 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/match"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -65,16 +67,16 @@ type untold struct {
 }
 
 // newUntold keeps of an outcome what its explanation needs.
-func newUntold(out outcome, now time.Time) untold {
-	u := untold{Explanation: Explanation{Time: now, Section: out.record.Section}, tried: out.tried.Kept(maxExplained)}
-	u.More = len(out.tried) - len(u.tried)
-	if out.refused != nil {
-		u.Refused = out.refused.Error()
+func newUntold(out allocation.Outcome, now time.Time) untold {
+	u := untold{Explanation: Explanation{Time: now, Section: out.Record.Section}, tried: out.Tried.Kept(maxExplained)}
+	u.More = len(out.Tried) - len(u.tried)
+	if out.Refused != nil {
+		u.Refused = out.Refused.Error()
 	}
-	if out.decision != nil {
-		u.decision = &assign.Decision{Profile: out.decision.Profile, Trial: out.decision.Trial.Kept()}
+	if out.Decision != nil {
+		u.decision = &assign.Decision{Profile: out.Decision.Profile, Trial: out.Decision.Trial.Kept()}
 	}
-	if a := out.record.Allocation; a != nil && out.configuration != nil {
+	if a := out.Record.Allocation; a != nil && out.Configuration != nil {
 		u.Profile, u.Entry, u.Again = a.Profile, a.After, a.Asked > 1
 	}
 	return u
@@ -129,14 +131,14 @@ func factWords(f wire.Fact) []string {
 }
 
 func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
-	rec, err := s.machines.named(r.PathValue("id"))
+	rec, err := s.named(r.PathValue("id"))
 	if err != nil {
 		s.answerError(w, err)
 		return
 	}
 	text, err := s.explanationOf(rec.ID)
 	if err == nil && text == nil {
-		err = refuse(errNoFile, "there is no explanation of machine %s: it has not uploaded its description, or the server was killed soon after", rec.ID)
+		err = refusal.New(refusal.NoFile, "there is no explanation of machine %s: it has not uploaded its description, or the server was killed soon after", rec.ID)
 	}
 	var e Explanation
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/wire"
 )
 
@@ -166,8 +167,8 @@ func weigh(h wire.Hardware) int {
 }
 
 // keepExplanation puts it beside the machine's history, soon.
-func (s *Server) keepExplanation(out outcome, q request) {
-	s.explanations.add(out.record.ID, newUntold(out, s.config.Now()), weigh(q.form.Hardware))
+func (s *Server) keepExplanation(out allocation.Outcome, h wire.Hardware) {
+	s.explanations.add(out.Record.ID, newUntold(out, s.config.Now()), weigh(h))
 }
 
 // writeExplanation writes one. It runs on nobody's behalf, so a defect in it

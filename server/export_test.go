@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 
+	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/queue"
 	"edeploy/server/internal/store"
 )
 
@@ -16,23 +18,20 @@ func NewSteps(config Config, step func(string) error) (*Server, error) {
 }
 
 // Waiting is the number of decisions that wait for their turn.
-func (s *Server) Waiting() int {
-	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
-	return len(s.queue.waiting)
-}
+func (s *Server) Waiting() int { return s.queue.Waiting() }
 
 // Fail makes a decision that has a defect: it panics itself, or what it leaves
 // panics when it is written. The answer is what its caller gets to see.
 func (s *Server) Fail(when string) (panicked any) {
 	defer func() { panicked = recover() }()
-	_ = s.together(context.Background(), func(d *draft) error {
+	_ = s.queue.Do(context.Background(), queue.Decision[*allocation.Snapshot]{Locks: []string{"SERVER"}, Decide: func(snapshot *allocation.Snapshot) error {
 		if when == "deciding" {
 			panic("a defect when deciding")
 		}
-		d.order = append(d.order, "a directory that is none") // has no view
+		snapshot.Apply(allocation.Changes{Removed: []string{"none"}})
+		snapshot.Book = nil
 		return nil
-	}, "SERVER")
+	}})
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
 )
@@ -72,22 +73,22 @@ func statusOf(err error) int {
 		kind   error
 		status int
 	}{
-		{errInput, http.StatusBadRequest},
+		{refusal.Input, http.StatusBadRequest},
 		{upload.ErrForm, http.StatusBadRequest},
 		{upload.ErrNoFile, http.StatusBadRequest},
 		{upload.ErrHardware, http.StatusBadRequest},
-		{errNoMatch, http.StatusNotFound},
-		{errUnknownMachine, http.StatusNotFound},
-		{errNoFile, http.StatusNotFound},
-		{errPrecondition, http.StatusPreconditionFailed},
-		{errConflict, http.StatusConflict},
-		{errTooLarge, http.StatusRequestEntityTooLarge},
+		{refusal.NoMatch, http.StatusNotFound},
+		{refusal.UnknownMachine, http.StatusNotFound},
+		{refusal.NoFile, http.StatusNotFound},
+		{refusal.Precondition, http.StatusPreconditionFailed},
+		{refusal.Conflict, http.StatusConflict},
+		{refusal.TooLarge, http.StatusRequestEntityTooLarge},
 		{upload.ErrTooLarge, http.StatusRequestEntityTooLarge},
-		{errForbidden, http.StatusForbidden},
-		{errUnusable, http.StatusUnprocessableEntity},
-		{errNoSpace, http.StatusInsufficientStorage},
-		{errBroken, http.StatusServiceUnavailable},
-		{errBusy, http.StatusServiceUnavailable},
+		{refusal.Forbidden, http.StatusForbidden},
+		{refusal.Unusable, http.StatusUnprocessableEntity},
+		{refusal.NoSpace, http.StatusInsufficientStorage},
+		{refusal.Broken, http.StatusServiceUnavailable},
+		{refusal.Busy, http.StatusServiceUnavailable},
 		{upload.ErrSpool, http.StatusInsufficientStorage},
 	} {
 		if errors.Is(err, k.kind) {
@@ -116,7 +117,7 @@ func (s *Server) answerError(w http.ResponseWriter, err error) {
 // failed logs an error that is nobody's input, and answers its status.
 func (s *Server) failed(w http.ResponseWriter, err error) int {
 	status := statusOf(err)
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, refusal.Busy) {
 		w.Header().Set("Retry-After", "10")
 	}
 	if status == http.StatusInternalServerError {

@@ -23,8 +23,8 @@ const (
 func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
 	s.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
 		return writeList(out, func(yield func(any) bool) {
-			for _, id := range s.machines.ids() {
-				if rec, ok := s.machines.get(id); ok && !yield(s.show(rec)) {
+			for _, rec := range s.records.Book().All() {
+				if !yield(s.show(rec)) {
 					return
 				}
 			}

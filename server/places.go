@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"edeploy/server/internal/refusal"
 )
 
 // maxWaiting bounds those who wait for a place; a quarter may be of one peer.
@@ -112,9 +114,9 @@ func (p *places) refusal(peer, what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if of := p.taken[peer]; of >= p.share() && p.used < p.total {
-		return refuse(errBusy, "the server is busy with %d %s of %s, its share: ask again", of, what, peer)
+		return refusal.New(refusal.Busy, "the server is busy with %d %s of %s, its share: ask again", of, what, peer)
 	}
-	return refuse(errBusy, "the server is busy with %d %s: ask again", p.used, what)
+	return refusal.New(refusal.Busy, "the server is busy with %d %s: ask again", p.used, what)
 }
 
 // peerOf is the address that a request comes from, without its port.

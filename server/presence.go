@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -36,7 +37,7 @@ func (t *bootedTable) say(id, message string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if b, ok := t.now[id]; ok {
-		b.Message = clipText(message, 200)
+		b.Message = refusal.Clip(message, 200)
 		t.now[id] = b
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/profile"
 	"edeploy/server/wire"
@@ -38,8 +39,8 @@ func (s *Server) Problems() []Problem {
 		all = append(all, s.deployments[name].problems()...)
 		all = append(all, s.deployments[name].supplies(images, true)...)
 	}
-	all = append(all, machineProblems(s.machines.all(), s.restorable)...)
-	for _, err := range s.machines.brokenRecords() {
+	all = append(all, machineProblems(s.records.Book().All(), s.restorable)...)
+	for _, err := range s.records.Broken() {
 		all = append(all, Problem{File: filepath.Join(s.config.StateDir, "machines"), Text: err.Error()})
 	}
 	return slices.Concat(all, s.asides(), s.refusals.all(), s.problems.all())
@@ -60,8 +61,26 @@ func (s *Server) images() []wire.ImageRef {
 
 // restorable tells whether a forgotten machine can be taken back.
 func (s *Server) restorable(id string) bool {
-	_, err := s.documents.Get(forgottenName(id))
+	_, err := s.documents.Get(allocation.ForgottenName(id))
 	return err == nil
+}
+
+// asides are the files of the state directory that were put aside, until they
+// are removed.
+func (s *Server) asides() []Problem {
+	var all []Problem
+	at := func(pattern string) []string {
+		found, _ := filepath.Glob(filepath.Join(s.config.StateDir, pattern)) // the pattern is good
+		return found
+	}
+	for _, path := range at("machines/*.json.broken") {
+		id := strings.TrimSuffix(filepath.Base(path), ".json.broken")
+		all = append(all, Problem{File: path, Text: fmt.Sprintf("the record of machine %s was broken and was put aside as %s; since then it counts as installed and holds no profile: mend the file and put it back while edeployd is stopped, or edeployctl reinstall %s; then remove it", id, path, id)})
+	}
+	for _, path := range at("journal.broken*") {
+		all = append(all, Problem{File: path, Text: fmt.Sprintf("%s was no journal of a change and was put aside: compare the counts and CMDB entries with the list of machines, then remove it", path)})
+	}
+	return all
 }
 
 // maxPerSection bounds the problems of one deployment's configuration.

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -22,7 +23,7 @@ type Progress struct {
 
 // next is the progress after a report that came at a time.
 func (p Progress) next(rep wire.Report, now time.Time) Progress {
-	n := Progress{Step: string(rep.Step), Status: string(rep.Status), Message: clipText(rep.Message, 2000),
+	n := Progress{Step: string(rep.Step), Status: string(rep.Status), Message: refusal.Clip(rep.Message, 2000),
 		Bytes: rep.Bytes, TotalBytes: rep.TotalBytes, Started: now, Updated: now}
 	if rep.TotalBytes > 0 {
 		n.Percent = min(100, 100*float64(rep.Bytes)/float64(rep.TotalBytes))

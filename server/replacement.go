@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/lint"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/state"
 	"edeploy/server/internal/store"
 	"edeploy/server/wire"
@@ -45,7 +47,7 @@ type replacement struct {
 // brokenFiles refuses files that could not be used.
 type brokenFiles struct {
 	problems []Problem
-	error    // a *refusal
+	error    // a *refusal.Error
 }
 
 func (e *brokenFiles) Unwrap() error { return e.error }
@@ -58,11 +60,11 @@ func (s *Server) replace(ctx context.Context, q replacement) (Replaced, error) {
 		return Replaced{}, err
 	}
 	var out Replaced
-	err = s.inTurn(ctx, func() (change, error) {
-		r := &replacing{server: s, replacement: q, collection: configCollection(q.deployment.name)}
+	_, err = s.decideAlone(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		r := &replacing{snapshot: snapshot, replacement: q, collection: allocation.Collection(q.deployment.name)}
 		c, err := r.decide()
 		out = r.out
-		return c, err
+		return allocation.Outcome{}, c, err
 	}, s.sectionsWith(q.deployment.ConfigDir)...)
 	if err != nil {
 		return Replaced{}, err
@@ -104,7 +106,7 @@ func (q replacement) check() (warnings []Problem, err error) {
 		}
 	}
 	if len(broken) > 0 {
-		return nil, &brokenFiles{broken, refuse(errUnusable, "nothing is changed: %s", broken[0].Text)}
+		return nil, &brokenFiles{broken, refusal.New(refusal.Unusable, "nothing is changed: %s", broken[0].Text)}
 	}
 	return warnings, nil
 }
@@ -155,7 +157,7 @@ func clipProblems(all []Problem) []Problem {
 // replacing is one replacement on its way.
 type replacing struct {
 	replacement
-	server     *Server
+	snapshot   *allocation.Snapshot
 	collection string
 	out        Replaced
 	changes    []store.Change
@@ -164,37 +166,37 @@ type replacing struct {
 
 // decide makes the whole change. It is asked again when a file was edited
 // meanwhile.
-func (r *replacing) decide() (change, error) {
+func (r *replacing) decide() (allocation.Changes, error) {
 	r.out.versions, r.records = map[string]store.Version{}, map[string]machine.Record{}
 	for _, name := range sortedNames(maps.Keys(r.files)) {
 		if err := r.put(name, r.files[name]); err != nil {
-			return change{}, err
+			return allocation.Changes{}, err
 		}
 	}
 	doomed := r.remove
 	if r.prune {
 		var err error
 		if doomed, err = r.others(); err != nil {
-			return change{}, err
+			return allocation.Changes{}, err
 		}
 	}
 	for _, name := range doomed {
 		if err := r.delete(name); err != nil {
-			return change{}, err
+			return allocation.Changes{}, err
 		}
 	}
-	c := change{files: r.changes}
+	c := allocation.Changes{Documents: r.changes}
 	for _, id := range slices.Sorted(maps.Keys(r.records)) {
-		c.put = append(c.put, r.records[id])
+		c.Records = append(c.Records, r.records[id])
 	}
 	return c, nil
 }
 
 // get reads a file as it is now; the version says whether there is one.
 func (r *replacing) get(name fileset.Name) (store.Document, error) {
-	doc, err := r.server.documents.Get(r.collection + "/" + name.String())
+	doc, err := r.snapshot.Documents.Get(r.collection + "/" + name.String())
 	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return doc, refuse(errBroken, "%v", err)
+		return doc, refusal.New(refusal.Broken, "%v", err)
 	}
 	return doc, nil
 }
@@ -208,9 +210,9 @@ func (r *replacing) getExpected(name fileset.Name) (store.Document, error) {
 	}
 	if r.expect != nil && !r.expect(doc.Version) {
 		if doc.Version == store.Absent {
-			return doc, refuse(errPrecondition, "%s is not there any more: look again before you replace it", name)
+			return doc, refusal.New(refusal.Precondition, "%s is not there any more: look again before you replace it", name)
 		}
-		return doc, refuse(errPrecondition, "%s was changed since you have read it: read it again before you replace it", name)
+		return doc, refusal.New(refusal.Precondition, "%s was changed since you have read it: read it again before you replace it", name)
 	}
 	return doc, nil
 }
@@ -252,9 +254,9 @@ func (r *replacing) change(name fileset.Name, c store.Change) {
 // leaves the state alone. An original is no file of its own: it goes when its
 // CMDB goes.
 func (r *replacing) others() ([]fileset.Name, error) {
-	documents, err := r.server.documents.List(r.collection)
+	documents, err := r.snapshot.Documents.List(r.collection)
 	if err != nil {
-		return nil, refuse(errBroken, "%v", err)
+		return nil, refusal.New(refusal.Broken, "%v", err)
 	}
 	var all []fileset.Name
 	for _, document := range documents {
@@ -274,7 +276,7 @@ func (r *replacing) delete(name fileset.Name) error {
 		return err
 	}
 	if is.Version == store.Absent {
-		return refuse(errNoFile, "deployment %s has no file %s", r.deployment.name, name)
+		return refusal.New(refusal.NoFile, "deployment %s has no file %s", r.deployment.name, name)
 	}
 	r.out.Removed = append(r.out.Removed, name.String())
 	r.change(name, store.Change{Was: is.Version, Delete: true})
@@ -309,7 +311,7 @@ func (r *replacing) adopt(profile, text string) (string, error) {
 		r.warn("machine %s holds an entry that %s has not any more: it keeps its addresses, and gets another entry when it asks again", h.ID, name)
 	}
 	for _, h := range adoption.Moved {
-		rec, _ := r.server.machines.get(h.ID)
+		rec, _ := r.snapshot.Book.Get(h.ID)
 		a := *rec.Allocation
 		a.Before, a.After = literal.Repr(h.Before), literal.Repr(h.After)
 		if a != *rec.Allocation {
@@ -332,7 +334,7 @@ func (r *replacing) adopt(profile, text string) (string, error) {
 // directory.
 func (r *replacing) holders(profile string) []fileset.Holder {
 	var all []fileset.Holder
-	for _, rec := range r.server.machines.all() {
+	for _, rec := range r.snapshot.Book.All() {
 		if !r.holds(rec) || rec.Allocation.Profile != profile || rec.Allocation.After == "" {
 			continue
 		}
@@ -351,7 +353,7 @@ func (r *replacing) holds(rec machine.Record) bool {
 	if rec.Allocation == nil {
 		return false
 	}
-	d := r.server.deployments[rec.Allocation.Section]
+	d := r.snapshot.Site.Deployments[rec.Allocation.Section]
 	return d != nil && d.ConfigDir == r.deployment.ConfigDir
 }
 
@@ -362,7 +364,7 @@ func (r *replacing) compareStates(before, after string) {
 	if err != nil {
 		return
 	}
-	for _, rec := range r.server.machines.all() {
+	for _, rec := range r.snapshot.Book.All() {
 		if r.holds(rec) && next.Find(rec.Allocation.Profile) < 0 {
 			r.warn("machine %s holds profile %s, which the new state does not have", rec.ID, rec.Allocation.Profile)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"edeploy/server/internal/archive"
 	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
 )
@@ -27,14 +28,14 @@ type Log struct {
 func (s *Server) hardwareOf(r machine.Record) (wire.Hardware, error) {
 	d := s.deployments[r.Section]
 	if d == nil || r.HardwareFile == "" {
-		return nil, refuse(errNoFile, "machine %s has not sent its description yet", r.ID)
+		return nil, refusal.New(refusal.NoFile, "machine %s has not sent its description yet", r.ID)
 	}
 	f, err := d.hardware.Open(r.HardwareFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, refuse(errNoFile, "the description of machine %s, %s/%s, is gone: the machine sends it when it asks again", r.ID, d.HWDir, r.HardwareFile)
+		return nil, refusal.New(refusal.NoFile, "the description of machine %s, %s/%s, is gone: the machine sends it when it asks again", r.ID, d.HWDir, r.HardwareFile)
 	}
 	if err != nil {
-		return nil, refuse(errBroken, "description of machine %s: %v", r.ID, err)
+		return nil, refusal.New(refusal.Broken, "description of machine %s: %v", r.ID, err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, wire.MaxHardwareBytes+1))
@@ -44,13 +45,13 @@ func (s *Server) hardwareOf(r machine.Record) (wire.Hardware, error) {
 			return h, nil
 		}
 	}
-	return nil, refuse(errBroken, "description of machine %s, %s/%s: %v", r.ID, d.HWDir, r.HardwareFile, err)
+	return nil, refusal.New(refusal.Broken, "description of machine %s, %s/%s: %v", r.ID, d.HWDir, r.HardwareFile, err)
 }
 
 // showHardware answers the description as an agent uploads it, in JSON.
 func (s *Server) showHardware(w http.ResponseWriter, r *http.Request) {
 	s.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
-		rec, err := s.machines.named(r.PathValue("id"))
+		rec, err := s.named(r.PathValue("id"))
 		if err != nil {
 			return err
 		}
@@ -71,13 +72,13 @@ func (s *Server) logsOf(r machine.Record) ([]archive.Kept, error) {
 	}
 	kept, err := s.deployments[r.Section].logs.Of(wire.LogName(h))
 	if err != nil {
-		return nil, refuse(errBroken, "logs of machine %s: %v", r.ID, err)
+		return nil, refusal.New(refusal.Broken, "logs of machine %s: %v", r.ID, err)
 	}
 	return kept, nil
 }
 
 func (s *Server) listLogs(w http.ResponseWriter, r *http.Request) {
-	rec, err := s.machines.named(r.PathValue("id"))
+	rec, err := s.named(r.PathValue("id"))
 	var kept []archive.Kept
 	if err == nil {
 		kept, err = s.logsOf(rec)
@@ -107,7 +108,7 @@ func (s *Server) showLog(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) openLog(id, name string) (io.ReadCloser, error) {
-	rec, err := s.machines.named(id)
+	rec, err := s.named(id)
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +117,11 @@ func (s *Server) openLog(id, name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if !slices.ContainsFunc(kept, func(k archive.Kept) bool { return k.Name == name }) {
-		return nil, refuse(errNoFile, "machine %s has no log %s", rec.ID, clipText(name, 200))
+		return nil, refusal.New(refusal.NoFile, "machine %s has no log %s", rec.ID, refusal.Clip(name, 200))
 	}
 	f, err := s.deployments[rec.Section].logs.Open(name)
 	if err != nil {
-		return nil, refuse(errNoFile, "%v", fmt.Errorf("open log %s: %w", name, err))
+		return nil, refusal.New(refusal.NoFile, "%v", fmt.Errorf("open log %s: %w", name, err))
 	}
 	return f, nil
 }

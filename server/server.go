@@ -25,10 +25,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/archive"
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/profile"
+	"edeploy/server/internal/queue"
+	"edeploy/server/internal/records"
 	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 
@@ -102,8 +105,9 @@ type Server struct {
 	config       Config
 	deployments  map[string]*deployment
 	own          *flock.Lock // on the state directory
+	site         *allocation.Site
 	documents    *store.Dir
-	machines     *machines
+	records      *records.Records
 	history      *history.Dir
 	explanations *explanations
 	writers      sync.WaitGroup // of explanations
@@ -118,8 +122,7 @@ type Server struct {
 	seats        *semaphore.Weighted // uploads that wait for their turn
 	inWork       atomic.Int64        // uploads
 	editors      *places             // configuration files in work
-	queue        queue               // of what wants to change documents
-	turn         chan struct{}       // who holds it may change documents
+	queue        *queue.Queue[*allocation.Snapshot]
 	ready        chan struct{}
 	closing      chan struct{}
 	close        func() error
@@ -130,6 +133,7 @@ type deployment struct {
 	Deployment
 	name     string
 	dir      *profile.Dir
+	site     *allocation.Deployment // what decisions see of it
 	hardware *archive.Archive
 	logs     *archive.Archive
 	scripts  readScripts
@@ -143,7 +147,7 @@ type opener func(journal string, collections map[string]string) (*store.Dir, sto
 
 func newServer(config Config, open opener) (_ *Server, err error) {
 	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
-		editors: newPlaces(maxEditors), turn: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})}
+		editors: newPlaces(maxEditors), ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
 	s.places, s.long = newPlaces(s.config.Limits.Uploads), newPlaces(maxLong)
@@ -160,6 +164,10 @@ func newServer(config Config, open opener) (_ *Server, err error) {
 	}
 	if s.config.BootSection, err = defaultSection(config); err != nil {
 		return nil, err
+	}
+	s.site = &allocation.Site{Deployments: map[string]*allocation.Deployment{}, Default: s.config.BootSection, MaxMachines: s.config.Limits.Machines}
+	for name, d := range s.deployments {
+		s.site.Deployments[name] = d.site
 	}
 	defer func() {
 		if err != nil {
@@ -207,7 +215,8 @@ func openDeployment(name string, d Deployment, stateDir string, limits Limits) (
 	hardware := &archive.Archive{Dir: d.HWDir, Suffix: archive.HardwareSuffix, MaxBytes: limits.ArchiveBytes, MaxFiles: 2 * limits.Machines}
 	logs := &archive.Archive{Dir: d.LogDir, Suffix: archive.LogSuffix, MaxBytes: limits.ArchiveBytes,
 		MaxFiles: 2 * limits.Machines * (1 + limits.LogsPerMember), KeepEach: limits.LogsPerMember}
-	return &deployment{Deployment: d, name: name, dir: profile.Open(d.ConfigDir), hardware: hardware, logs: logs}, nil
+	site := &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, Dir: profile.Open(d.ConfigDir)}
+	return &deployment{Deployment: d, name: name, dir: site.Dir, site: site, hardware: hardware, logs: logs}, nil
 }
 
 // check refuses settings that cannot work.
@@ -279,7 +288,7 @@ func (s *Server) openState(open opener) error {
 	}
 	collections := map[string]string{"machines": at("machines"), "forgotten": at("forgotten")}
 	for name, d := range s.deployments {
-		collections[configCollection(name)] = d.ConfigDir
+		collections[allocation.Collection(name)] = d.ConfigDir
 	}
 	documents, recovery, err := open(s.config.StateDir, collections)
 	if err != nil {
@@ -290,11 +299,11 @@ func (s *Server) openState(open opener) error {
 	if s.history, err = history.Open(at("history"), s.config.Limits.HistoryBytes); err != nil {
 		return err
 	}
-	s.machines = &machines{documents: documents, now: s.config.Now}
-	if err := s.machines.load(); err != nil {
+	if s.records, err = records.Open(documents, s.config.Now); err != nil {
 		return err
 	}
 	s.explanations = newExplanations(s.writeExplanation)
+	s.queue = queue.New(s.documentsOf(), s.config.Limits.Wait, s.config.Log)
 	s.writers.Go(func() { s.explanations.run(s.closing, func() bool { return s.inWork.Load() > 0 }) })
 	return nil
 }
@@ -347,7 +356,9 @@ func (s *Server) Close() error { return s.close() }
 
 func (s *Server) closeAll() error {
 	close(s.closing)
-	s.turn <- struct{}{} // never given back: nobody changes anything from now on
+	if s.queue != nil {
+		s.queue.Close()
+	}
 	s.writers.Wait()
 	var errs []error
 	if s.documents != nil {
@@ -361,7 +372,3 @@ func (s *Server) closeAll() error {
 	}
 	return errors.Join(errs...)
 }
-
-// configCollection is the name under which the store knows a configuration
-// directory.
-func configCollection(section string) string { return "config." + section }

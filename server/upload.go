@@ -6,11 +6,12 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/history"
-	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/sysname"
 	"edeploy/server/internal/upload"
+	"edeploy/server/wire"
 )
 
 // formOverhead is what a form may have around its file.
@@ -49,18 +50,20 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) 
 	defer form.Discard()
 	d := s.deployments[form.Section]
 	if unnamed := form.Section == upload.DefaultSection && len(s.deployments) > 1 && form.Log == nil; d == nil && !unnamed {
-		return "", refuse(errInput, "edeploy.conf has no section %q", form.Section)
+		return "", refusal.New(refusal.Input, "edeploy.conf has no section %q", form.Section)
 	}
 	if form.Log != nil {
 		return "", s.keepLog(d, form.Log, r.RemoteAddr)
 	}
-	if err := machine.Check(form.Hardware.Identity()); err != nil {
-		return "", refuseIdentity("hardware description", err)
+	if err := allocation.CheckIdentity("hardware description", form.Hardware.Identity()); err != nil {
+		return "", err
 	}
 	if form.Failure == "" { // a failure report is about what the machine holds
-		if d, err = s.admitSection(form.Section, form.Hardware.Identity()); err != nil {
+		of, err := allocation.AdmitSection(s.snapshot(), form.Section, form.Hardware.Identity())
+		if err != nil {
 			return "", err
 		}
+		d = s.deployments[of.Name]
 	}
 	if err := s.arrives(peerOf(r), form.Hardware.Identity()); err != nil {
 		return "", err
@@ -86,7 +89,7 @@ func (s *Server) sit(ctx context.Context, bytes int) (stand func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
 	defer cancel()
 	if err := s.seats.Acquire(ctx, int64(bytes)); err != nil {
-		return nil, refuse(errBusy, "the server is busy with the decisions about other machines: ask again")
+		return nil, refusal.New(refusal.Busy, "the server is busy with the decisions about other machines: ask again")
 	}
 	return func() { s.seats.Release(int64(bytes)) }, nil
 }
@@ -130,14 +133,14 @@ func (s *Server) work() (over func()) {
 
 // takeHardware saves the description, leaves its place and decides.
 func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form, leave func()) (string, error) {
-	q := request{deployment: d, form: form, facts: assign.NewFacts(form.Hardware), identity: form.Hardware.Identity(), came: s.config.Now()}
-	q.name, _ = sysname.Of(form.Hardware)
-	q.hardwareFile = s.keepHardware(q)
-	act := s.allocate
-	if form.Failure != "" {
-		act = s.fail
+	q := allocation.Request{Deployment: d.site, Facts: assign.NewFacts(form.Hardware), Identity: form.Hardware.Identity(), Failure: form.Failure, Came: s.config.Now()}
+	q.Name, _ = sysname.Of(form.Hardware)
+	q.HardwareFile = s.keepHardware(d, q.Name, form.Hardware)
+	decide := allocation.Allocate
+	if q.Failure != "" {
+		decide = allocation.Fail
 	} else {
-		s.foresee(q)
+		allocation.Match(s.snapshot(), q)
 	}
 	stand, err := s.sit(ctx, weigh(form.Hardware))
 	if err != nil {
@@ -145,39 +148,31 @@ func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Fo
 	}
 	defer stand()
 	leave()
-	out, err := act(ctx, q)
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return decide(snapshot, q)
+	}, q.Sections(s.records.Book())...)
 	if err != nil {
-		s.config.Log.Warn("upload refused", "name", q.name, "text", err)
+		s.config.Log.Warn("upload refused", "name", q.Name, "text", err)
 		return "", err
 	}
-	if out.record.ID != "" {
-		s.record(out.record, append(uploadLine(q), out.lines...)...)
-		if q.form.Failure == "" {
-			s.keepExplanation(out, q)
-		}
+	if q.Failure == "" {
+		s.keepExplanation(out, form.Hardware)
 	}
-	if out.refused != nil || out.configuration == nil {
-		return "", out.refused
+	if out.Refused != nil || out.Configuration == nil {
+		return "", out.Refused
 	}
-	return out.configuration.Encode(), nil
+	return out.Configuration.Encode(), nil
 }
 
 // keepHardware saves the description; that it cannot is a problem for the
 // operator and no reason to refuse the machine.
-func (s *Server) keepHardware(q request) string {
-	if q.name == "" {
+func (s *Server) keepHardware(d *deployment, name string, h wire.Hardware) string {
+	if name == "" {
 		return "" // nothing to name it by
 	}
-	file, err := q.deployment.hardware.SaveHardware(q.name, q.form.Hardware)
+	file, err := d.hardware.SaveHardware(name, h)
 	if err != nil {
-		s.problem(q.deployment.name, "%v", err)
+		s.problem(d.name, "%v", err)
 	}
 	return file
-}
-
-func uploadLine(q request) []history.Line {
-	if q.form.Failure != "" {
-		return nil
-	}
-	return []history.Line{{Time: q.came, Step: "upload", Status: "note", Message: fmt.Sprintf("%d facts", len(q.form.Hardware))}}
 }

@@ -22,34 +22,37 @@ var (
 	ErrStranger = errors.New("another machine is known by one of these MAC addresses")
 )
 
-// Book is all records, in memory. It is not safe for concurrent use.
+// Book is all records, in memory. Many may read one that nobody changes;
+// whoever wants to change it makes a Clone.
 type Book struct {
-	records map[string]Record
-	byMAC   map[string][]string        // present and former addresses -> ids
-	values  map[string]map[string]bool // genuine UUIDs and serial keys -> ids
+	records map[string]*Record  // the records themselves and the lists of ids are never changed
+	byMAC   map[string][]string // present and former addresses -> ids
+	values  map[string][]string // genuine UUIDs and serial keys -> ids
 }
 
 // NewBook fills a book.
 func NewBook(records ...Record) *Book {
-	b := &Book{map[string]Record{}, map[string][]string{}, map[string]map[string]bool{}}
+	b := &Book{map[string]*Record{}, map[string][]string{}, map[string][]string{}}
 	for _, r := range records {
 		b.Put(r)
 	}
 	return b
 }
 
+// Clone is a book of its own with the same records.
+func (b *Book) Clone() *Book {
+	return &Book{maps.Clone(b.records), maps.Clone(b.byMAC), maps.Clone(b.values)}
+}
+
 // Put adds or replaces a record.
 func (b *Book) Put(r Record) {
 	b.Remove(r.ID)
-	b.records[r.ID] = r
+	b.records[r.ID] = &r
 	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
-		b.byMAC[mac] = append(b.byMAC[mac], r.ID)
+		b.byMAC[mac] = append(slices.Clip(b.byMAC[mac]), r.ID)
 	}
 	for _, value := range values(r.Identity) {
-		if b.values[value] == nil {
-			b.values[value] = map[string]bool{}
-		}
-		b.values[value][r.ID] = true
+		b.values[value] = append(slices.Clip(b.values[value]), r.ID)
 	}
 }
 
@@ -61,15 +64,18 @@ func (b *Book) Remove(id string) {
 	}
 	delete(b.records, id)
 	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
-		b.byMAC[mac] = slices.DeleteFunc(b.byMAC[mac], func(other string) bool { return other == id })
-		if len(b.byMAC[mac]) == 0 {
-			delete(b.byMAC, mac)
-		}
+		drop(b.byMAC, mac, id)
 	}
 	for _, value := range values(r.Identity) {
-		if delete(b.values[value], id); len(b.values[value]) == 0 {
-			delete(b.values, value)
-		}
+		drop(b.values, value, id)
+	}
+}
+
+// drop takes an id out of a list, in a new list.
+func drop(lists map[string][]string, key, id string) {
+	left := slices.DeleteFunc(slices.Clone(lists[key]), func(other string) bool { return other == id })
+	if lists[key] = left; len(left) == 0 {
+		delete(lists, key)
 	}
 }
 
@@ -84,8 +90,10 @@ func (b *Book) Len() int { return len(b.records) }
 
 // Get answers the record with this id.
 func (b *Book) Get(id string) (Record, bool) {
-	r, ok := b.records[id]
-	return r, ok
+	if r, ok := b.records[id]; ok {
+		return *r, true
+	}
+	return Record{}, false
 }
 
 // IDs are those of all records, sorted.
@@ -95,7 +103,7 @@ func (b *Book) IDs() []string { return slices.Sorted(maps.Keys(b.records)) }
 func (b *Book) All() []Record {
 	all := make([]Record, 0, len(b.records))
 	for _, r := range b.records {
-		all = append(all, r)
+		all = append(all, *r)
 	}
 	slices.SortFunc(all, func(x, y Record) int { return strings.Compare(x.ID, y.ID) })
 	return all
@@ -107,7 +115,7 @@ func (b *Book) Strangers() []string {
 	var all []Record
 	for _, r := range b.records {
 		if r.Stranger() {
-			all = append(all, r)
+			all = append(all, *r)
 		}
 	}
 	slices.SortFunc(all, func(x, y Record) int { return cmp.Or(x.Since.Compare(y.Since), strings.Compare(x.ID, y.ID)) })
@@ -123,7 +131,7 @@ func (b *Book) ByMAC(mac string) (Record, bool) {
 	mac = wire.NormalMAC(mac)
 	former, found := Record{}, false
 	for _, id := range b.byMAC[mac] {
-		r := b.records[id]
+		r := *b.records[id]
 		if slices.Contains(r.MACs, mac) {
 			return r, true
 		}
@@ -140,9 +148,7 @@ func (b *Book) ByUUID(uuid string) (Record, bool) { return b.only(genuineUUID(uu
 // only answers the machine that has a genuine value, when only one has.
 func (b *Book) only(value string) (Record, bool) {
 	if ids := b.values[value]; len(ids) == 1 {
-		for id := range ids {
-			return b.records[id], true
-		}
+		return *b.records[ids[0]], true
 	}
 	return Record{}, false
 }
@@ -195,7 +201,7 @@ func (b *Book) candidates(macs []string) []Record {
 	slices.Sort(ids)
 	var all []Record
 	for _, id := range slices.Compact(ids) {
-		all = append(all, b.records[id])
+		all = append(all, *b.records[id])
 	}
 	return all
 }

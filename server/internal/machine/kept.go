@@ -133,7 +133,7 @@ func Check(is wire.Identity) error {
 // Named finds the machines that an operator's word means: an id, a MAC address
 // or a name as lists show it. A name means who holds it rather than who held
 // it before its installation failed. More than one: the word is ambiguous.
-func (b *Book) Named(word string, name func(Record) string) []Record {
+func (b *Book) Named(word string) []Record {
 	if r, ok := b.Get(strings.ToLower(word)); ok {
 		return []Record{r}
 	}
@@ -142,7 +142,7 @@ func (b *Book) Named(word string, name func(Record) string) []Record {
 	}
 	var all []Record
 	for _, r := range b.All() {
-		if strings.EqualFold(name(r), word) || strings.EqualFold(r.Name, word) {
+		if strings.EqualFold(r.DisplayName(), word) || strings.EqualFold(r.Name, word) {
 			all = append(all, r)
 		}
 	}

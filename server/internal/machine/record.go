@@ -6,11 +6,13 @@
 package machine
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"edeploy/server/internal/assign"
+	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
 )
 
@@ -74,6 +76,32 @@ type Allocation struct {
 	Given     time.Time `json:"given"`              // first time
 	Asked     int       `json:"asked"`              // times it was handed out
 	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
+}
+
+// DisplayName is what an operator calls the machine: the host name of its
+// CMDB entry, or of the last one it held, else what is written on it.
+func (r Record) DisplayName() string {
+	if r.Allocation != nil {
+		if name := HostName(r.Allocation.Var); name != "" {
+			return name
+		}
+	}
+	return cmp.Or(r.Host, r.Name, r.ID)
+}
+
+// HostName is the variable of that name, of a dictionary in Python syntax.
+func HostName(vars string) string {
+	doc, err := literal.Parse("variables", vars)
+	if err != nil {
+		return "" // the record was edited; the name is only for show
+	}
+	dict, ok := doc.Node.Value.(*literal.Dict)
+	if !ok {
+		return ""
+	}
+	name, _ := dict.Get("hostname")
+	text, _ := name.(string)
+	return text
 }
 
 // Stranger tells whether nobody would miss the machine: it holds nothing, is

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -180,13 +179,6 @@ func (d *Dir) List(collection string) ([]string, error) {
 		names = append(names, is.Name)
 	}
 	return names, err
-}
-
-// Info is what is known about a document without reading it.
-type Info struct {
-	Name     string // with its collection
-	Bytes    int64
-	Modified time.Time
 }
 
 // Infos describes the documents of one collection, sorted by name.

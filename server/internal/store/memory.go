@@ -6,16 +6,20 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Memory is a Store that lives as long as the process.
 type Memory struct {
 	mu        sync.Mutex
 	documents map[string][]byte
+	modified  map[string]time.Time
 }
 
 // NewMemory is an empty store.
-func NewMemory() *Memory { return &Memory{documents: map[string][]byte{}} }
+func NewMemory() *Memory {
+	return &Memory{documents: map[string][]byte{}, modified: map[string]time.Time{}}
+}
 
 // Get reads a document.
 func (m *Memory) Get(name string) (Document, error) {
@@ -45,6 +49,20 @@ func (m *Memory) List(collection string) ([]string, error) {
 	return names, nil
 }
 
+// Infos describes the documents of one collection.
+func (m *Memory) Infos(collection string) ([]Info, error) {
+	names, err := m.List(collection)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Info
+	for _, name := range names {
+		if text, ok := m.documents[name]; ok {
+			all = append(all, Info{name, int64(len(text)), m.modified[name]})
+		}
+	}
+	return all, err
+}
+
 // Commit makes all changes or none.
 func (m *Memory) Commit(changes ...Change) error {
 	if err := checkChanges(changes); err != nil {
@@ -65,7 +83,7 @@ func (m *Memory) Commit(changes ...Change) error {
 		if c.Delete {
 			delete(m.documents, c.Name)
 		} else {
-			m.documents[c.Name] = bytes.Clone(c.Text)
+			m.documents[c.Name], m.modified[c.Name] = bytes.Clone(c.Text), time.Now()
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // MaxDocumentBytes bounds one document.
@@ -48,6 +49,13 @@ type Document struct {
 	Version Version
 }
 
+// Info is what is known about a document without reading it.
+type Info struct {
+	Name     string // with its collection
+	Bytes    int64
+	Modified time.Time
+}
+
 // Change replaces, makes (Was is Absent) or removes (Delete) one document.
 type Change struct {
 	Name   string
@@ -71,10 +79,21 @@ type Store interface {
 	Get(name string) (Document, error)
 	// List names the documents of one collection, sorted.
 	List(collection string) ([]string, error)
+	// Infos describes the documents of one collection, sorted by name.
+	Infos(collection string) ([]Info, error)
 	// Commit makes all changes or none. ErrConflict: none was made because a
 	// document had another version. After any other error they may still be
 	// made: read the documents again.
 	Commit(changes ...Change) error
+}
+
+// VersionIn is the present version of a document; Absent when there is none.
+func VersionIn(s Store, name string) (Version, error) {
+	doc, err := s.Get(name)
+	if errors.Is(err, ErrNotExist) {
+		return Absent, nil
+	}
+	return doc.Version, err
 }
 
 // splitName splits "collection/rest".

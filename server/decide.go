@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/flock"
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/queue"
+	"edeploy/server/internal/refusal"
+)
+
+// decision is a decision about a machine, see package allocation.
+type decision func(*allocation.Snapshot) (allocation.Outcome, allocation.Changes, error)
+
+// decide makes a decision in its turn; when it is answered, its changes are on
+// the disk and its lines in the machine's history. It holds the lock files of
+// the sections.
+func (s *Server) decide(ctx context.Context, make decision, sections ...string) (allocation.Outcome, error) {
+	return s.decideAs(ctx, queue.Decision[*allocation.Snapshot]{Locks: sections}, make)
+}
+
+// decideAlone is decide for one that goes with no other.
+func (s *Server) decideAlone(ctx context.Context, make decision, sections ...string) (allocation.Outcome, error) {
+	return s.decideAs(ctx, queue.Decision[*allocation.Snapshot]{Locks: sections, Alone: true}, make)
+}
+
+func (s *Server) decideAs(ctx context.Context, d queue.Decision[*allocation.Snapshot], make decision) (allocation.Outcome, error) {
+	var out allocation.Outcome
+	d.Decide = func(snapshot *allocation.Snapshot) error {
+		var c allocation.Changes
+		var err error
+		if out, c, err = make(snapshot); err == nil {
+			snapshot.Apply(c)
+		}
+		return err
+	}
+	err := s.queue.Do(ctx, d)
+	s.tellNotes(out.Notes)
+	if err == nil && out.Record.ID != "" && len(out.Lines) > 0 {
+		s.record(out.Record, out.Lines...)
+	}
+	return out, err
+}
+
+// documentsOf is what the queue reads and writes.
+func (s *Server) documentsOf() queue.Documents[*allocation.Snapshot] {
+	return queue.Documents[*allocation.Snapshot]{
+		Lock:      s.lockFiles,
+		Snapshot:  s.snapshot,
+		Commit:    s.commit,
+		Committed: s.committed,
+		Unwritten: func(err error) { s.problem("", "Documents cannot be written: %v", err) },
+	}
+}
+
+func (s *Server) snapshot() *allocation.Snapshot {
+	return allocation.NewSnapshot(s.site, s.config.Now(), s.records.Book(), s.documents)
+}
+
+func (s *Server) commit(snapshot *allocation.Snapshot) error {
+	others, err := snapshot.ChangedDocuments()
+	if err != nil {
+		return err
+	}
+	return s.records.Commit(snapshot.Book, snapshot.ChangedRecords(), others)
+}
+
+func (s *Server) committed(snapshot *allocation.Snapshot) {
+	s.tellNotes(snapshot.Keep())
+	for _, id := range snapshot.Lost() {
+		s.dropProgress(id)
+		if err := s.history.Remove(id); err != nil {
+			s.problem("", "%v", err)
+		}
+	}
+}
+
+// dropProgress forgets what a machine was doing.
+func (s *Server) dropProgress(id string) {
+	s.progress.remove(id)
+	s.booted.remove(id)
+	s.explanations.finish(id)
+}
+
+// tellNotes tells the operator what decisions have found.
+func (s *Server) tellNotes(notes []allocation.Note) {
+	for _, n := range notes {
+		switch n.Kind {
+		case allocation.Mistake:
+			s.config.Log.Warn("problem", "deployment", n.Section, "text", n.Text)
+		case allocation.Loss:
+			s.problem(n.Section, "%s", n.Text)
+		case allocation.Doubt:
+			s.refused(n.Section, "%s", n.Text)
+		}
+	}
+}
+
+// named finds the machine that an operator means.
+func (s *Server) named(word string) (machine.Record, error) {
+	return allocation.Named(s.records.Book(), word)
+}
+
+// setBoot sets what the operator wants a machine to boot.
+func (s *Server) setBoot(ctx context.Context, name string, boot machine.Boot) (machine.Record, error) {
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.SetBoot(snapshot, name, boot)
+	})
+	return out.Record, err
+}
+
+func (s *Server) allSections() []string {
+	var all []string
+	for name := range s.deployments {
+		all = append(all, name)
+	}
+	return all
+}
+
+// lockFiles takes the lock files of the sections, always in the same order.
+func (s *Server) lockFiles(ctx context.Context, sections []string) (release func(), err error) {
+	var paths []string
+	for _, name := range sections {
+		if d := s.deployments[name]; d != nil {
+			paths = append(paths, d.LockFile)
+		}
+	}
+	slices.Sort(paths)
+	var held []*flock.Lock
+	release = func() {
+		for _, l := range held {
+			if err := l.Release(); err != nil {
+				s.config.Log.Error("release lock file", "error", err)
+			}
+		}
+	}
+	for _, path := range slices.Compact(paths) {
+		l, err := flock.Take(ctx, path)
+		switch {
+		case err == nil:
+			held = append(held, l)
+			continue
+		case errors.Is(err, flock.ErrHeld):
+			err = refusal.New(refusal.Busy, "the server is busy: %v", err)
+		default:
+			err = refusal.New(refusal.Broken, "nothing can be allocated: %v", err)
+		}
+		release()
+		return nil, err
+	}
+	return release, nil
+}

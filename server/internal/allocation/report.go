@@ -1,0 +1,74 @@
+package allocation
+
+import (
+	"fmt"
+
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
+	"edeploy/server/wire"
+)
+
+// Report is what a report makes of a machine's record. Most reports change
+// nothing: then there are no Changes.
+func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
+	noticed, err := s.Book.Notice(rep.Machine)
+	if err != nil {
+		return Outcome{}, Changes{}, identityRefused("report", err)
+	}
+	r := noticed.Record
+	old, _ := s.Book.Get(r.ID)
+	if next := nextState(r.State, rep); next != r.State || noticed.New {
+		r.State, r.Since = next, s.Time
+	}
+	if a := r.Allocation; rep.Status == wire.StatusInstalled && a != nil && a.Installed.IsZero() {
+		good := *a
+		good.Installed = s.Time
+		r.Allocation = &good
+	}
+	if rep.Status == wire.StatusInstalled && rep.Step == wire.StepReboot {
+		r.BootDisk = rep.BootDisk
+	}
+	switch {
+	case rep.Status == wire.StatusInstalled, rep.Status == wire.StatusDone && rep.Step.Later():
+		r.LastError = ""
+		if rep.Image != (wire.ImageRef{}) {
+			r.Image = rep.Image
+		}
+	case rep.Status == wire.StatusFailed:
+		r.LastError = fmt.Sprintf("%s: %s", rep.Step, refusal.Clip(rep.Message, 2000))
+	}
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
+	var c Changes
+	if noticed.New {
+		if c, err = room(s); err != nil {
+			return Outcome{}, Changes{}, err
+		}
+	}
+	if changed {
+		c.Records = []machine.Record{r}
+	}
+	return Outcome{Record: r}, c, nil
+}
+
+// nextState is the state of a machine after a report. One that is installed
+// stays so whatever is reported: an agent that was booted to rescue it says
+// things too. Only a configuration that is handed out makes it "installing"
+// again. One that upgrades is installed, also if the server has never heard
+// that or has forgotten it.
+func nextState(is machine.State, rep wire.Report) machine.State {
+	switch {
+	case rep.Status == wire.StatusInstalled:
+		return machine.Installed
+	case is == machine.Installed:
+		return machine.Installed
+	case rep.Step.Later() && (is == machine.Unknown || rep.Status == wire.StatusDone):
+		return machine.Installed
+	case rep.Step.Later():
+		return is
+	case rep.Status == wire.StatusFailed:
+		return machine.Failed
+	case is == machine.Unknown, rep.Status == wire.StatusStarted:
+		return machine.Installing
+	}
+	return is
+}
