@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"edeploy/server/internal/history"
@@ -60,13 +59,8 @@ const historyShown = 500
 // maxAPIBytes bounds the body of an API request.
 const maxAPIBytes = 4 << 10
 
-func (s *Server) apiRoutes() *http.ServeMux {
-	mux := http.NewServeMux()
-	routes := []struct {
-		method, path string
-		handle       http.HandlerFunc
-	}{
-		{"POST", wire.ReportPath, s.takeReport},
+func (s *Server) operatorRoutes() []route {
+	return []route{
 		{"GET", "/api/v1/machines", s.listMachines},
 		{"POST", "/api/v1/machines", s.addMachine},
 		{"DELETE", "/api/v1/machines", s.deleteStrangers},
@@ -88,21 +82,6 @@ func (s *Server) apiRoutes() *http.ServeMux {
 		{"GET", "/api/v1/version", s.showVersion},
 		{"GET", "/api/v1/problems", s.showProblems},
 	}
-	methods := map[string][]string{}
-	for _, r := range routes {
-		mux.HandleFunc(r.method+" "+r.path, r.handle)
-		methods[r.path] = append(methods[r.path], r.method)
-	}
-	for path, allowed := range methods {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			answerJSON(w, http.StatusMethodNotAllowed, errorBody{Error: r.URL.Path + " takes " + strings.Join(allowed, " and ")})
-		})
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, http.StatusNotFound, errorBody{Error: "there is nothing at " + refusal.Clip(r.URL.Path, 200)})
-	})
-	return mux
 }
 
 // deleteStrangers answers DELETE /api/v1/machines?strangers=1.

@@ -236,3 +236,30 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestHandlers: what machines say and what operators steer are two handlers,
+// and neither serves what is the other's.
+func TestHandlers(t *testing.T) {
+	l := startLab(t, seedFiles())
+	for _, tt := range []struct {
+		method, path        string
+		machines, operators int
+	}{
+		{"GET", "/upload.py", 405, 404},
+		{"GET", "/cgi-bin/upload.py", 405, 404},
+		{"POST", "/api/v1/reports", 400, 404},
+		{"GET", "/api/v1/reports", 405, 404},
+		{"GET", "/api/v1/machines", 404, 200},
+		{"DELETE", "/api/v1/machines/none", 404, 404},
+		{"POST", "/api/v1/version", 404, 405},
+	} {
+		status := func(h http.Handler) int {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))
+			return w.Code
+		}
+		if m, o := status(l.server.Machines()), status(l.server.Operators()); m != tt.machines || o != tt.operators {
+			t.Errorf("%s %s: %d from Machines, %d from Operators, want %d and %d", tt.method, tt.path, m, o, tt.machines, tt.operators)
+		}
+	}
+}

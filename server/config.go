@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -137,7 +136,7 @@ func (s *Server) putConfigFiles(w http.ResponseWriter, r *http.Request) {
 // answerReplacement makes a change and answers what became of it; name is the
 // file whose version is answered.
 func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name string, wish func() (replacement, error)) {
-	leave, err := s.enterEditors(r.Context(), peerOf(r))
+	leave, err := s.editors.Enter(r.Context(), peerOf(r))
 	if err != nil {
 		s.answerError(w, err)
 		return
@@ -159,17 +158,6 @@ func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name 
 		w.Header().Set("ETag", etag(version))
 	}
 	answerJSON(w, http.StatusOK, out)
-}
-
-// enterEditors waits for one of the places for changes of the configuration.
-func (s *Server) enterEditors(ctx context.Context, peer string) (leave func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
-	defer cancel()
-	leave, ok := s.editors.enter(ctx, peer)
-	if !ok {
-		return nil, s.editors.refusal(peer, "changes of the configuration")
-	}
-	return leave, nil
 }
 
 func (s *Server) configSection(r *http.Request) (*deployment, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -18,21 +19,76 @@ import (
 // contentType of an answer to an upload (reference section 4.3).
 const contentType = "text/x-python"
 
-// Handler serves every path that ends in /upload.py, and /api/v1/. It takes
-// clean paths: whoever serves several rooms on one port cleans them for all.
+// Machines serves what machines say: every path that ends in /upload.py, and
+// their reports. It takes clean paths: whoever serves several rooms on one port
+// cleans them for all.
+func (s *Server) Machines() http.Handler { return s.machines }
+
+// Operators serves /api/v1/ but for the reports: everything that steers, and
+// shows what is going on.
+func (s *Server) Operators() http.Handler { return s.operators }
+
+// Handler serves both on one port.
 func (s *Server) Handler() http.Handler {
-	mux := s.apiRoutes()
-	return s.recovered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/upload.py") {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isUpload(r) || r.URL.Path == wire.ReportPath {
+			s.machines.ServeHTTP(w, r)
+			return
+		}
+		s.operators.ServeHTTP(w, r)
+	})
+}
+
+func isUpload(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/upload.py") }
+
+// handlers makes both, once.
+func (s *Server) handlers() (machines, operators http.Handler) {
+	reports := s.timed(routes([]route{{"POST", wire.ReportPath, s.takeReport}}))
+	machines = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isUpload(r) {
 			s.takeUpload(w, r)
 			return
 		}
+		reports.ServeHTTP(w, r)
+	})
+	return s.recovered(machines), s.recovered(s.timed(routes(s.operatorRoutes())))
+}
+
+// timed bounds the time of a request's body.
+func (s *Server) timed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := limitReading(w, apiTime); err != nil {
 			s.answerError(w, err)
 			return
 		}
-		mux.ServeHTTP(w, r)
-	}))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// route is a path with one of its methods.
+type route struct {
+	method, path string
+	handle       http.HandlerFunc
+}
+
+// routes answers other methods with 405 and other paths with 404, in JSON.
+func routes(all []route) http.Handler {
+	mux := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, r := range all {
+		mux.HandleFunc(r.method+" "+r.path, r.handle)
+		methods[r.path] = append(methods[r.path], r.method)
+	}
+	for path, allowed := range methods {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			answerJSON(w, http.StatusMethodNotAllowed, errorBody{Error: r.URL.Path + " takes " + strings.Join(allowed, " and ")})
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		answerJSON(w, http.StatusNotFound, errorBody{Error: "there is nothing at " + refusal.Clip(r.URL.Path, 200)})
+	})
+	return mux
 }
 
 // apiTime is the longest time that the body of an API request may take.
@@ -42,6 +98,15 @@ const apiTime = 30 * time.Second
 // deadlines; a test's recorder has none and needs none.
 func limitReading(w http.ResponseWriter, most time.Duration) error {
 	return supported(http.NewResponseController(w).SetReadDeadline(time.Now().Add(most)))
+}
+
+// peerOf is the address that a request comes from, without its port.
+func peerOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 // recovered answers 500 when a handler panics, and goes on.
@@ -57,7 +122,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 			}
 			s.config.Log.Error("BUG: a request made the server panic", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
 			message := "the server has a defect and could not answer; its log says where"
-			if strings.HasSuffix(r.URL.Path, "/upload.py") {
+			if isUpload(r) {
 				answerRefusal(w, http.StatusInternalServerError, message)
 			} else {
 				answerJSON(w, http.StatusInternalServerError, errorBody{Error: message})

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"iter"
@@ -35,18 +34,16 @@ func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
 // answerLong makes a long answer when there is a place for it. What write
 // refuses before it has written anything is answered as an error.
 func (s *Server) answerLong(w http.ResponseWriter, r *http.Request, contentType string, write func(*bufio.Writer) error) {
-	ctx, cancel := context.WithTimeout(r.Context(), longWait)
-	defer cancel()
 	peer := peerOf(r)
-	leave, ok := s.long.enter(ctx, peer)
-	if !ok {
-		s.answerError(w, s.long.refusal(peer, "long answers"))
+	leave, err := s.longAnswers.Enter(r.Context(), peer)
+	if err != nil {
+		s.answerError(w, err)
 		return
 	}
 	defer leave()
 	to := &patient{w: w, conn: http.NewResponseController(w), contentType: contentType}
 	out := bufio.NewWriterSize(to, longBlock)
-	err := write(out)
+	err = write(out)
 	if err != nil && !to.started {
 		s.answerError(w, err)
 		return

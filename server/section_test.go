@@ -109,3 +109,27 @@ func TestSectionOfBoots(t *testing.T) {
 	}
 	l.stateIs("[('vm', 3)]\n")
 }
+
+// TestFailureWithoutSection: where no deployment is called SERVER, a failure
+// report that names none is about the deployment that the machine belongs to.
+func TestFailureWithoutSection(t *testing.T) {
+	l := newLab(t, countedFiles(2))
+	settings := l.settings()
+	settings.Deployments = map[string]server.Deployment{"LAB": settings.Deployments["SERVER"], "OTHER": {ConfigDir: t.TempDir()}}
+	settings.BootSection = "LAB"
+	s, err := server.New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.server = s
+	t.Cleanup(l.stop)
+	if a := l.post("file/hw.json", encode(vm(1))); a.status != http.StatusOK {
+		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	for range 2 {
+		if a := l.post("failure", "vm", "file/hw.json", encode(vm(1))); a.status != http.StatusOK {
+			t.Fatalf("failure: status %d: %s", a.status, a.body)
+		}
+		l.stateIs("[('vm', 2)]\n")
+	}
+}

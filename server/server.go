@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edeploy/server/internal/admission"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/archive"
 	"edeploy/server/internal/flock"
@@ -116,12 +118,14 @@ type Server struct {
 	booted       *bootedTable
 	problems     *problemList
 	refusals     *problemList
-	places       *places             // uploads that are read
-	long         *places             // long answers that are written
-	arrivals     *arrivals           // of machines that nobody knew
-	seats        *semaphore.Weighted // uploads that wait for their turn
+	uploads      *admission.Places   // that are read
+	longAnswers  *admission.Places   // that are written
+	editors      *admission.Places   // configuration files in work
+	arrivals     *admission.Rate     // of machines that nobody knew
+	waitingBytes *semaphore.Weighted // of uploads that wait for their decision
 	inWork       atomic.Int64        // uploads
-	editors      *places             // configuration files in work
+	machines     http.Handler
+	operators    http.Handler
 	queue        *queue.Queue[*allocation.Snapshot]
 	ready        chan struct{}
 	closing      chan struct{}
@@ -147,12 +151,16 @@ type opener func(journal string, collections map[string]string) (*store.Dir, sto
 
 func newServer(config Config, open opener) (_ *Server, err error) {
 	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
-		editors: newPlaces(maxEditors), ready: make(chan struct{}), closing: make(chan struct{})}
+		ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
-	s.places, s.long = newPlaces(s.config.Limits.Uploads), newPlaces(maxLong)
-	s.arrivals = newArrivals(s.config.Limits.NewPerPeer)
-	s.seats = semaphore.NewWeighted(maxWaitingBytes)
+	limits := s.config.Limits
+	s.uploads = admission.NewPlaces("uploads", limits.Uploads, limits.Wait)
+	s.editors = admission.NewPlaces("changes of the configuration", maxEditors, limits.Wait)
+	s.longAnswers = admission.NewPlaces("long answers", maxLong, longWait)
+	s.arrivals = admission.NewRate(limits.NewPerPeer)
+	s.waitingBytes = semaphore.NewWeighted(maxWaitingBytes)
+	s.machines, s.operators = s.handlers()
 	if s.config.Now == nil {
 		s.config.Now = time.Now
 	}

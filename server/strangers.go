@@ -14,7 +14,7 @@ func (s *Server) arrives(peer string, is wire.Identity) error {
 	if _, known, err := s.records.Book().Find(is); known || err != nil {
 		return nil // the decision says what is wrong
 	}
-	if !s.arrivals.take(peer, s.config.Now()) {
+	if !s.arrivals.Take(peer, s.config.Now()) {
 		return refusal.New(refusal.Busy, "%s has made %d machines known within a minute, as many as it may: ask again", peer, s.config.Limits.NewPerPeer)
 	}
 	return nil

@@ -37,61 +37,96 @@ func (s *Server) takeUpload(w http.ResponseWriter, r *http.Request) {
 
 // upload does the work and answers the body: the configuration, or nothing.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) {
-	leave, err := s.enter(r.Context(), peerOf(r))
-	if err != nil {
+	defer s.work()()
+	q, forget, err := s.readUpload(w, r)
+	if err != nil || q == nil {
 		return "", err
+	}
+	defer forget()
+	decide := allocation.Allocate
+	if q.Failure != "" {
+		decide = allocation.Fail
+	}
+	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return decide(snapshot, *q)
+	}, q.Sections(s.records.Book())...)
+	if err != nil {
+		s.config.Log.Warn("upload refused", "name", q.Name, "text", err)
+		return "", err
+	}
+	if q.Failure == "" {
+		s.keepExplanation(out, q.Facts.Hardware())
+	}
+	if out.Refused != nil || out.Configuration == nil {
+		return "", out.Refused
+	}
+	return out.Configuration.Encode(), nil
+}
+
+// readUpload reads an upload while it has one of the places for that. A log is
+// kept: then there is no request to decide. A request holds memory until it is
+// forgotten, and no place: while the decisions of some are written to the
+// disk, others are read, and all that wait can be written together.
+func (s *Server) readUpload(w http.ResponseWriter, r *http.Request) (q *allocation.Request, forget func(), err error) {
+	leave, err := s.uploads.Enter(r.Context(), peerOf(r))
+	if err != nil {
+		return nil, nil, err
 	}
 	defer leave()
-	defer s.work()()
 	form, err := s.readForm(w, r)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	defer form.Discard()
-	d := s.deployments[form.Section]
-	if unnamed := form.Section == upload.DefaultSection && len(s.deployments) > 1 && form.Log == nil; d == nil && !unnamed {
-		return "", refusal.New(refusal.Input, "edeploy.conf has no section %q", form.Section)
+	d, err := s.deploymentOf(form)
+	if err != nil {
+		return nil, nil, err
 	}
 	if form.Log != nil {
-		return "", s.keepLog(d, form.Log, r.RemoteAddr)
-	}
-	if err := allocation.CheckIdentity("hardware description", form.Hardware.Identity()); err != nil {
-		return "", err
-	}
-	if form.Failure == "" { // a failure report is about what the machine holds
-		of, err := allocation.AdmitSection(s.snapshot(), form.Section, form.Hardware.Identity())
-		if err != nil {
-			return "", err
-		}
-		d = s.deployments[of.Name]
+		return nil, nil, s.keepLog(d, form.Log, r.RemoteAddr)
 	}
 	if err := s.arrives(peerOf(r), form.Hardware.Identity()); err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	return s.takeHardware(r.Context(), d, form, leave)
+	q = s.request(d, form)
+	ctx, cancel := context.WithTimeout(r.Context(), s.config.Limits.Wait)
+	defer cancel()
+	bytes := int64(weigh(form.Hardware))
+	if err := s.waitingBytes.Acquire(ctx, bytes); err != nil {
+		return nil, nil, refusal.New(refusal.Busy, "the server is busy with the decisions about other machines: ask again")
+	}
+	return q, func() { s.waitingBytes.Release(bytes) }, nil
 }
 
-// enter waits for one of the places for uploads.
-func (s *Server) enter(ctx context.Context, peer string) (leave func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
-	defer cancel()
-	leave, ok := s.places.enter(ctx, peer)
-	if !ok {
-		return nil, s.places.refusal(peer, "uploads")
+// deploymentOf finds the deployment of an upload.
+func (s *Server) deploymentOf(form upload.Form) (*deployment, error) {
+	d := s.deployments[form.Section]
+	if unnamed := form.Section == upload.DefaultSection && len(s.deployments) > 1 && form.Log == nil; d == nil && !unnamed {
+		return nil, refusal.New(refusal.Input, "edeploy.conf has no section %q", form.Section)
 	}
-	return leave, nil
+	if form.Log != nil {
+		return d, nil
+	}
+	is := form.Hardware.Identity()
+	if err := allocation.CheckIdentity("hardware description", is); err != nil || form.Failure != "" && d != nil { // a failure report is about what the machine holds
+		return d, err
+	}
+	of, err := allocation.AdmitSection(s.snapshot(), form.Section, is)
+	if err != nil {
+		return nil, err
+	}
+	return s.deployments[of.Name], nil
 }
 
-// sit waits for room among the uploads that are read and wait for their turn.
-// Theirs are no places: while the decisions of some are written to the disk,
-// others are read, and all that wait can be written together.
-func (s *Server) sit(ctx context.Context, bytes int) (stand func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Wait)
-	defer cancel()
-	if err := s.seats.Acquire(ctx, int64(bytes)); err != nil {
-		return nil, refusal.New(refusal.Busy, "the server is busy with the decisions about other machines: ask again")
+// request saves a description and matches it: what needs no turn.
+func (s *Server) request(d *deployment, form upload.Form) *allocation.Request {
+	q := &allocation.Request{Deployment: d.site, Facts: assign.NewFacts(form.Hardware), Identity: form.Hardware.Identity(), Failure: form.Failure, Came: s.config.Now()}
+	q.Name, _ = sysname.Of(form.Hardware)
+	q.HardwareFile = s.keepHardware(d, q.Name, form.Hardware)
+	if q.Failure == "" {
+		allocation.Match(s.snapshot(), *q)
 	}
-	return func() { s.seats.Release(int64(bytes)) }, nil
+	return q
 }
 
 func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (upload.Form, error) {
@@ -129,39 +164,6 @@ func (s *Server) work() (over func()) {
 			signal(s.explanations.calm)
 		}
 	}
-}
-
-// takeHardware saves the description, leaves its place and decides.
-func (s *Server) takeHardware(ctx context.Context, d *deployment, form upload.Form, leave func()) (string, error) {
-	q := allocation.Request{Deployment: d.site, Facts: assign.NewFacts(form.Hardware), Identity: form.Hardware.Identity(), Failure: form.Failure, Came: s.config.Now()}
-	q.Name, _ = sysname.Of(form.Hardware)
-	q.HardwareFile = s.keepHardware(d, q.Name, form.Hardware)
-	decide := allocation.Allocate
-	if q.Failure != "" {
-		decide = allocation.Fail
-	} else {
-		allocation.Match(s.snapshot(), q)
-	}
-	stand, err := s.sit(ctx, weigh(form.Hardware))
-	if err != nil {
-		return "", err
-	}
-	defer stand()
-	leave()
-	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
-		return decide(snapshot, q)
-	}, q.Sections(s.records.Book())...)
-	if err != nil {
-		s.config.Log.Warn("upload refused", "name", q.Name, "text", err)
-		return "", err
-	}
-	if q.Failure == "" {
-		s.keepExplanation(out, form.Hardware)
-	}
-	if out.Refused != nil || out.Configuration == nil {
-		return "", out.Refused
-	}
-	return out.Configuration.Encode(), nil
 }
 
 // keepHardware saves the description; that it cannot is a problem for the
