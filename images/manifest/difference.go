@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -133,7 +132,7 @@ func Compare(want, got *Entry) []Difference {
 	}
 	switch {
 	case want.Size != got.Size:
-		add(AttrSize, strconv.FormatInt(want.Size, 10), strconv.FormatInt(got.Size, 10))
+		add(AttrSize, fmt.Sprint(want.Size), fmt.Sprint(got.Size))
 	case want.SHA256 != got.SHA256:
 		add(AttrContent, hex.EncodeToString(want.SHA256[:]), hex.EncodeToString(got.SHA256[:]))
 	}
@@ -147,10 +146,10 @@ func Compare(want, got *Entry) []Difference {
 		add(AttrMode, modeText(want.Mode), modeText(got.Mode))
 	}
 	if want.UID != got.UID {
-		add(AttrUID, numberText(want.UID), numberText(got.UID))
+		add(AttrUID, fmt.Sprint(want.UID), fmt.Sprint(got.UID))
 	}
 	if want.GID != got.GID {
-		add(AttrGID, numberText(want.GID), numberText(got.GID))
+		add(AttrGID, fmt.Sprint(want.GID), fmt.Sprint(got.GID))
 	}
 	if !want.ModTime.Equal(got.ModTime) {
 		add(AttrTime, timeText(want.ModTime), timeText(got.ModTime))
@@ -162,13 +161,9 @@ func compareXattrs(want, got *Entry) []Difference {
 	if len(want.Xattrs) == 0 && len(got.Xattrs) == 0 {
 		return nil
 	}
-	names := map[string]bool{}
-	for name := range want.Xattrs {
-		names[name] = true
-	}
-	for name := range got.Xattrs {
-		names[name] = true
-	}
+	names := map[string][]byte{}
+	maps.Copy(names, want.Xattrs)
+	maps.Copy(names, got.Xattrs)
 	var diffs []Difference
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		w, inWant := want.Xattrs[name]
@@ -197,7 +192,6 @@ func InTree(xattr string) bool {
 }
 
 func modeText(mode uint32) string { return fmt.Sprintf("%04o", mode) }
-func numberText(n uint32) string  { return strconv.FormatUint(uint64(n), 10) }
 func deviceText(e *Entry) string  { return fmt.Sprintf("%d,%d", e.Major, e.Minor) }
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
 func xattrText(v []byte, there bool) string {

@@ -114,15 +114,11 @@ func New(entries []Entry) (*Manifest, error) {
 
 // Lookup finds a path.
 func (m *Manifest) Lookup(path string) (*Entry, bool) {
-	i, ok := m.index(path)
+	i, ok := slices.BinarySearchFunc(m.Entries, path, func(e Entry, p string) int { return comparePaths(e.Path, p) })
 	if !ok {
 		return nil, false
 	}
 	return &m.Entries[i], true
-}
-
-func (m *Manifest) index(path string) (int, bool) {
-	return slices.BinarySearchFunc(m.Entries, path, func(e Entry, p string) int { return comparePaths(e.Path, p) })
 }
 
 // TotalBytes is the size of all files, each hard link counted, or the largest

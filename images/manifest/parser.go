@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"strconv"
 	"strings"
@@ -138,10 +139,7 @@ func (p *parser) takeEntry(word string, keywords []string) error {
 	if relative && p.dir != "." && name != "." {
 		name = p.dir + "/" + name
 	}
-	values := make(map[string]string, len(p.set)+len(keywords))
-	for name, value := range p.set {
-		values[name] = value
-	}
+	values := maps.Clone(p.set)
 	for _, keyword := range keywords {
 		name, value, _ := strings.Cut(keyword, "=")
 		values[name] = value

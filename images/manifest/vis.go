@@ -3,6 +3,7 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -56,8 +57,7 @@ func Unescape(s string) (string, error) {
 			b.WriteByte(s[i])
 			continue
 		}
-		if i+3 < len(s) && isOctal(s[i+1:i+4]) {
-			n := int(s[i+1]-'0')<<6 | int(s[i+2]-'0')<<3 | int(s[i+3]-'0')
+		if n, err := strconv.ParseUint(s[i+1:min(i+4, len(s))], 8, 16); err == nil && i+3 < len(s) {
 			if n > 255 {
 				return "", fmt.Errorf("escape %s is larger than a byte", s[i:i+4])
 			}
@@ -76,13 +76,4 @@ func Unescape(s string) (string, error) {
 		i++
 	}
 	return b.String(), nil
-}
-
-func isOctal(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '7' {
-			return false
-		}
-	}
-	return true
 }

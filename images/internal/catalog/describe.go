@@ -65,7 +65,7 @@ func writeManifest(path string, m *manifest.Manifest) error {
 	if _, err := m.WriteTo(f); err != nil {
 		return err
 	}
-	back, err := readManifest(f.Name())
+	back, err := fromFile(f.Name(), manifest.Read)
 	if err != nil {
 		return fmt.Errorf("read the manifest back: %w", err)
 	}

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -108,7 +109,7 @@ func (c *Catalog) Get(ref wire.ImageRef) (Image, error) {
 // measure reads a manifest once for as long as it does not change.
 func (c *Catalog) measure(path string, info fs.FileInfo) (manifest.Total, error) {
 	m, _ := c.manifests.get(path, info, func() (measured, error) {
-		total, err := measureFile(path)
+		total, err := fromFile(path, manifest.Measure)
 		if err != nil {
 			c.log.Error("this image is broken", "manifest", path, "err", err)
 		}
@@ -124,30 +125,18 @@ func (c *Catalog) remember(path string, total manifest.Total) {
 	}
 }
 
-func measureFile(path string) (manifest.Total, error) {
+// fromFile reads a manifest's file, of whose path errors have the last name only.
+func fromFile[T any](path string, read func(io.Reader) (T, error)) (T, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return manifest.Total{}, err
+		return *new(T), err
 	}
 	defer f.Close()
-	total, err := manifest.Measure(f)
+	v, err := read(f)
 	if err != nil {
-		return total, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		err = fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
-	return total, nil
-}
-
-func readManifest(path string) (*manifest.Manifest, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	m, err := manifest.Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return m, nil
+	return v, err
 }
 
 // Delete removes the image: first it disappears, then its files are removed.

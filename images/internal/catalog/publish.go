@@ -135,7 +135,7 @@ func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archiv
 	defer debug.FreeOSMemory()
 	want := got
 	if text.Length > 0 {
-		if want, err = readManifest(c.partFile(ref, PartManifest)); err != nil {
+		if want, err = fromFile(c.partFile(ref, PartManifest), manifest.Read); err != nil {
 			return err
 		}
 	}

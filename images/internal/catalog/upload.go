@@ -139,7 +139,7 @@ func (c *Catalog) append(ref wire.ImageRef, part Part, have Upload, body io.Read
 		return have, nil
 	}
 	if part == PartManifest {
-		if total, err := measureFile(f.Name()); err == nil { // else Publish says why
+		if total, err := fromFile(f.Name(), manifest.Measure); err == nil { // else Publish says why
 			have.Tree = &total
 			if err := c.keepState(ref, part, have); err != nil {
 				return have, full(err)

@@ -97,17 +97,13 @@ func hashInto(e *manifest.Entry, w io.Writer, content io.Reader) error {
 	hash := sha256.New()
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
-	n, err := io.CopyBuffer(onlyWriter{io.MultiWriter(w, hash)}, onlyReader{content}, *buffer)
+	n, err := io.CopyBuffer(io.MultiWriter(w, hash), content, *buffer)
 	if err == nil && n != e.Size {
 		err = io.ErrUnexpectedEOF
 	}
 	hash.Sum(e.SHA256[:0])
 	return err
 }
-
-// onlyWriter and onlyReader keep io.CopyBuffer to the buffer it is given.
-type onlyWriter struct{ io.Writer }
-type onlyReader struct{ io.Reader }
 
 // tarReader collects what an archive describes.
 type tarReader struct {

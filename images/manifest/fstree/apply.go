@@ -29,7 +29,8 @@ func Apply(ctx context.Context, m *manifest.Manifest, root string, o Options) er
 		return err
 	}
 	defer t.Close()
-	a := application{m: m, tree: t, o: o, units: unitsOf(m, o.Exclude), state: make([]state, len(m.Entries)), found: make([]manifest.FileID, len(m.Entries))}
+	a := application{m: m, tree: t, o: o, state: make([]state, len(m.Entries)), found: make([]manifest.FileID, len(m.Entries))}
+	a.units, _ = unitsOf(m, o.Exclude)
 	for _, step := range []func(context.Context) error{a.look, a.create, a.link, a.attributes} {
 		if err := step(ctx); err != nil {
 			return err
@@ -108,6 +109,7 @@ func (a *application) lookAt(d *dir, i int) error {
 	if err != nil {
 		return d.fail("describe", name, err)
 	}
+	var ok bool
 	switch {
 	case got.Type != want.Type:
 		a.state[i] = absent
@@ -116,27 +118,26 @@ func (a *application) lookAt(d *dir, i int) error {
 		}
 		return nil
 	case got.Type == manifest.Symlink:
-		target, err := d.readlink(name)
-		if err != nil {
-			return err
+		if got.Link, err = readlinkAt(int(d.Fd()), name); err != nil {
+			return d.fail("readlink", name, err)
 		}
-		a.state[i] = rightIf(target == want.Link)
+		ok = got.Link == want.Link
 	case got.Type == manifest.File && want.Group != 0:
-		a.state[i] = rightIf(got.Size == want.Size)
+		ok = got.Size == want.Size
 	default:
-		a.state[i] = rightIf(got.Major == want.Major && got.Minor == want.Minor)
+		ok = got.Major == want.Major && got.Minor == want.Minor
 	}
-	if a.state[i] == right && got.Type != manifest.Dir {
-		a.found[i] = identityOf(st)
+	if a.state[i] = absent; ok {
+		a.setRight(i, st)
 	}
 	return nil
 }
 
-func rightIf(ok bool) state {
-	if ok {
-		return right
+func (a *application) setRight(i int, st *unix.Stat_t) {
+	a.state[i] = right
+	if a.m.Entries[i].Type != manifest.Dir {
+		a.found[i] = identityOf(st)
 	}
-	return absent
 }
 
 func (a *application) give(i int, err error) {
@@ -189,10 +190,7 @@ func (a *application) make(i int) error {
 	if err != nil {
 		return err
 	}
-	a.state[i] = right
-	if e.Type != manifest.Dir {
-		a.found[i] = identityOf(st)
-	}
+	a.setRight(i, st)
 	return nil
 }
 

@@ -44,15 +44,11 @@ func (d *dir) settle(want *manifest.Entry) error {
 	if got.ModTime.Equal(want.ModTime) {
 		return nil
 	}
-	return n.setTime(want)
-}
-
-// setTime sets the modification time and leaves the access time.
-func (n *node) setTime(want *manifest.Entry) error {
 	return n.fail("set time "+want.ModTime.UTC().Format("2006-01-02T15:04:05.000000000Z")+" of", unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), timesOf(want.ModTime), 0))
 }
 
-// timesOf are the arguments of utimensat(2) for a modification time.
+// timesOf are the arguments of utimensat(2) that set the modification time and leave
+// the access time.
 func timesOf(modified time.Time) []unix.Timespec {
 	return []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: modified.Unix(), Nsec: int64(modified.Nanosecond())}}
 }

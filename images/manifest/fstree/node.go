@@ -109,11 +109,6 @@ func (d *dir) stat(name string) (*unix.Stat_t, error) {
 	return st, d.fail("stat", name, err)
 }
 
-func (d *dir) readlink(name string) (string, error) {
-	target, err := readlinkAt(int(d.Fd()), name)
-	return target, d.fail("readlink", name, err)
-}
-
 func readlinkAt(fd int, name string) (string, error) {
 	buffer := make([]byte, manifest.MaxPathBytes+1)
 	n, err := unix.Readlinkat(fd, name, buffer)

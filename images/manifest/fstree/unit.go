@@ -27,11 +27,10 @@ const (
 )
 
 // unitsOf cuts the manifest's entries, without the excluded ones, into units.
-// Every directory has one at least.
-func unitsOf(m *manifest.Manifest, exclude func(string) bool) []unit {
+// Every directory has one at least. size is that of their files.
+func unitsOf(m *manifest.Manifest, exclude func(string) bool) (units []unit, size int64) {
 	last := map[string]int{} // directory -> its last unit
 	bytes := map[string]int64{}
-	var units []unit
 	begin := func(dir string, first bool) {
 		last[dir] = len(units)
 		bytes[dir] = 0
@@ -53,8 +52,9 @@ func unitsOf(m *manifest.Manifest, exclude func(string) bool) []unit {
 		u := &units[last[dir]]
 		u.members = append(u.members, i)
 		bytes[dir] += e.Size
+		size = manifest.AddSizes(size, e.Size)
 	}
-	return units
+	return units, size
 }
 
 // exclusion extends an Exclude function to everything below an excluded path,
@@ -137,11 +137,9 @@ func (p *progress) add(n int) {
 	}
 }
 
-// end tells the final count.
+// end tells the final count; nobody adds to it any more.
 func (p *progress) end() {
 	if p.tell != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
 		p.tell(p.done, p.total)
 	}
 }

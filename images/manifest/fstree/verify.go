@@ -23,8 +23,8 @@ func Verify(ctx context.Context, m *manifest.Manifest, root string, o Options) (
 	}
 	defer t.Close()
 	v := verification{m: m, tree: t, o: o, found: make([]manifest.FileID, len(m.Entries))}
-	units := unitsOf(m, o.Exclude)
-	v.progress = progress{tell: o.Progress, total: sizeOf(m, units)}
+	units, size := unitsOf(m, o.Exclude)
+	v.progress = progress{tell: o.Progress, total: size}
 	err = each(ctx, o.Workers, len(units), func(i int) error {
 		diffs, err := v.unit(ctx, units[i])
 		v.mu.Lock()
@@ -45,16 +45,6 @@ func Verify(ctx context.Context, m *manifest.Manifest, root string, o Options) (
 	}, o.SplitLinks)...)
 	manifest.SortDifferences(v.diffs)
 	return v.diffs, v.faults.err()
-}
-
-func sizeOf(m *manifest.Manifest, units []unit) int64 {
-	var n int64
-	for _, u := range units {
-		for _, i := range u.members {
-			n += m.Entries[i].Size
-		}
-	}
-	return n
 }
 
 type verification struct {

@@ -129,8 +129,8 @@ func (d *dir) listName(name string, found *listing) error {
 
 // hash fills in the SHA-256 of every file.
 func (t *tree) hash(ctx context.Context, m *manifest.Manifest, o Options) error {
-	p := progress{tell: o.Progress, total: m.TotalBytes()}
-	units := unitsOf(m, nil)
+	units, size := unitsOf(m, nil)
+	p := progress{tell: o.Progress, total: size}
 	err := each(ctx, o.Workers, len(units), func(i int) error {
 		d, err := t.openDir(units[i].dir)
 		if err != nil {
