@@ -38,8 +38,8 @@ func stageUpgrade(ctx context.Context, stage string, packed io.Reader) error {
 	if err != nil {
 		return err
 	}
-	whole := &io.LimitedReader{R: whileIn(ctx, plain), N: 2 * maxUpgradeBytes} // with headers and what fills blocks
-	err = errors.Join(unpackUpgrade(dir, whole), plain.Close())                // nobody reads ahead any more
+	whole := &io.LimitedReader{R: archive.WithContext(ctx, plain), N: 2 * maxUpgradeBytes} // with headers and what fills blocks
+	err = errors.Join(unpackUpgrade(dir, whole), plain.Close())                            // nobody reads ahead any more
 	if limited.N <= 0 || whole.N <= 0 {
 		return fmt.Errorf("it is larger than %d MB", maxUpgradeBytes>>20)
 	}
@@ -47,21 +47,6 @@ func stageUpgrade(ctx context.Context, stage string, packed io.Reader) error {
 		return err
 	}
 	return metadata.Check(dir)
-}
-
-// whileIn ends a stream when the context ends.
-func whileIn(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
-
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
 }
 
 func unpackUpgrade(dir *os.Root, plain io.Reader) error {

@@ -71,12 +71,12 @@ func Extract(ctx context.Context, r io.Reader, root string, o Options) (*manifes
 	if err != nil {
 		return nil, err
 	}
-	m, err := read(withContext(ctx, r), o, w.Add)
+	m, err := read(WithContext(ctx, r), o, w.Add)
 	return m, w.Finish(ctx, m, err)
 }
 
-// withContext ends a stream when the context ends.
-func withContext(ctx context.Context, r io.Reader) io.Reader {
+// WithContext ends a stream when the context ends.
+func WithContext(ctx context.Context, r io.Reader) io.Reader {
 	return readerFunc(func(b []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err

@@ -49,7 +49,7 @@ func Normalize(ctx context.Context, w io.Writer, r io.Reader, o NormalizeOptions
 		return nil, err
 	}
 	defer spool.file.Close()
-	m, err := read(withContext(ctx, r), Options{}, spool.take)
+	m, err := read(WithContext(ctx, r), Options{}, spool.take)
 	if err != nil {
 		return nil, err
 	}

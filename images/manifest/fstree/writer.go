@@ -143,7 +143,7 @@ func (w *Writer) linkAll(m *manifest.Manifest) error {
 	return nil
 }
 
-// link makes a hard link to a file extracted before, or where there can be none a copy.
+// link makes a hard link to a file made before, or where there can be none a copy.
 func (w *Writer) link(m *manifest.Manifest, l hardLink) error {
 	e, ok := m.Lookup(l.path)
 	if !ok {
@@ -167,7 +167,7 @@ func (w *Writer) link(m *manifest.Manifest, l hardLink) error {
 	return err
 }
 
-// copy makes a copy of a file extracted before.
+// copy makes a copy of a file made before.
 func (w *Writer) copy(d *dir, name string, e *manifest.Entry, target string) error {
 	if e.Type != manifest.File {
 		return d.make(name, e)
