@@ -29,7 +29,7 @@ func (s *Server) addMachine(w http.ResponseWriter, r *http.Request) {
 	}
 	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.Add(snapshot, mac, body.Machine)
-	})
+	}, together)
 	if err != nil {
 		s.answerError(w, err)
 		return

@@ -15,20 +15,18 @@ import (
 // decision is a decision about a machine, see package allocation.
 type decision func(*allocation.Snapshot) (allocation.Outcome, allocation.Changes, error)
 
+// With what others a decision may go.
+const (
+	together = false // with all that wait at the same time
+	alone    = true
+)
+
 // decide makes a decision in its turn; when it is answered, its changes are on
 // the disk and its lines in the machine's history. It holds the lock files of
 // the sections.
-func (s *Server) decide(ctx context.Context, make decision, sections ...string) (allocation.Outcome, error) {
-	return s.decideAs(ctx, queue.Decision[*allocation.Snapshot]{Locks: sections}, make)
-}
-
-// decideAlone is decide for one that goes with no other.
-func (s *Server) decideAlone(ctx context.Context, make decision, sections ...string) (allocation.Outcome, error) {
-	return s.decideAs(ctx, queue.Decision[*allocation.Snapshot]{Locks: sections, Alone: true}, make)
-}
-
-func (s *Server) decideAs(ctx context.Context, d queue.Decision[*allocation.Snapshot], make decision) (allocation.Outcome, error) {
+func (s *Server) decide(ctx context.Context, make decision, alone bool, sections ...string) (allocation.Outcome, error) {
 	var out allocation.Outcome
+	d := queue.Decision[*allocation.Snapshot]{Locks: sections, Alone: alone}
 	d.Decide = func(snapshot *allocation.Snapshot) error {
 		var c allocation.Changes
 		var err error
@@ -108,7 +106,7 @@ func (s *Server) named(word string) (machine.Record, error) {
 func (s *Server) setBoot(ctx context.Context, name string, boot machine.Boot) (machine.Record, error) {
 	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.SetBoot(snapshot, name, boot)
-	})
+	}, together)
 	return out.Record, err
 }
 

@@ -37,9 +37,9 @@ func shownForgotten(f allocation.Forgotten) Forgotten {
 
 // forget removes a machine's record; what it holds is given back.
 func (s *Server) forget(ctx context.Context, name string, force bool) (Forgotten, error) {
-	out, err := s.decideAlone(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.Forget(snapshot, name, force)
-	}, s.allSections()...)
+	}, alone, s.allSections()...)
 	if err != nil {
 		return Forgotten{}, err
 	}
@@ -49,9 +49,9 @@ func (s *Server) forget(ctx context.Context, name string, force bool) (Forgotten
 
 // restore takes a forgotten machine back, with what it held.
 func (s *Server) restore(ctx context.Context, name string) (machine.Record, error) {
-	out, err := s.decideAlone(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.Restore(snapshot, name)
-	}, s.allSections()...)
+	}, alone, s.allSections()...)
 	return out.Record, err
 }
 

@@ -60,12 +60,12 @@ func (s *Server) replace(ctx context.Context, q replacement) (Replaced, error) {
 		return Replaced{}, err
 	}
 	var out Replaced
-	_, err = s.decideAlone(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+	_, err = s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		r := &replacing{snapshot: snapshot, replacement: q, collection: allocation.Collection(q.deployment.name)}
 		c, err := r.decide()
 		out = r.out
 		return allocation.Outcome{}, c, err
-	}, s.sectionsWith(q.deployment.ConfigDir)...)
+	}, alone, s.sectionsWith(q.deployment.ConfigDir)...)
 	if err != nil {
 		return Replaced{}, err
 	}

@@ -100,7 +100,7 @@ func (s *Server) updateRecord(ctx context.Context, rep wire.Report) (machine.Rec
 	}
 	out, c, err := decide(s.snapshot())
 	if err == nil && len(c.Records) > 0 {
-		out, err = s.decide(ctx, decide)
+		out, err = s.decide(ctx, decide, together)
 	}
 	return out.Record, err
 }

@@ -50,7 +50,7 @@ func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
 	}
 	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.SetSection(snapshot, r.PathValue("id"), body.Section)
-	})
+	}, together)
 	if err != nil {
 		s.answerError(w, err)
 		return

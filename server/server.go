@@ -108,7 +108,8 @@ type Server struct {
 	deployments  map[string]*deployment
 	own          *flock.Lock // on the state directory
 	site         *allocation.Site
-	documents    *store.Dir
+	documents    store.Store
+	closeStore   func() error
 	records      *records.Records
 	history      *history.Dir
 	explanations *explanations
@@ -302,7 +303,7 @@ func (s *Server) openState(open opener) error {
 	if err != nil {
 		return err
 	}
-	s.documents = documents
+	s.documents, s.closeStore = documents, documents.Close
 	s.tellRecovery(recovery)
 	if s.history, err = history.Open(at("history"), s.config.Limits.HistoryBytes); err != nil {
 		return err
@@ -369,8 +370,8 @@ func (s *Server) closeAll() error {
 	}
 	s.writers.Wait()
 	var errs []error
-	if s.documents != nil {
-		errs = append(errs, s.documents.Close())
+	if s.closeStore != nil {
+		errs = append(errs, s.closeStore())
 	}
 	if s.history != nil {
 		errs = append(errs, s.history.Close())

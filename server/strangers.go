@@ -24,10 +24,10 @@ func (s *Server) arrives(peer string, is wire.Identity) error {
 // many.
 func (s *Server) forgetStrangers(ctx context.Context) (int, error) {
 	n := 0
-	_, err := s.decideAlone(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+	_, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		c := allocation.ForgetStrangers(snapshot)
 		n = len(c.Removed)
 		return allocation.Outcome{}, c, nil
-	})
+	}, alone)
 	return n, err
 }

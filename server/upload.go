@@ -49,7 +49,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (string, error) 
 	}
 	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return decide(snapshot, *q)
-	}, q.Sections(s.records.Book())...)
+	}, together, q.Sections(s.records.Book())...)
 	if err != nil {
 		s.config.Log.Warn("upload refused", "name", q.Name, "text", err)
 		return "", err

@@ -174,7 +174,7 @@ func (q *Queue[S]) next() []*entry[S] {
 	return group
 }
 
-// runGroup does a group and tells those who wait for it.
+// runGroup makes and writes the decisions of a group, and tells those who wait.
 func (q *Queue[S]) runGroup(group []*entry[S]) {
 	defer func() {
 		for _, e := range group {
@@ -191,21 +191,12 @@ func (q *Queue[S]) runGroup(group []*entry[S]) {
 		return
 	}
 	defer release()
-	q.decideAndCommit(group)
-}
-
-// decideAndCommit makes the decisions of a group and writes them. When a
-// defect keeps the group from being written, each is made and written alone, so
-// that it hits only the decision that it is in.
-func (q *Queue[S]) decideAndCommit(group []*entry[S]) {
-	defect := q.guard(func() { q.commit(group) }, "decisions", len(group))
-	switch {
-	case defect == nil:
-	case len(group) == 1:
-		group[0].panicked = defect
-	default:
-		for _, e := range group {
-			q.decideAndCommit([]*entry[S]{e})
+	if len(group) > 1 && q.guard(func() { q.commit(group) }) == nil {
+		return
+	}
+	for _, e := range group { // each made and written alone, a defect hits only the decision that it is in
+		if defect := q.guard(func() { q.commit([]*entry[S]{e}) }); defect != nil {
+			e.panicked = defect
 		}
 	}
 }
@@ -237,10 +228,10 @@ func (q *Queue[S]) commit(group []*entry[S]) {
 }
 
 // guard calls a function and answers what it panicked with.
-func (q *Queue[S]) guard(call func(), about ...any) (defect any) {
+func (q *Queue[S]) guard(call func()) (defect any) {
 	defer func() {
 		if defect = recover(); defect != nil {
-			q.log.Error("defect", append(about, "panic", defect, "stack", string(debug.Stack()))...)
+			q.log.Error("defect", "panic", defect, "stack", string(debug.Stack()))
 		}
 	}()
 	call()

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"edeploy/server/internal/store"
 
@@ -23,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"bad names":            badNames,
 		"too large":            tooLarge,
 		"listing":              listing,
+		"infos":                infos,
 		"own copies":           ownCopies,
 		"counting in parallel": counting,
 	} {
@@ -106,6 +108,25 @@ func listing(t *testing.T, s store.Store) {
 	}
 	if diff := cmp.Diff([]string{"a/1", "a/2"}, got); diff != "" {
 		t.Errorf("List (-want +got):\n%s", diff)
+	}
+}
+
+func infos(t *testing.T, s store.Store) {
+	before := time.Now().Add(-time.Minute) // a file system's clock is not exactly ours
+	mustCommit(t, s, store.Change{Name: "a/2", Text: []byte("two")}, store.Change{Name: "a/1", Text: []byte("1")}, store.Change{Name: "b/3", Text: []byte("3")})
+	mustCommit(t, s, store.Change{Name: "a/1", Was: store.VersionOf([]byte("1")), Text: []byte("longer")})
+	got, err := s.Infos("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, is := range got {
+		if is.Modified.Before(before) || is.Modified.After(time.Now().Add(time.Minute)) {
+			t.Errorf("%s was modified %s", is.Name, is.Modified)
+		}
+		got[i].Modified = time.Time{}
+	}
+	if diff := cmp.Diff([]store.Info{{Name: "a/1", Bytes: 6}, {Name: "a/2", Bytes: 3}}, got); diff != "" {
+		t.Errorf("Infos (-want +got):\n%s", diff)
 	}
 }
 
