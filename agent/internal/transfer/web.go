@@ -22,9 +22,8 @@ var ErrChanged = errors.New("was replaced on the server meanwhile")
 // Stream is a file of a web server that is read from its beginning to its end
 // over as many connections as it takes. It must be closed.
 type Stream struct {
-	file fetch.File
-	url  string
-
+	*fetch.File
+	url   string
 	watch func(bytes int64)
 }
 
@@ -51,7 +50,7 @@ func (t Transfer) open(ctx context.Context, method string, urls []string) (*Stre
 			return nil, err
 		}
 		s := t.stream(ctx, method, u, at)
-		err = s.file.Open(ctx)
+		err = s.File.Open(ctx)
 		if err == nil {
 			return s, nil
 		}
@@ -67,22 +66,22 @@ func (t Transfer) open(ctx context.Context, method string, urls []string) (*Stre
 func (t Transfer) stream(ctx context.Context, method, shown string, u *url.URL) *Stream {
 	s := &Stream{url: shown, watch: t.Progress}
 	wait, received := t.policy().Start(), int64(0)
-	s.file = fetch.File{Client: web, Method: method, URL: u, Size: -1, Silence: cmp.Or(t.Stall, time.Minute), Describe: s.describe}
-	s.file.Wait = func(cause error) error {
+	s.File = &fetch.File{Client: web, Method: method, URL: u, Size: -1, Silence: cmp.Or(t.Stall, time.Minute), Describe: s.describe}
+	s.File.Wait = func(cause error) error {
 		var silent *fetch.Silent
 		if errors.As(cause, &silent) {
-			s.file.Silence = min(2*s.file.Silence, maxStall)
+			s.File.Silence = min(2*s.File.Silence, maxStall)
 		}
 		return t.pause(ctx, wait, u.Host, received, cause)
 	}
-	s.file.Progress = func(at int64) {
+	s.File.Progress = func(at int64) {
 		received = at
 		wait.Reset()
 		if s.watch != nil {
 			s.watch(at)
 		}
 	}
-	s.file.Passed = func(n int64) {
+	s.File.Passed = func(n int64) {
 		t.log().Warn(fmt.Sprintf("%s sends the file from its beginning again, passing over %d MB", u.Host, n/1e6))
 	}
 	return s
@@ -143,20 +142,11 @@ func (t Transfer) fetchOnce(ctx context.Context, url, file string, limit int64) 
 func (s *Stream) URL() string { return s.url }
 
 // Size is the file's size in bytes, -1 when the server does not say.
-func (s *Stream) Size() int64 { return s.file.Size }
+func (s *Stream) Size() int64 { return s.File.Size }
 
 // Watch tells how many bytes were read, of Size, from then on; from the
 // goroutine that reads.
 func (s *Stream) Watch(progress func(bytes int64)) { s.watch = progress }
-
-// Err is why the stream ended before the end of the file, or nil.
-func (s *Stream) Err() error { return s.file.Err() }
-
-// Close lets go of the connection.
-func (s *Stream) Close() error { return s.file.Close() }
-
-// Read reads on, through any number of lost connections.
-func (s *Stream) Read(p []byte) (int, error) { return s.file.Read(p) }
 
 // web talks to web servers directly: proxies of the build machine are no
 // business of ours, and a redirection is not followed, as in the original.

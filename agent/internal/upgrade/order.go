@@ -54,15 +54,12 @@ func (p *Preparation) order(console Console) (transaction.Upgrade, error) {
 	for _, dir := range grubcfg.Dirs {
 		preserve = append(preserve, p.system.Inside(dir+"/grub.cfg"), p.system.Inside(dir+"/grubenv"))
 	}
-	scripts := scripts{root: p.system.Root, from: p.Conf.Image, to: p.To.Version, dir: "/" + p.system.Inside(p.statePath()), out: out}
+	scripts := scripts{root: p.system.Root, from: p.Conf.Image, to: p.To.Version, dir: "/" + p.system.Inside(path.Join(path.Dir(wire.ConfPath), p.To.Version)), out: out}
 	return transaction.Upgrade{
 		From: p.Conf.Image, To: p.To, Plan: p.Plan, Disk: p.disk, Target: p.target, Source: p.server.Tree(p.To),
 		Own: own, Preserve: preserve, Pre: scripts.pre(), Post: scripts.post(),
 	}, nil
 }
-
-// statePath is where scripts find the metadata.
-func (p *Preparation) statePath() string { return path.Join(path.Dir(wire.ConfPath), p.To.Version) }
 
 // keepMetadata puts the metadata where the scripts find them.
 func (p *Preparation) keepMetadata() error {
