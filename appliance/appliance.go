@@ -90,6 +90,7 @@ func (a *Appliance) Ready() <-chan struct{} { return a.ready }
 func (a *Appliance) Run(ctx context.Context, screen io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.console.Run(ctx, screen) })
+	group.Go(func() error { return a.showProgress(ctx) })
 	services := a.services()
 	for _, s := range services {
 		group.Go(func() error {

@@ -22,12 +22,6 @@ func (a *Appliance) makeServer(context.Context) error {
 		}
 		deployments[section] = open
 	}
-	var lines progressLines
-	show := func(e server.Event) {
-		if line := lines.line(e); line != "" {
-			a.console.Printf("%s", line)
-		}
-	}
 	var err error
 	var first, last netip.Addr
 	if a.config.DHCP.Enabled {
@@ -42,10 +36,20 @@ func (a *Appliance) makeServer(context.Context) error {
 		Images:      a.ownImages,
 		DHCPFirst:   first,
 		DHCPLast:    last,
-		OnEvent:     show,
 	})
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
+	}
+	return nil
+}
+
+// showProgress says on the console what happens to machines.
+func (a *Appliance) showProgress(ctx context.Context) error {
+	var lines progressLines
+	for _, e := range a.server.Events(ctx, 0) {
+		if line := lines.line(e); line != "" {
+			a.console.Printf("%s", line)
+		}
 	}
 	return nil
 }

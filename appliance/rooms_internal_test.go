@@ -96,6 +96,7 @@ func TestBootEvents(t *testing.T) {
 	go a.server.Run(ctx)
 	screen := make(screen, 16)
 	go a.console.Run(ctx, screen)
+	go a.showProgress(ctx)
 	for _, want := range []string{"boot services: the lease file is broken", "52:54:12:34:00:01: boot ipxe: gets its boot script"} {
 		select {
 		case line := <-screen:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,13 +66,20 @@ func TestPaths(t *testing.T) {
 func TestPanic(t *testing.T) {
 	l := newLab(t, seedFiles())
 	settings := l.settings()
-	settings.OnEvent = func(server.Event) { panic("defect") }
+	var defect atomic.Bool
+	settings.Now = func() time.Time {
+		if defect.Swap(false) {
+			panic("defect")
+		}
+		return l.clock.Now()
+	}
 	s, err := server.New(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.server = s
 	t.Cleanup(l.stop)
+	defect.Store(true)
 	if a := l.upload(vm(1)); a.status != http.StatusInternalServerError || !strings.Contains(wire.ParseRefusal(a.body), "defect") {
 		t.Errorf("status %d: %s", a.status, a.body)
 	}

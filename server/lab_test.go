@@ -52,13 +52,12 @@ type lab struct {
 	config string
 	state  string
 	clock  *clock
-	events *events
 	server *server.Server
 	limits server.Limits
 	step   func(string) error // of the documents' file system
 	meta   string             // METADATAURL
 	images func() ([]wire.ImageRef, error)
-	quiet  bool // no log, no events: it is being measured
+	quiet  bool // no log: it is being measured
 }
 
 // clock goes one second further whenever it is read.
@@ -74,22 +73,11 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
-type events struct {
-	mu  sync.Mutex
-	all []server.Event
-}
-
-func (e *events) add(ev server.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = append(e.all, ev)
-}
-
 // newLab makes a lab whose configuration directory holds the files. It is not
 // started.
 func newLab(t testing.TB, files map[string]string) *lab {
 	t.Helper()
-	l := &lab{t: t, config: t.TempDir(), state: t.TempDir(), events: new(events),
+	l := &lab{t: t, config: t.TempDir(), state: t.TempDir(),
 		clock: &clock{now: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}}
 	for name, text := range files {
 		l.write(name, text)
@@ -109,10 +97,10 @@ func (l *lab) settings() server.Config {
 	settings := server.Config{
 		Deployments: map[string]server.Deployment{"SERVER": {ConfigDir: l.config, MetadataURL: l.meta}},
 		StateDir:    l.state, Limits: l.limits, Images: l.images, Version: "test", Now: l.clock.Now,
-		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)), OnEvent: l.events.add,
+		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)),
 	}
 	if l.quiet {
-		settings.Log, settings.OnEvent = nil, nil
+		settings.Log = nil
 	}
 	return settings
 }

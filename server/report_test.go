@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -117,7 +118,9 @@ func TestReportEvents(t *testing.T) {
 	l.mustGet(vm(1))
 	l.report(wire.Report{Machine: vm(1).Identity(), Step: wire.StepTransfer, Status: wire.StatusProgress, Bytes: 1, TotalBytes: 4}, http.StatusOK)
 	var got []string
-	for _, e := range l.events.all {
+	now, cancel := context.WithCancel(t.Context())
+	cancel() // those that have happened
+	for _, e := range l.server.Events(now, 0) {
 		got = append(got, fmt.Sprintf("%s %s %s %s %g", e.Machine, e.Name, e.Step, e.Status, e.Percent))
 	}
 	want := []string{idOf(1) + " host03 upload note 0", idOf(1) + " host03 match done 0", idOf(1) + " host03 transfer progress 25"}

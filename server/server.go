@@ -29,6 +29,7 @@ import (
 	"edeploy/server/internal/admission"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/archive"
+	"edeploy/server/internal/events"
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/profile"
@@ -52,7 +53,6 @@ type Config struct {
 	Images      func() ([]wire.ImageRef, error) // complete images that machines can install; nil: not known here
 	DHCPFirst   netip.Addr                      // with DHCPLast: addresses that DHCP gives to any machine, for the API; zero: none
 	DHCPLast    netip.Addr
-	OnEvent     func(Event) // nil: nobody; is called in line and must return soon
 }
 
 // Deployment is one section of edeploy.conf (reference section 4.1).
@@ -114,6 +114,7 @@ type Server struct {
 	history      *history.Dir
 	explanations *explanations
 	writers      sync.WaitGroup // of explanations
+	events       *events.Stream[Event]
 	progress     *progressTable
 	notes        *noteTable
 	booted       *bootedTable
@@ -151,7 +152,7 @@ func New(config Config) (*Server, error) { return newServer(config, store.OpenDi
 type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
 
 func newServer(config Config, open opener) (_ *Server, err error) {
-	s := &Server{config: config, progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
+	s := &Server{config: config, events: events.New[Event](maxEvents), progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
 		ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()

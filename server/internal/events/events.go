@@ -1,0 +1,68 @@
+// Package events is a stream of what happens, for any number of readers.
+package events
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sync"
+)
+
+// Stream numbers events from 1 and keeps the last ones. Whoever appends never
+// waits for a reader.
+type Stream[E any] struct {
+	most  int
+	mu    sync.Mutex
+	kept  []E
+	last  uint64        // number of the newest
+	grown chan struct{} // closed when there is a newer one
+}
+
+// New is a stream that keeps so many events.
+func New[E any](most int) *Stream[E] {
+	return &Stream[E]{most: most, grown: make(chan struct{})}
+}
+
+// Append adds the newest event.
+func (s *Stream[E]) Append(e E) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept = append(s.kept, e); len(s.kept) > 2*s.most {
+		s.kept = slices.Clone(s.kept[len(s.kept)-s.most:])
+	}
+	s.last++
+	close(s.grown)
+	s.grown = make(chan struct{})
+}
+
+// After are the events after the one with this number, each with its own; 0:
+// from the first one. It waits for more until ctx ends. A reader that is too
+// slow misses the oldest, as their numbers show.
+func (s *Stream[E]) After(ctx context.Context, number uint64) iter.Seq2[uint64, E] {
+	return func(yield func(uint64, E) bool) {
+		for {
+			newer, first, grown := s.since(number)
+			for i, e := range newer {
+				number = first + uint64(i)
+				if !yield(number, e) {
+					return
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-grown:
+			}
+		}
+	}
+}
+
+// since are the events after the one with this number that are kept, the number
+// of the first, and what is closed when there are more.
+func (s *Stream[E]) since(number uint64) (newer []E, first uint64, grown <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := s.last + 1 - uint64(min(len(s.kept), s.most))
+	first = max(oldest, min(number, s.last)+1)
+	return slices.Clone(s.kept[len(s.kept)-int(s.last+1-first):]), first, s.grown
+}
