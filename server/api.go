@@ -1,14 +1,12 @@
 package server
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
-	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -84,20 +82,6 @@ func (s *Server) operatorRoutes() []route {
 	}
 }
 
-// deleteStrangers answers DELETE /api/v1/machines?strangers=1.
-func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("strangers") != "1" {
-		s.answerError(w, refusal.New(refusal.Input, "only the machines that nobody needs are forgotten together: say ?strangers=1"))
-		return
-	}
-	n, err := s.forgetStrangers(r.Context())
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, map[string]int{"forgotten": n})
-}
-
 func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 	rec, err := s.named(r.PathValue("id"))
 	if err != nil {
@@ -129,27 +113,6 @@ func (s *Server) show(r machine.Record) Machine {
 		m.Progress = &p
 	}
 	return m
-}
-
-func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Action string `json:"action"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
-		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"action\": \"reinstall\"}: %v", err))
-		return
-	}
-	boot, err := machine.ParseBoot(body.Action)
-	if err != nil {
-		s.answerError(w, refusal.New(refusal.Input, "%v", err))
-		return
-	}
-	rec, err := s.setBoot(r.Context(), r.PathValue("id"), boot)
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, s.show(rec))
 }
 
 func (s *Server) showVersion(w http.ResponseWriter, r *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
 	"edeploy/server/wire"
@@ -102,4 +103,12 @@ func (t *noteTable) take(macs []string, lines ...history.Line) []history.Line {
 		}
 	}
 	return append(before, lines...)
+}
+
+// BootSection is the deployment (section of edeploy.conf) that a machine
+// belongs to: the one that the operator has set for it, else the default. The
+// machine is known as in BootAction.
+func (s *Server) BootSection(mac, uuid string) string {
+	r, _, _ := s.records.Book().Booting(mac, uuid)
+	return allocation.Section(s.site, r)
 }

@@ -102,14 +102,6 @@ func (s *Server) named(word string) (machine.Record, error) {
 	return allocation.Named(s.records.Book(), word)
 }
 
-// setBoot sets what the operator wants a machine to boot.
-func (s *Server) setBoot(ctx context.Context, name string, boot machine.Boot) (machine.Record, error) {
-	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
-		return allocation.SetBoot(snapshot, name, boot)
-	}, together)
-	return out.Record, err
-}
-
 func (s *Server) allSections() []string {
 	var all []string
 	for name := range s.deployments {

@@ -118,6 +118,18 @@ func (s *Server) deploymentOf(form upload.Form) (*deployment, error) {
 	return s.deployments[of.Name], nil
 }
 
+// arrives counts a machine that is not known yet: one peer must not make
+// machines known faster than they are looked at.
+func (s *Server) arrives(peer string, is wire.Identity) error {
+	if _, known, err := s.records.Book().Find(is); known || err != nil {
+		return nil // the decision says what is wrong
+	}
+	if !s.arrivals.Take(peer, s.config.Now()) {
+		return refusal.New(refusal.Busy, "%s has made %d machines known within a minute, as many as it may: ask again", peer, s.config.Limits.NewPerPeer)
+	}
+	return nil
+}
+
 // request saves a description and matches it: what needs no turn.
 func (s *Server) request(d *deployment, form upload.Form) *allocation.Request {
 	q := &allocation.Request{Deployment: d.site, Facts: assign.NewFacts(form.Hardware), Identity: form.Hardware.Identity(), Failure: form.Failure, Came: s.config.Now()}

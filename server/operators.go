@@ -1,0 +1,202 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
+)
+
+// NewMachine is the operator's word about a MAC address: it belongs to a known
+// machine, or is a machine of its own, which is to be installed.
+type NewMachine struct {
+	MAC     string `json:"mac"`
+	Machine string `json:"machine,omitempty"` // that has the adapter; "": it is a machine of its own
+}
+
+// addMachine answers POST /api/v1/machines.
+func (s *Server) addMachine(w http.ResponseWriter, r *http.Request) {
+	var body NewMachine
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
+		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"mac\": \"52:54:00:12:34:56\", \"machine\": \"\"}: %v", err))
+		return
+	}
+	mac, err := allocation.ParseMAC(body.MAC)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.Add(snapshot, mac, body.Machine)
+	}, together)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusCreated, s.show(out.Record))
+}
+
+// putSection sets the deployment that a machine belongs to. A MAC address that
+// is not known yet becomes known.
+func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Section string `json:"section"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
+		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"section\": \"LAB\"}: %v", err))
+		return
+	}
+	if body.Section != "" && s.deployments[body.Section] == nil {
+		s.answerError(w, refusal.New(refusal.Input, "edeploy.conf has no section %q", refusal.Clip(body.Section, 100)))
+		return
+	}
+	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.SetSection(snapshot, r.PathValue("id"), body.Section)
+	}, together)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, s.show(out.Record))
+}
+
+// Forgotten is a machine that an operator has forgotten, and what that has
+// made free. It can be taken back.
+type Forgotten struct {
+	ID          string    `json:"id"`
+	DisplayName string    `json:"display_name"`
+	MACs        []string  `json:"macs"`
+	State       string    `json:"state"` // that it was in
+	Section     string    `json:"section,omitempty"`
+	Profile     string    `json:"profile,omitempty"` // that it held
+	Counted     bool      `json:"counted,omitempty"` // it gave one count back
+	CMDB        string    `json:"cmdb,omitempty"`    // the entry that it gave back, in Python syntax
+	Entry       any       `json:"entry,omitempty"`   // the same as JSON
+	Time        time.Time `json:"forgotten"`
+}
+
+// shownForgotten is the public form.
+func shownForgotten(f allocation.Forgotten) Forgotten {
+	r := f.Record
+	shown := Forgotten{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, State: string(r.State), Time: f.Time}
+	if a := r.Allocation; a != nil {
+		shown.Section, shown.Profile, shown.Counted = a.Section, a.Profile, a.Counted
+		shown.CMDB, shown.Entry = a.Before, plainValues(a.Before)
+	}
+	return shown
+}
+
+// forget removes a machine's record; what it holds is given back.
+func (s *Server) forget(ctx context.Context, name string, force bool) (Forgotten, error) {
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.Forget(snapshot, name, force)
+	}, alone, s.allSections()...)
+	if err != nil {
+		return Forgotten{}, err
+	}
+	s.dropProgress(out.Record.ID)
+	return shownForgotten(allocation.Forgotten{Time: out.Lines[0].Time, Record: out.Record}), s.history.Unexplain(out.Record.ID)
+}
+
+// restore takes a forgotten machine back, with what it held.
+func (s *Server) restore(ctx context.Context, name string) (machine.Record, error) {
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.Restore(snapshot, name)
+	}, alone, s.allSections()...)
+	return out.Record, err
+}
+
+// deleteMachine answers DELETE /api/v1/machines/{id}.
+func (s *Server) deleteMachine(w http.ResponseWriter, r *http.Request) {
+	gone, err := s.forget(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") == "1")
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, gone)
+}
+
+// restoreMachine answers POST /api/v1/machines/{id}/restore.
+func (s *Server) restoreMachine(w http.ResponseWriter, r *http.Request) {
+	rec, err := s.restore(r.Context(), r.PathValue("id"))
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, s.show(rec))
+}
+
+// listForgotten answers GET /api/v1/forgotten.
+func (s *Server) listForgotten(w http.ResponseWriter, r *http.Request) {
+	kept, broken, err := allocation.ReadForgotten(s.documents)
+	s.tellNotes(broken)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	all := []Forgotten{}
+	for _, k := range kept {
+		all = append(all, shownForgotten(k))
+	}
+	answerJSON(w, http.StatusOK, all)
+}
+
+// forgetStrangers forgets all machines that nobody needs, and answers how
+// many.
+func (s *Server) forgetStrangers(ctx context.Context) (int, error) {
+	n := 0
+	_, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		c := allocation.ForgetStrangers(snapshot)
+		n = len(c.Removed)
+		return allocation.Outcome{}, c, nil
+	}, alone)
+	return n, err
+}
+
+// deleteStrangers answers DELETE /api/v1/machines?strangers=1.
+func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("strangers") != "1" {
+		s.answerError(w, refusal.New(refusal.Input, "only the machines that nobody needs are forgotten together: say ?strangers=1"))
+		return
+	}
+	n, err := s.forgetStrangers(r.Context())
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, map[string]int{"forgotten": n})
+}
+
+// putBoot answers PUT /api/v1/machines/{id}/boot.
+func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Action string `json:"action"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
+		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"action\": \"reinstall\"}: %v", err))
+		return
+	}
+	boot, err := machine.ParseBoot(body.Action)
+	if err != nil {
+		s.answerError(w, refusal.New(refusal.Input, "%v", err))
+		return
+	}
+	rec, err := s.setBoot(r.Context(), r.PathValue("id"), boot)
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, s.show(rec))
+}
+
+// setBoot sets what the operator wants a machine to boot.
+func (s *Server) setBoot(ctx context.Context, name string, boot machine.Boot) (machine.Record, error) {
+	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.SetBoot(snapshot, name, boot)
+	}, together)
+	return out.Record, err
+}
