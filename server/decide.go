@@ -24,13 +24,13 @@ const (
 // decide makes a decision in its turn; when it is answered, its changes are on
 // the disk and its lines in the machine's history. It holds the lock files of
 // the sections.
-func (s *Server) decide(ctx context.Context, make decision, alone bool, sections ...string) (allocation.Outcome, error) {
+func (s *Server) decide(ctx context.Context, decision decision, alone bool, sections ...string) (allocation.Outcome, error) {
 	var out allocation.Outcome
 	d := queue.Decision[*allocation.Snapshot]{Locks: sections, Alone: alone}
 	d.Decide = func(snapshot *allocation.Snapshot) error {
 		var c allocation.Changes
 		var err error
-		if out, c, err = make(snapshot); err == nil {
+		if out, c, err = decision(snapshot); err == nil {
 			snapshot.Apply(c)
 		}
 		return err

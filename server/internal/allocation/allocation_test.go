@@ -246,3 +246,31 @@ func TestForgetAndRestore(t *testing.T) {
 		t.Errorf("what another machine holds was taken back: %v", err)
 	}
 }
+
+// TestReport: what a report makes of a record; most change nothing.
+func TestReport(t *testing.T) {
+	good := wire.Report{Step: wire.StepReboot, Status: wire.StatusInstalled}
+	tests := []struct {
+		name    string
+		known   []machine.Record
+		report  wire.Report
+		state   machine.State
+		changed bool
+	}{
+		{"a machine that nobody knows", nil, wire.Report{Step: wire.StepDetect, Status: wire.StatusStarted}, machine.Installing, true},
+		{"one more step", []machine.Record{known(1, holds("vm"))}, wire.Report{Step: wire.StepTransfer, Status: wire.StatusProgress}, machine.Installing, false},
+		{"installed", []machine.Record{known(1, holds("vm"))}, good, machine.Installed, true},
+		{"failed", []machine.Record{known(1, holds("vm"))}, wire.Report{Step: wire.StepVerify, Status: wire.StatusFailed}, machine.Failed, true},
+		{"installed stays so", []machine.Record{known(1, installed)}, wire.Report{Step: wire.StepDetect, Status: wire.StatusStarted}, machine.Installed, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := snapshot(site(t, files), tt.known...)
+			tt.report.Machine = wire.Identity{MACs: []string{mac(1)}}
+			out, c, err := allocation.Report(s, tt.report)
+			if err != nil || out.Record.State != tt.state || (len(c.Records) > 0) != tt.changed {
+				t.Errorf("state %s, changes %+v, error %v", out.Record.State, c, err)
+			}
+		})
+	}
+}

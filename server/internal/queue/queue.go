@@ -26,8 +26,7 @@ const (
 	maxTries = 5
 )
 
-// Documents is what a queue reads and writes. Its functions are called by one
-// goroutine, except Unwritten.
+// Documents is what a queue reads and writes. One goroutine calls its functions.
 type Documents[S any] struct {
 	Lock      func(ctx context.Context, keys []string) (release func(), err error) // against other processes
 	Snapshot  func() S
