@@ -55,6 +55,14 @@ func TestAttention(t *testing.T) {
 	}
 }
 
+// TestNoState: an appliance without profiles says what to do first.
+func TestNoState(t *testing.T) {
+	l := startLab(t, nil)
+	if want := "has no state file, so no machine gets a profile: bring one with its profiles (edeployctl config push DIR)"; !l.problemSays(want) {
+		t.Errorf("no problem says %q:\n%s", want, l.problemTexts())
+	}
+}
+
 func (l *lab) problemTexts() string {
 	var all strings.Builder
 	for _, p := range l.server.Problems() {

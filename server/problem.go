@@ -90,7 +90,11 @@ const maxPerSection = 500
 func (d *deployment) problems() []Problem {
 	st, err := d.dir.State()
 	all := d.asides()
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		all = append(all, Problem{Section: d.name, File: filepath.Join(d.ConfigDir, "state"),
+			Text: fmt.Sprintf("deployment %s has no state file, so no machine gets a profile: bring one with its profiles (edeployctl config push DIR)", d.name)})
+	case err != nil:
 		all = append(all, d.problemOf(err))
 	}
 	if st == nil {

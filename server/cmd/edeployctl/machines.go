@@ -201,7 +201,7 @@ func printMachine(out io.Writer, m server.Machine) {
 	row("boots", string(m.NextBoot)+" (set to "+m.Boot+")")
 	row("deployment", m.Section)
 	if a := m.Allocation; a != nil {
-		row("profile", fmt.Sprintf("%s, since %s, handed out %d times", a.Profile, a.Given.Local().Format(time.DateTime), a.Asked))
+		row("profile", fmt.Sprintf("%s, since %s, handed out %s", a.Profile, a.Given.Local().Format(time.DateTime), plural(a.Asked, "time")))
 		row("variables", a.Var)
 	}
 	if m.Image != nil {
