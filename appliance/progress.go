@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -23,7 +23,7 @@ type progressLines struct {
 }
 
 // line is the line for an event; "" for none.
-func (p *progressLines) line(e server.Event) string {
+func (p *progressLines) line(e api.Event) string {
 	switch wire.Status(e.Status) {
 	case wire.StatusStarted:
 		return ""

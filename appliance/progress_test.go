@@ -4,16 +4,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"edeploy/server/api"
 
-	"edeploy/server"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestProgressLines(t *testing.T) {
 	at := func(seconds int) time.Time { return time.Unix(1000+int64(seconds), 0) }
 	var p progressLines
 	var got []string
-	for _, e := range []server.Event{
+	for _, e := range []api.Event{
 		{Time: at(0), Name: "db01", Step: "transfer", Status: "started"},
 		{Time: at(1), Name: "db01", Step: "transfer", Status: "progress", Percent: 10, BytesPerSecond: 2e6},
 		{Time: at(2), Name: "db01", Step: "transfer", Status: "progress", Percent: 20, BytesPerSecond: 2e6},

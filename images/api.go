@@ -14,14 +14,8 @@ import (
 
 	"edeploy/images/internal/catalog"
 	"edeploy/images/internal/share"
+	"edeploy/server/api"
 	"edeploy/server/wire"
-)
-
-// Headers of a resumable upload.
-const (
-	headerOffset = "Upload-Offset" // bytes that are here, or that body starts at
-	headerLength = "Upload-Length" // bytes of the whole part
-	headerSHA256 = "Upload-Sha256" // of the whole part, hexadecimal
 )
 
 // uploads is the resource of unfinished uploads.
@@ -74,8 +68,8 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 	switch action {
 	case "":
 		s.image(w, r, ref)
-	case string(catalog.PartArchive), string(catalog.PartManifest):
-		s.part(w, r, ref, catalog.Part(action))
+	case string(api.PartArchive), string(api.PartManifest):
+		s.part(w, r, ref, api.Part(action))
 	case "publish":
 		if allow(w, r, http.MethodPost) {
 			s.publish(w, r, ref)
@@ -85,7 +79,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 			s.forget(w, r, ref)
 		}
 	case catalog.MetadataDir:
-		s.upgrades(w, r, func() ([]catalog.Upgrade, error) { return s.catalog.UpgradesFrom(ref) })
+		s.upgrades(w, r, func() ([]api.Upgrade, error) { return s.catalog.UpgradesFrom(ref) })
 	default:
 		apiError(w, http.StatusNotFound, fmt.Errorf("no such resource %q: want archive, manifest, publish, uploads or metadata", action))
 	}
@@ -124,7 +118,7 @@ func (s *Server) image(w http.ResponseWriter, r *http.Request, ref wire.ImageRef
 	s.answer(w, image, err)
 }
 
-func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
+func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part api.Part) {
 	if !allow(w, r, http.MethodHead, http.MethodPatch) {
 		return
 	}
@@ -172,7 +166,7 @@ func (s *Server) forget(w http.ResponseWriter, r *http.Request, ref wire.ImageRe
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part catalog.Part) {
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageRef, part api.Part) {
 	want, err := readUpload(r)
 	if err != nil {
 		apiError(w, http.StatusBadRequest, err)
@@ -231,8 +225,8 @@ func (p *patient) Read(b []byte) (int, error) {
 }
 
 func readUpload(r *http.Request) (catalog.Upload, error) {
-	u := catalog.Upload{SHA256: r.Header.Get(headerSHA256)}
-	for name, field := range map[string]*int64{headerOffset: &u.Offset, headerLength: &u.Length} {
+	u := catalog.Upload{SHA256: r.Header.Get(api.HeaderSHA256)}
+	for name, field := range map[string]*int64{api.HeaderOffset: &u.Offset, api.HeaderLength: &u.Length} {
 		n, err := strconv.ParseInt(r.Header.Get(name), 10, 64)
 		if err != nil || n < 0 {
 			return u, fmt.Errorf("header %s: %q is not a number of bytes", name, r.Header.Get(name))
@@ -246,9 +240,9 @@ func writeUpload(w http.ResponseWriter, u catalog.Upload) {
 	if u.Length == 0 {
 		return
 	}
-	w.Header().Set(headerOffset, strconv.FormatInt(u.Offset, 10))
-	w.Header().Set(headerLength, strconv.FormatInt(u.Length, 10))
-	w.Header().Set(headerSHA256, u.SHA256)
+	w.Header().Set(api.HeaderOffset, strconv.FormatInt(u.Offset, 10))
+	w.Header().Set(api.HeaderLength, strconv.FormatInt(u.Length, 10))
+	w.Header().Set(api.HeaderSHA256, u.SHA256)
 }
 
 // publish answers a line of JSON for each step; the last one is done or error.
@@ -263,12 +257,12 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, ref wire.ImageR
 			s.fail(w, err)
 			return
 		}
-		out.write(catalog.Progress{Step: "error", Error: err.Error()})
+		out.write(api.Publishing{Step: "error", Error: err.Error()})
 		return
 	}
 	s.log.Info("image published", "image", ref.String(), "entries", image.Entries, "bytes", image.Bytes,
 		"peer", r.RemoteAddr, "seconds", time.Since(start).Seconds())
-	out.write(catalog.Progress{Step: "done", Image: &image})
+	out.write(api.Publishing{Step: "done", Image: &image})
 }
 
 // lines writes JSON lines and sends each at once.
@@ -278,7 +272,7 @@ type lines struct {
 	started bool
 }
 
-func (l *lines) write(p catalog.Progress) {
+func (l *lines) write(p api.Publishing) {
 	if !l.started {
 		l.started = true
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
@@ -305,7 +299,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, catalog.ErrNoUpgrade), errors.Is(err, fs.ErrNotExist):
 		apiError(w, http.StatusNotFound, err)
 	case errors.As(err, &offset):
-		w.Header().Set(headerOffset, strconv.FormatInt(offset.Have, 10))
+		w.Header().Set(api.HeaderOffset, strconv.FormatInt(offset.Have, 10))
 		apiError(w, http.StatusConflict, err)
 	case errors.Is(err, catalog.ErrBusy):
 		w.Header().Set("Retry-After", "5")
@@ -325,7 +319,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 }
 
 func apiError(w http.ResponseWriter, status int, err error) {
-	writeJSON(w, status, map[string]string{"error": err.Error()})
+	writeJSON(w, status, api.Refusal{Error: err.Error()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -3,11 +3,11 @@ package images
 import (
 	"net/http"
 
-	"edeploy/images/internal/catalog"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
-func (s *Server) upgrades(w http.ResponseWriter, r *http.Request, list func() ([]catalog.Upgrade, error)) {
+func (s *Server) upgrades(w http.ResponseWriter, r *http.Request, list func() ([]api.Upgrade, error)) {
 	if !allow(w, r, http.MethodGet) {
 		return
 	}
@@ -51,7 +51,7 @@ func (s *Server) putUpgrade(w http.ResponseWriter, r *http.Request, from wire.Im
 	}
 	s.log.Info("upgrade published", "role", from.Role, "from", from.Version, "to", to, "state", string(u.State), "peer", r.RemoteAddr)
 	status := http.StatusOK
-	if u.State == catalog.UpgradeNew {
+	if u.State == api.UpgradeNew {
 		status = http.StatusCreated
 	}
 	writeJSON(w, status, u)

@@ -34,7 +34,7 @@ var rooms = map[string][]string{
 }
 
 // leaves may be imported from every room, with the packages below them.
-var leaves = []string{"server/wire", "images/manifest", "agent/dialect"}
+var leaves = []string{"server/wire", "server/api", "images/manifest", "agent/dialect"}
 
 // forTests may be imported from the tests of every room, and from packages that are
 // for tests alone: their names end as that of httptest.
@@ -52,6 +52,9 @@ func mayImport(dir, imported string) error {
 	// A package's external tests import the package itself.
 	if dir == "server/wire" && target != dir && (ours || strings.Contains(strings.Split(imported, "/")[0], ".")) {
 		return errors.New("server/wire imports the standard library only")
+	}
+	if dir == "server/api" && ours && target != dir && target != "server/wire" {
+		return errors.New("server/api imports nothing of ours but server/wire")
 	}
 	targetRoom, _, _ := strings.Cut(target, "/")
 	switch {
@@ -96,6 +99,10 @@ func TestMayImport(t *testing.T) {
 		{"server/wire", "edeploy/server/wire", true},
 		{"server/wire", "edeploy/server/internal/match", false},
 		{"server/wire", "edeploy/images/manifest", false},
+		{"images/internal/catalog", "edeploy/server/api", true},
+		{"server/api", "edeploy/server/wire", true},
+		{"server/api", "edeploy/server/internal/match", false},
+		{"server/api", "edeploy/images/manifest", false},
 		{"common", "fmt", false},
 	}
 	for _, test := range tests {

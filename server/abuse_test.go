@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -139,7 +140,7 @@ func TestUnreadLists(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var all []server.Machine
+	var all []api.Machine
 	l.get("/api/v1/machines", &all) // comes from another address
 	if len(all) != 1000 {
 		t.Errorf("%d machines in the list", len(all))

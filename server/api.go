@@ -2,54 +2,11 @@ package server
 
 import (
 	"net/http"
-	"net/netip"
-	"time"
 
-	"edeploy/server/internal/history"
+	"edeploy/server/api"
 	"edeploy/server/internal/machine"
 	"edeploy/server/wire"
 )
-
-// Machine is a machine as the API shows it.
-type Machine struct {
-	ID          string          `json:"id"`
-	DisplayName string          `json:"display_name"`
-	MACs        []string        `json:"macs"`
-	FormerMACs  []string        `json:"former_macs,omitempty"`
-	UUID        string          `json:"uuid,omitempty"`
-	Serial      string          `json:"serial,omitempty"`
-	Name        string          `json:"name,omitempty"`          // product, serial, MAC
-	Hardware    string          `json:"hardware_file,omitempty"` // in HWDIR
-	Section     string          `json:"section,omitempty"`       // deployment of its last upload
-	BootSection string          `json:"boot_section,omitempty"`  // deployment that the operator has set for it
-	State       string          `json:"state"`                   // unknown, installing, installed, failed
-	Since       time.Time       `json:"since"`
-	Boot        string          `json:"boot"`      // what the operator has set: auto, reinstall, rescue, hold, local
-	NextBoot    wire.BootAction `json:"next_boot"` // what follows from state and boot
-	Image       *wire.ImageRef  `json:"image,omitempty"`
-	LastError   string          `json:"last_error,omitempty"`
-	Allocation  *Allocation     `json:"allocation,omitempty"`
-	Now         string          `json:"now"` // what it is doing, in words
-	Progress    *Progress       `json:"progress,omitempty"`
-	History     []HistoryLine   `json:"history,omitempty"` // only of a single machine; oldest first
-}
-
-// Allocation is what a machine holds.
-type Allocation struct {
-	Profile   string    `json:"profile"`
-	Section   string    `json:"section"`
-	Counted   bool      `json:"counted"`
-	Var       string    `json:"var"`             // a dictionary in Python syntax
-	Variables any       `json:"variables"`       // the same as a JSON object
-	CMDB      string    `json:"cmdb,omitempty"`  // its entry, in Python syntax
-	Entry     any       `json:"entry,omitempty"` // the same as a JSON object
-	Given     time.Time `json:"given"`
-	Asked     int       `json:"asked"`
-	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
-}
-
-// HistoryLine is one line of a machine's history.
-type HistoryLine = history.Line
 
 // historyShown is how many lines the API shows.
 const historyShown = 500
@@ -98,15 +55,15 @@ func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 }
 
 // show makes the public form of a record.
-func (s *Server) show(r machine.Record) Machine {
-	m := Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
+func (s *Server) show(r machine.Record) api.Machine {
+	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
 		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError, Now: s.now(r)}
 	if r.Image != (wire.ImageRef{}) {
 		m.Image = &r.Image
 	}
 	if a := r.Allocation; a != nil {
-		m.Allocation = &Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, Variables: plainValues(a.Var),
+		m.Allocation = &api.Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, Variables: plainValues(a.Var),
 			CMDB: a.After, Entry: plainValues(a.After), Given: a.Given, Asked: a.Asked, Installed: a.Installed}
 	}
 	if p, ok := s.progress.get(r.ID); ok {
@@ -116,9 +73,9 @@ func (s *Server) show(r machine.Record) Machine {
 }
 
 func (s *Server) showVersion(w http.ResponseWriter, r *http.Request) {
-	answer := map[string]any{"version": s.config.Version, "protocol": wire.Protocol}
+	answer := api.Version{Version: s.config.Version, Protocol: wire.Protocol}
 	if s.config.DHCPFirst.IsValid() {
-		answer["dhcp"] = map[string]netip.Addr{"first": s.config.DHCPFirst, "last": s.config.DHCPLast}
+		answer.DHCP = &api.AddressRange{First: s.config.DHCPFirst, Last: s.config.DHCPLast}
 	}
 	answerJSON(w, http.StatusOK, answer)
 }

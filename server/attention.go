@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/lint"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/profile"
@@ -19,8 +20,8 @@ const maxAttention = 200
 // machineProblems are the machines that an operator has to look at, each with
 // the command that helps. restorable tells whether a forgotten record of the
 // machine is kept.
-func machineProblems(records []machine.Record, restorable func(id string) bool) []Problem {
-	var all []Problem
+func machineProblems(records []machine.Record, restorable func(id string) bool) []api.Problem {
+	var all []api.Problem
 	more := 0
 	for _, r := range records {
 		text := machineProblem(r, restorable)
@@ -29,11 +30,11 @@ func machineProblems(records []machine.Record, restorable func(id string) bool) 
 		case len(all) >= maxAttention:
 			more++
 		default:
-			all = append(all, Problem{Section: r.Section, Text: text})
+			all = append(all, api.Problem{Section: r.Section, Text: text})
 		}
 	}
 	if more > 0 {
-		all = append(all, Problem{Text: fmt.Sprintf("%d more machines have failed: edeployctl machines", more)})
+		all = append(all, api.Problem{Text: fmt.Sprintf("%d more machines have failed: edeployctl machines", more)})
 	}
 	return all
 }
@@ -58,12 +59,12 @@ func machineProblem(r machine.Record, restorable func(id string) bool) string {
 
 // supplies are the images that profiles name and the appliance has not, when
 // it is known which it has, and, if asked for, what runs out.
-func (d *deployment) supplies(images []wire.ImageRef, counts bool) []Problem {
+func (d *deployment) supplies(images []wire.ImageRef, counts bool) []api.Problem {
 	st, _ := d.dir.State() // what is wrong with it, problems says
 	if st == nil {
 		return nil
 	}
-	var all []Problem
+	var all []api.Problem
 	seen := map[string]bool{}
 	for _, pair := range st.Pairs() {
 		if seen[pair.Profile] || profile.CheckName(pair.Profile) != nil || len(all) >= maxPerSection {
@@ -83,9 +84,9 @@ func (d *deployment) supplies(images []wire.ImageRef, counts bool) []Problem {
 
 // supplyProblems are profiles that can take no more machines, or fewer than
 // their count says.
-func (d *deployment) supplyProblems(pair state.Pair) []Problem {
-	warn := func(format string, args ...any) []Problem {
-		return []Problem{{Section: d.name, Warning: true, Text: fmt.Sprintf(format, args...)}}
+func (d *deployment) supplyProblems(pair state.Pair) []api.Problem {
+	warn := func(format string, args ...any) []api.Problem {
+		return []api.Problem{{Section: d.name, Warning: true, Text: fmt.Sprintf(format, args...)}}
 	}
 	if !pair.Available() {
 		return warn("profile %s takes no more machines, its count is %d: edeployctl state set %s N", pair.Profile, pair.Count, pair.Profile)
@@ -118,7 +119,7 @@ const maxMistakes = 3
 
 // scriptProblems are mistakes in a profile's script, which ends the
 // installation of every machine that gets it.
-func (d *deployment) scriptProblems(name string) []Problem {
+func (d *deployment) scriptProblems(name string) []api.Problem {
 	text, err := d.dir.Configure(name)
 	if err != nil {
 		return nil // told elsewhere
@@ -130,9 +131,9 @@ func (d *deployment) scriptProblems(name string) []Problem {
 	}
 	file := name + ".configure"
 	found := lint.Script(file, text)
-	var all []Problem
+	var all []api.Problem
 	for _, f := range found[:min(len(found), maxMistakes)] {
-		all = append(all, Problem{Section: d.name, File: d.ConfigDir + "/" + file, Line: f.Line, Column: f.Column,
+		all = append(all, api.Problem{Section: d.name, File: d.ConfigDir + "/" + file, Line: f.Line, Column: f.Column,
 			Text: fmt.Sprintf("%s: %s: mend the script, and edeployctl config push", f.Where(), f.Text)})
 	}
 	if d.scripts.by == nil {
@@ -150,20 +151,20 @@ type readScripts struct {
 
 type readScript struct {
 	text     string
-	problems []Problem
+	problems []api.Problem
 }
 
 // imageProblems are images that a profile's script names and that the
 // appliance has not.
-func (d *deployment) imageProblems(name string, have []wire.ImageRef) []Problem {
+func (d *deployment) imageProblems(name string, have []wire.ImageRef) []api.Problem {
 	text, err := d.dir.Configure(name)
 	if err != nil {
 		return nil // told elsewhere
 	}
-	var all []Problem
+	var all []api.Problem
 	for _, ref := range lint.Roles(text) {
 		if !slices.Contains(have, ref) {
-			all = append(all, Problem{Section: d.name, Text: fmt.Sprintf("profile %s installs %s, which this appliance has not: edeployctl push %s %s", name, ref, ref.Role, ref.Version)})
+			all = append(all, api.Problem{Section: d.name, Text: fmt.Sprintf("profile %s installs %s, which this appliance has not: edeployctl push %s %s", name, ref, ref.Role, ref.Version)})
 		}
 	}
 	return all

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -103,7 +104,7 @@ func TestScriptProblems(t *testing.T) {
 	if !l.problemSays(want) || !l.problemSays("vm.configure: the script never calls set_role") {
 		t.Errorf("no problem says %q:\n%s", want, l.problemTexts())
 	}
-	l.push(server.ConfigSet{Files: map[string]string{"vm.configure": "set_role('a', '1', 'b')\n"}}, "", http.StatusOK)
+	l.push(api.ConfigSet{Files: map[string]string{"vm.configure": "set_role('a', '1', 'b')\n"}}, "", http.StatusOK)
 	if l.problemSays("vm.configure") {
 		t.Errorf("it is mended:\n%s", l.problemTexts())
 	}

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"sync"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
-	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
 	"edeploy/server/wire"
 )
@@ -34,7 +34,7 @@ func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 // Note adds what a boot service has to say to a machine's history. Words about
 // a machine that is not known yet are kept in memory until it is.
 func (s *Server) Note(mac, uuid, message string) {
-	line := history.Line{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
+	line := api.HistoryLine{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
 	if r, ok, _ := s.records.Book().Booting(mac, uuid); ok {
 		s.booted.say(r.ID, message)
 		s.record(r, line)
@@ -42,17 +42,17 @@ func (s *Server) Note(mac, uuid, message string) {
 	}
 	mac = wire.NormalMAC(mac)
 	s.notes.add(mac, line)
-	s.tell(Event{Time: line.Time, Name: mac, Step: line.Step, Status: line.Status, Message: message})
+	s.tell(api.Event{Time: line.Time, Name: mac, Step: line.Step, Status: line.Status, Message: message})
 }
 
 // record adds lines to a machine's history and tells them. That the history
 // cannot be written is no reason to stop anything; it becomes a problem.
-func (s *Server) record(r machine.Record, lines ...history.Line) {
+func (s *Server) record(r machine.Record, lines ...api.HistoryLine) {
 	if err := s.history.Append(r.ID, false, s.notes.take(r.MACs, lines...)...); err != nil {
 		s.problem(r.Section, "%v", err)
 	}
 	for _, l := range lines {
-		s.tell(Event{Time: l.Time, Machine: r.ID, Name: r.DisplayName(), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds})
+		s.tell(api.Event{Time: l.Time, Machine: r.ID, Name: r.DisplayName(), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds})
 	}
 }
 
@@ -66,13 +66,13 @@ const (
 // noteTable keeps the last words about MAC addresses that nobody knows.
 type noteTable struct {
 	mu    sync.Mutex
-	notes map[string][]history.Line
+	notes map[string][]api.HistoryLine
 	order []string // of arrival
 }
 
-func newNoteTable() *noteTable { return &noteTable{notes: map[string][]history.Line{}} }
+func newNoteTable() *noteTable { return &noteTable{notes: map[string][]api.HistoryLine{}} }
 
-func (t *noteTable) add(mac string, line history.Line) {
+func (t *noteTable) add(mac string, line api.HistoryLine) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if mac == "" {
@@ -91,10 +91,10 @@ func (t *noteTable) add(mac string, line history.Line) {
 
 // take answers the lines with what was noted about these addresses before
 // them, and forgets the notes.
-func (t *noteTable) take(macs []string, lines ...history.Line) []history.Line {
+func (t *noteTable) take(macs []string, lines ...api.HistoryLine) []api.HistoryLine {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var before []history.Line
+	var before []api.HistoryLine
 	for _, mac := range macs {
 		if noted, ok := t.notes[mac]; ok {
 			before = append(before, noted...)

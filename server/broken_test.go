@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -56,7 +56,7 @@ func TestBrokenEdits(t *testing.T) {
 // problemAt expects a problem with a place.
 func (l *lab) problemAt(file string, line, column int) {
 	l.t.Helper()
-	var all []server.Problem
+	var all []api.Problem
 	l.get("/api/v1/problems", &all)
 	for _, p := range all {
 		if filepath.Base(p.File) == file && p.Line == line && p.Column == column {

@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/refusal"
@@ -25,23 +25,9 @@ const maxEditors = 4
 // fileset.MaxBytes, and each of their line ends takes two bytes.
 const maxSetBytes = 2 * fileset.MaxBytes
 
-// ConfigFile is a file of a configuration directory.
-type ConfigFile struct {
-	Section  string    `json:"section"`
-	Name     string    `json:"name"`
-	Bytes    int64     `json:"bytes"`
-	Modified time.Time `json:"modified"`
-}
-
-// ConfigSet is the body of a PUT that replaces several files together.
-type ConfigSet struct {
-	Files map[string]string `json:"files"`           // texts by name
-	Prune bool              `json:"prune,omitempty"` // remove the profiles' files that are not in Files
-}
-
 // listConfig answers GET /api/v1/config.
 func (s *Server) listConfig(w http.ResponseWriter, r *http.Request) {
-	all := []ConfigFile{}
+	all := []api.ConfigFile{}
 	sections := s.allSections()
 	slices.Sort(sections)
 	for _, section := range sections {
@@ -53,7 +39,7 @@ func (s *Server) listConfig(w http.ResponseWriter, r *http.Request) {
 		for _, is := range infos {
 			name := strings.TrimPrefix(is.Name, allocation.Collection(section)+"/")
 			if _, err := fileset.ParseName(name); err == nil {
-				all = append(all, ConfigFile{section, name, is.Bytes, is.Modified})
+				all = append(all, api.ConfigFile{Section: section, Name: name, Bytes: is.Bytes, Modified: is.Modified})
 			}
 		}
 	}
@@ -149,12 +135,12 @@ func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name 
 		return
 	}
 	q.force = r.URL.Query().Get("force") == "1"
-	out, err := s.replace(r.Context(), q)
+	out, versions, err := s.replace(r.Context(), q)
 	if err != nil {
 		s.answerError(w, err)
 		return
 	}
-	if version, ok := out.versions[name]; ok {
+	if version, ok := versions[name]; ok {
 		w.Header().Set("ETag", etag(version))
 	}
 	answerJSON(w, http.StatusOK, out)
@@ -205,7 +191,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) (
 
 // readSet reads the JSON of several files.
 func readSet(body []byte) (replacement, error) {
-	var set ConfigSet
+	var set api.ConfigSet
 	if !utf8.Valid(body) { // the decoder would quietly replace it
 		return replacement{}, refusal.New(refusal.Input, "the body is no UTF-8 text")
 	}
@@ -221,7 +207,7 @@ func readSet(body []byte) (replacement, error) {
 }
 
 // newReplacement checks names and sizes.
-func newReplacement(set ConfigSet) (replacement, error) {
+func newReplacement(set api.ConfigSet) (replacement, error) {
 	q := replacement{files: map[fileset.Name]string{}, prune: set.Prune}
 	total := 0
 	for file, text := range set.Files {

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/fileset"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,7 +31,7 @@ func (l *lab) edit(method, path, body string, headers ...string) (answer, http.H
 }
 
 // push replaces files together and expects the status.
-func (l *lab) push(set server.ConfigSet, query string, want int) server.Replaced {
+func (l *lab) push(set api.ConfigSet, query string, want int) api.Replaced {
 	l.t.Helper()
 	body, err := json.Marshal(set)
 	if err != nil {
@@ -41,7 +41,7 @@ func (l *lab) push(set server.ConfigSet, query string, want int) server.Replaced
 	if a.status != want {
 		l.t.Fatalf("push: status %d, want %d: %s", a.status, want, a.body)
 	}
-	var r server.Replaced
+	var r api.Replaced
 	if err := json.Unmarshal([]byte(a.body), &r); err != nil {
 		l.t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func etagOf(t *testing.T, text string) string {
 
 func TestListConfig(t *testing.T) {
 	l := startLab(t, map[string]string{"state": "[]", "vm.specs": "[ ]", "vm.cmdb.orig": "x", "README": "x", "a.log.gz": "x", ".vm.specs": "x"})
-	var all []server.ConfigFile
+	var all []api.ConfigFile
 	l.get("/api/v1/config", &all)
 	var got []string
 	for _, f := range all {
@@ -180,7 +180,7 @@ func TestPush(t *testing.T) {
 	}
 	files := seedFiles()
 	delete(files, "hp.specs")
-	got := l.push(server.ConfigSet{Files: files}, "", 200)
+	got := l.push(api.ConfigSet{Files: files}, "", 200)
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(files)), got.Added); diff != "" {
 		t.Errorf("added (-want +got):\n%s", diff)
 	}
@@ -192,14 +192,14 @@ func TestPush(t *testing.T) {
 	before := l.files()
 	files = seedFiles()
 	files["hp.specs"], files["vm.cmdb"], files["state"] = "[\n ('disk' 'x')]", "[{'ip': 10.0.0.2}]", "[('hp', 9)]"
-	body, err := json.Marshal(server.ConfigSet{Files: files, Prune: true})
+	body, err := json.Marshal(api.ConfigSet{Files: files, Prune: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, _ := l.edit("PUT", "/SERVER", string(body))
 	var refused struct {
 		Error    string
-		Problems []server.Problem
+		Problems []api.Problem
 	}
 	if err := json.Unmarshal([]byte(a.body), &refused); err != nil || a.status != http.StatusUnprocessableEntity {
 		t.Fatalf("status %d: %s", a.status, a.body)
@@ -216,16 +216,16 @@ func TestPush(t *testing.T) {
 	}
 
 	files = map[string]string{"vm.specs": vmSpecs, "vm.cmdb": vmCMDB, "vm.configure": "set_role('a', '1', 'b')\n", "state": "[('vm', 3)]\n"}
-	got = l.push(server.ConfigSet{Files: files, Prune: true}, "", 200)
-	want := server.Replaced{Changed: []string{"state", "vm.configure"}, Unchanged: []string{"vm.cmdb", "vm.specs"},
+	got = l.push(api.ConfigSet{Files: files, Prune: true}, "", 200)
+	want := api.Replaced{Changed: []string{"state", "vm.configure"}, Unchanged: []string{"vm.cmdb", "vm.specs"},
 		Removed: []string{"hp.configure", "old.cmdb", "old.cmdb.orig"}, Counts: []string{"hp: 4 -> none", "vm: * -> 3"}}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(server.Replaced{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if got := slices.Sorted(maps.Keys(l.files())); !slices.Equal(got, []string{"README", "state", "vm.cmdb", "vm.cmdb.orig", "vm.configure", "vm.specs"}) {
 		t.Errorf("files: %v", got)
 	}
-	l.push(server.ConfigSet{Files: map[string]string{"vm.cmdb": "["}}, "?force=1", 200)
+	l.push(api.ConfigSet{Files: map[string]string{"vm.cmdb": "["}}, "?force=1", 200)
 	if l.read("vm.cmdb") != "[" {
 		t.Error("the forced file is not stored")
 	}
@@ -239,14 +239,14 @@ func TestPushKeepsHolders(t *testing.T) {
 	l.mustGet(vm(2))
 	l.installed(vm(1))
 	held := l.read("vm.cmdb")
-	got := l.push(server.ConfigSet{Files: map[string]string{"vm.cmdb": countedFiles(5)["vm.cmdb"], "vm.specs": vmSpecs}}, "", 200)
+	got := l.push(api.ConfigSet{Files: map[string]string{"vm.cmdb": countedFiles(5)["vm.cmdb"], "vm.specs": vmSpecs}}, "", 200)
 	if len(got.Unchanged) != 2 || len(got.Warnings) != 0 || l.read("vm.cmdb") != held {
 		t.Errorf("the same again: %+v\n%s", got, l.read("vm.cmdb"))
 	}
 	l.books(5, 1, 2)
 
 	dns := strings.Replace(countedFiles(5)["vm.cmdb"], "{", "{'dns': '9.9.9.9', ", 1)
-	l.push(server.ConfigSet{Files: map[string]string{"vm.cmdb": dns}}, "", 200)
+	l.push(api.ConfigSet{Files: map[string]string{"vm.cmdb": dns}}, "", 200)
 	if l.read("vm.cmdb.orig") != dns {
 		t.Errorf("orig: %s", l.read("vm.cmdb.orig"))
 	}
@@ -262,7 +262,7 @@ func TestPushKeepsHolders(t *testing.T) {
 		t.Error("machine 2 left something in the CMDB")
 	}
 
-	got = l.push(server.ConfigSet{Files: map[string]string{"vm.cmdb": "generate({'ip': '10.9.0.1-5'})", "state": "[('other', 1)]"}}, "", 200)
+	got = l.push(api.ConfigSet{Files: map[string]string{"vm.cmdb": "generate({'ip': '10.9.0.1-5'})", "state": "[('other', 1)]"}}, "", 200)
 	var texts []string
 	for _, w := range got.Warnings {
 		texts = append(texts, w.Text)
@@ -310,7 +310,7 @@ func TestPushWhileMachinesAsk(t *testing.T) {
 					return
 				default:
 				}
-				body, _ := json.Marshal(server.ConfigSet{Files: map[string]string{"vm.cmdb": versions[n%2], "vm.specs": vmSpecs}, Prune: false})
+				body, _ := json.Marshal(api.ConfigSet{Files: map[string]string{"vm.cmdb": versions[n%2], "vm.specs": vmSpecs}, Prune: false})
 				if a, _ := l.edit("PUT", "/SERVER", string(body)); a.status != http.StatusOK {
 					t.Errorf("push: status %d: %s", a.status, a.body)
 					return

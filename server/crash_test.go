@@ -21,6 +21,7 @@ import (
 
 	"edeploy/integration/needs"
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
 )
@@ -94,7 +95,7 @@ func TestPowerCuts(t *testing.T) {
 		"forget":  func(l *lab) { l.do("DELETE", "/api/v1/machines/"+idOf(1), "", nil) },
 		"push": func(l *lab) {
 			cmdb := strings.Replace(countedFiles(5)["vm.cmdb"], "{", "{'dns': '9.9.9.9', ", 1)
-			body, err := json.Marshal(server.ConfigSet{Files: map[string]string{"vm.cmdb": cmdb, "vm.specs": vmSpecs + "# new\n"}})
+			body, err := json.Marshal(api.ConfigSet{Files: map[string]string{"vm.cmdb": cmdb, "vm.specs": vmSpecs + "# new\n"}})
 			if err != nil {
 				l.t.Fatal(err)
 			}

@@ -3,23 +3,11 @@ package server
 import (
 	"context"
 	"iter"
-	"time"
+
+	"edeploy/server/api"
 )
 
-// Event is something that happened to a machine.
-type Event struct {
-	Time           time.Time
-	Machine        string // id, "" when the machine is not known yet
-	Name           string // host name, else sysname, else MAC address
-	Step           string // a wire.Step, or boot, match
-	Status         string // a wire.Status, or note
-	Message        string
-	Seconds        float64
-	Percent        float64
-	BytesPerSecond float64
-}
-
-func (s *Server) tell(e Event) {
+func (s *Server) tell(e api.Event) {
 	level := s.config.Log.Debug
 	if e.Status == "failed" || e.Status == "installed" || e.Step == "match" {
 		level = s.config.Log.Info
@@ -35,6 +23,6 @@ const maxEvents = 1000
 // from the first one. They come as they happen, until ctx ends. Nobody waits
 // for a slow reader: of more than the last 1000 it misses the oldest, as their
 // numbers show.
-func (s *Server) Events(ctx context.Context, after uint64) iter.Seq2[uint64, Event] {
+func (s *Server) Events(ctx context.Context, after uint64) iter.Seq2[uint64, api.Event] {
 	return s.events.After(ctx, after)
 }

@@ -6,51 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
-
-// Explanation says why a machine got what it got at its last upload, and why
-// not the profiles before.
-type Explanation struct {
-	Time     time.Time          `json:"time"`
-	Section  string             `json:"section"`
-	Profile  string             `json:"profile,omitempty"` // that it got; "": it was refused
-	Again    bool               `json:"again,omitempty"`   // it held the profile before
-	Refused  string             `json:"refused,omitempty"` // the sentence that the machine got
-	Now      string             `json:"now,omitempty"`     // what the machine is doing now, see Machine
-	Entry    string             `json:"cmdb,omitempty"`    // its CMDB entry, in Python syntax
-	Profiles []ExplainedProfile `json:"profiles"`          // in the order of the state file, as far as they were tried
-	More     int                `json:"more,omitempty"`    // profiles that were tried and are not listed
-}
-
-// ExplainedProfile is one profile of it.
-type ExplainedProfile struct {
-	Profile    string          `json:"profile"`
-	Fits       bool            `json:"fits"`
-	Reason     string          `json:"reason,omitempty"` // why not, in one sentence
-	TooComplex bool            `json:"too_complex,omitempty"`
-	Lines      []ExplainedLine `json:"lines,omitempty"`
-	Closest    *ClosestFact    `json:"closest,omitempty"` // to the line that found nothing
-}
-
-// ExplainedLine is one line of a specs file.
-type ExplainedLine struct {
-	Line  int               `json:"line"`
-	Spec  string            `json:"spec"`
-	Fact  []string          `json:"fact,omitempty"`  // that it took; none: it found nothing
-	Bound map[string]string `json:"bound,omitempty"` // variables that it bound
-}
-
-// ClosestFact is a fact that a line nearly took.
-type ClosestFact struct {
-	Fact  []string `json:"fact"`
-	Equal int      `json:"equal"` // of its four fields that many fit
-	Why   []string `json:"why"`   // what is wrong with the others
-}
 
 // Bounds of an explanation.
 const (
@@ -61,14 +23,14 @@ const (
 
 // untold is an explanation whose profiles are not written out yet.
 type untold struct {
-	Explanation
+	api.Explanation
 	tried    assign.Tries
 	decision *assign.Decision // nil: no profile fits
 }
 
 // newUntold keeps of an outcome what its explanation needs.
 func newUntold(out allocation.Outcome, now time.Time) untold {
-	u := untold{Explanation: Explanation{Time: now, Section: out.Record.Section}, tried: out.Tried.Kept(maxExplained)}
+	u := untold{Explanation: api.Explanation{Time: now, Section: out.Record.Section}, tried: out.Tried.Kept(maxExplained)}
 	u.More = len(out.Tried) - len(u.tried)
 	if out.Refused != nil {
 		u.Refused = out.Refused.Error()
@@ -83,23 +45,23 @@ func newUntold(out allocation.Outcome, now time.Time) untold {
 }
 
 // tell writes the explanation out.
-func (u untold) tell() Explanation {
+func (u untold) tell() api.Explanation {
 	e := u.Explanation
-	e.Profiles = []ExplainedProfile{}
+	e.Profiles = []api.ExplainedProfile{}
 	for i, try := range u.tried {
 		e.Profiles = append(e.Profiles, explainTry(try, i < maxDetailed))
 	}
 	if d := u.decision; d != nil {
-		e.Profiles = append(e.Profiles, ExplainedProfile{Profile: d.Profile, Fits: true, Lines: explainSteps(d.Trial.Steps(maxLines))})
+		e.Profiles = append(e.Profiles, api.ExplainedProfile{Profile: d.Profile, Fits: true, Lines: explainSteps(d.Trial.Steps(maxLines))})
 	}
 	return e
 }
 
-func explainTry(try assign.Try, detailed bool) ExplainedProfile {
+func explainTry(try assign.Try, detailed bool) api.ExplainedProfile {
 	a := try.Attempt()
-	p := ExplainedProfile{Profile: a.Profile, Reason: a.Reason, TooComplex: a.TooComplex}
+	p := api.ExplainedProfile{Profile: a.Profile, Reason: a.Reason, TooComplex: a.TooComplex}
 	if a.Nearest != nil {
-		p.Closest = &ClosestFact{Fact: factWords(a.Nearest.Fact), Equal: a.Nearest.Equal, Why: a.Nearest.Why}
+		p.Closest = &api.ClosestFact{Fact: factWords(a.Nearest.Fact), Equal: a.Nearest.Equal, Why: a.Nearest.Why}
 	}
 	if detailed {
 		p.Lines = explainSteps(try.Steps(maxLines))
@@ -107,10 +69,10 @@ func explainTry(try assign.Try, detailed bool) ExplainedProfile {
 	return p
 }
 
-func explainSteps(steps []match.Step) []ExplainedLine {
-	var all []ExplainedLine
+func explainSteps(steps []match.Step) []api.ExplainedLine {
+	var all []api.ExplainedLine
 	for _, step := range steps {
-		line := ExplainedLine{Line: step.Line, Spec: assign.Clip(step.Spec)}
+		line := api.ExplainedLine{Line: step.Line, Spec: assign.Clip(step.Spec)}
 		if step.Taken {
 			line.Fact = factWords(step.Fact)
 		}
@@ -140,7 +102,7 @@ func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
 	if err == nil && text == nil {
 		err = refusal.New(refusal.NoFile, "there is no explanation of machine %s: it has not uploaded its description, or the server was killed soon after", rec.ID)
 	}
-	var e Explanation
+	var e api.Explanation
 	if err == nil {
 		err = json.Unmarshal(text, &e)
 	}

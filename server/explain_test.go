@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func (l *lab) explanation(n int) server.Explanation {
+func (l *lab) explanation(n int) api.Explanation {
 	l.t.Helper()
-	var e server.Explanation
+	var e api.Explanation
 	l.get("/api/v1/machines/"+idOf(n)+"/explanation", &e)
 	return e
 }
@@ -30,11 +31,11 @@ func TestExplanation(t *testing.T) {
 	l := startLab(t, seedFiles())
 	l.mustGet(vm(1))
 	e := l.explanation(1)
-	want := []server.ExplainedProfile{
+	want := []api.ExplainedProfile{
 		{Profile: "hp", Reason: "hp.specs line 1 finds nothing: ('disk', '1I:1:1', 'size', '$size')",
-			Lines:   []server.ExplainedLine{{Line: 1, Spec: "('disk', '1I:1:1', 'size', '$size')"}},
-			Closest: &server.ClosestFact{Fact: []string{"disk", "vda", "size", "40"}, Equal: 3, Why: []string{"'vda' is not '1I:1:1'"}}},
-		{Profile: "vm", Fits: true, Lines: []server.ExplainedLine{
+			Lines:   []api.ExplainedLine{{Line: 1, Spec: "('disk', '1I:1:1', 'size', '$size')"}},
+			Closest: &api.ClosestFact{Fact: []string{"disk", "vda", "size", "40"}, Equal: 3, Why: []string{"'vda' is not '1I:1:1'"}}},
+		{Profile: "vm", Fits: true, Lines: []api.ExplainedLine{
 			{Line: 2, Spec: "('disk', '$disk', 'size', 'gt(4)')", Fact: []string{"disk", "vda", "size", "40"}, Bound: map[string]string{"disk": "vda"}},
 			{Line: 3, Spec: "('network', '$eth', 'ipv4', 'network(192.168.122.0/24)')", Fact: []string{"network", "eth0", "ipv4", "192.168.122.101"}, Bound: map[string]string{"eth": "eth0"}},
 			{Line: 4, Spec: "('network', '$eth', 'serial', '$mac')", Fact: []string{"network", "eth0", "serial", mac(1)}, Bound: map[string]string{"mac": mac(1)}},

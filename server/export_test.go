@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/queue"
 	"edeploy/server/internal/store"
@@ -52,7 +53,7 @@ func NewExplanations() *Explanations {
 }
 
 func (x *Explanations) Add(id, section string, bytes int) []string {
-	x.e.add(id, untold{Explanation: Explanation{Section: section}}, bytes)
+	x.e.add(id, untold{Explanation: api.Explanation{Section: section}}, bytes)
 	return x.take()
 }
 

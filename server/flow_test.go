@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -132,7 +132,7 @@ func TestForget(t *testing.T) {
 	}
 	l.stateIs("[('vm', 1)]\n")
 	a = l.do("DELETE", "/api/v1/machines/"+mac(1)+"?force=1", "", nil)
-	var gone server.Forgotten
+	var gone api.Forgotten
 	if err := json.Unmarshal([]byte(a.body), &gone); err != nil || a.status != http.StatusOK {
 		t.Fatalf("status %d: %s: %v", a.status, a.body, err)
 	}
@@ -207,7 +207,7 @@ func TestForgottenBound(t *testing.T) {
 			t.Fatalf("forget: %d %s", a.status, a.body)
 		}
 	}
-	var all []server.Forgotten
+	var all []api.Forgotten
 	l.get("/api/v1/forgotten", &all)
 	if len(all) != 200 || all[0].ID != idOf(205) || all[199].ID != idOf(6) {
 		t.Errorf("%d are kept, from %s to %s", len(all), all[0].ID, all[len(all)-1].ID)
@@ -237,7 +237,7 @@ func TestSent(t *testing.T) {
 			t.Fatalf("log: %d %s", a.status, a.body)
 		}
 	}
-	var logs []server.Log
+	var logs []api.Log
 	l.get("/api/v1/machines/host03/logs", &logs)
 	if len(logs) != 2 || logs[0].Name != wire.LogName(h) {
 		t.Fatalf("logs %+v", logs)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
@@ -82,11 +83,11 @@ func routes(all []route) http.Handler {
 	for path, allowed := range methods {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			answerJSON(w, http.StatusMethodNotAllowed, errorBody{Error: r.URL.Path + " takes " + strings.Join(allowed, " and ")})
+			answerJSON(w, http.StatusMethodNotAllowed, api.Refusal{Error: r.URL.Path + " takes " + strings.Join(allowed, " and ")})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, http.StatusNotFound, errorBody{Error: "there is nothing at " + refusal.Clip(r.URL.Path, 200)})
+		answerJSON(w, http.StatusNotFound, api.Refusal{Error: "there is nothing at " + refusal.Clip(r.URL.Path, 200)})
 	})
 	return mux
 }
@@ -125,7 +126,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 			if isUpload(r) {
 				answerRefusal(w, http.StatusInternalServerError, message)
 			} else {
-				answerJSON(w, http.StatusInternalServerError, errorBody{Error: message})
+				answerJSON(w, http.StatusInternalServerError, api.Refusal{Error: message})
 			}
 		}()
 		next.ServeHTTP(w, r)
@@ -163,15 +164,9 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// errorBody is the JSON of an error.
-type errorBody struct {
-	Error    string    `json:"error"`
-	Problems []Problem `json:"problems,omitempty"` // of configuration files that were refused
-}
-
 // answerError answers an API request that failed.
 func (s *Server) answerError(w http.ResponseWriter, err error) {
-	body := errorBody{Error: err.Error()}
+	body := api.Refusal{Error: err.Error()}
 	var broken *brokenFiles
 	if errors.As(err, &broken) {
 		body.Problems = broken.problems

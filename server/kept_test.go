@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -217,7 +217,7 @@ func TestFailedReinstallation(t *testing.T) {
 		t.Errorf("failure report: %d %s", a.status, a.body)
 	}
 	l.stateIs("[('vm', 0)]\n")
-	var m server.Machine
+	var m api.Machine
 	if m = l.machine(idOf(1)); m.State != "failed" || m.Allocation == nil {
 		t.Errorf("after it: %+v", m)
 	}

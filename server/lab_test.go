@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
 )
@@ -275,16 +276,16 @@ func (l *lab) get(path string, into any) {
 	}
 }
 
-func (l *lab) machine(id string) server.Machine {
+func (l *lab) machine(id string) api.Machine {
 	l.t.Helper()
-	var m server.Machine
+	var m api.Machine
 	l.get("/api/v1/machines/"+id, &m)
 	return m
 }
 
-func (l *lab) machines() []server.Machine {
+func (l *lab) machines() []api.Machine {
 	l.t.Helper()
-	var all []server.Machine
+	var all []api.Machine
 	l.get("/api/v1/machines", &all)
 	return all
 }

@@ -4,23 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 )
 
-// NewMachine is the operator's word about a MAC address: it belongs to a known
-// machine, or is a machine of its own, which is to be installed.
-type NewMachine struct {
-	MAC     string `json:"mac"`
-	Machine string `json:"machine,omitempty"` // that has the adapter; "": it is a machine of its own
-}
-
 // addMachine answers POST /api/v1/machines.
 func (s *Server) addMachine(w http.ResponseWriter, r *http.Request) {
-	var body NewMachine
+	var body api.NewMachine
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
 		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"mac\": \"52:54:00:12:34:56\", \"machine\": \"\"}: %v", err))
 		return
@@ -43,9 +36,7 @@ func (s *Server) addMachine(w http.ResponseWriter, r *http.Request) {
 // putSection sets the deployment that a machine belongs to. A MAC address that
 // is not known yet becomes known.
 func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Section string `json:"section"`
-	}
+	var body api.NewSection
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
 		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"section\": \"LAB\"}: %v", err))
 		return
@@ -64,25 +55,10 @@ func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, http.StatusOK, s.show(out.Record))
 }
 
-// Forgotten is a machine that an operator has forgotten, and what that has
-// made free. It can be taken back.
-type Forgotten struct {
-	ID          string    `json:"id"`
-	DisplayName string    `json:"display_name"`
-	MACs        []string  `json:"macs"`
-	State       string    `json:"state"` // that it was in
-	Section     string    `json:"section,omitempty"`
-	Profile     string    `json:"profile,omitempty"` // that it held
-	Counted     bool      `json:"counted,omitempty"` // it gave one count back
-	CMDB        string    `json:"cmdb,omitempty"`    // the entry that it gave back, in Python syntax
-	Entry       any       `json:"entry,omitempty"`   // the same as JSON
-	Time        time.Time `json:"forgotten"`
-}
-
 // shownForgotten is the public form.
-func shownForgotten(f allocation.Forgotten) Forgotten {
+func shownForgotten(f allocation.Forgotten) api.Forgotten {
 	r := f.Record
-	shown := Forgotten{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, State: string(r.State), Time: f.Time}
+	shown := api.Forgotten{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, State: string(r.State), Time: f.Time}
 	if a := r.Allocation; a != nil {
 		shown.Section, shown.Profile, shown.Counted = a.Section, a.Profile, a.Counted
 		shown.CMDB, shown.Entry = a.Before, plainValues(a.Before)
@@ -91,12 +67,12 @@ func shownForgotten(f allocation.Forgotten) Forgotten {
 }
 
 // forget removes a machine's record; what it holds is given back.
-func (s *Server) forget(ctx context.Context, name string, force bool) (Forgotten, error) {
+func (s *Server) forget(ctx context.Context, name string, force bool) (api.Forgotten, error) {
 	out, err := s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.Forget(snapshot, name, force)
 	}, alone, s.allSections()...)
 	if err != nil {
-		return Forgotten{}, err
+		return api.Forgotten{}, err
 	}
 	s.dropProgress(out.Record.ID)
 	return shownForgotten(allocation.Forgotten{Time: out.Lines[0].Time, Record: out.Record}), s.history.Unexplain(out.Record.ID)
@@ -138,7 +114,7 @@ func (s *Server) listForgotten(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
-	all := []Forgotten{}
+	all := []api.Forgotten{}
 	for _, k := range kept {
 		all = append(all, shownForgotten(k))
 	}
@@ -168,14 +144,12 @@ func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
-	answerJSON(w, http.StatusOK, map[string]int{"forgotten": n})
+	answerJSON(w, http.StatusOK, api.ForgottenStrangers{Forgotten: n})
 }
 
 // putBoot answers PUT /api/v1/machines/{id}/boot.
 func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Action string `json:"action"`
-	}
+	var body api.NewBoot
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
 		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"action\": \"reinstall\"}: %v", err))
 		return

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -161,8 +162,8 @@ func TestNoMatchIsKept(t *testing.T) {
 func TestEdits(t *testing.T) {
 	l := startLab(t, seedFiles())
 	l.mustGet(vm(1))
-	problems := func() []server.Problem {
-		var all []server.Problem
+	problems := func() []api.Problem {
+		var all []api.Problem
 		l.get("/api/v1/problems", &all)
 		return all
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
@@ -63,7 +64,7 @@ const (
 )
 
 // present says in words what a machine is doing now. All lists show the same.
-func present(r machine.Record, p Progress, b booted, now time.Time) string {
+func present(r machine.Record, p api.Progress, b booted, now time.Time) string {
 	silent := func(since time.Time, most time.Duration) string {
 		if took := now.Sub(since); took > most {
 			return fmt.Sprintf(", silent for %d min", int(took.Minutes()))
@@ -90,7 +91,7 @@ func present(r machine.Record, p Progress, b booted, now time.Time) string {
 	return standing(r, p) + silentStep(r, p, silent) + wish(r)
 }
 
-func silentStep(r machine.Record, p Progress, silent func(time.Time, time.Duration) string) string {
+func silentStep(r machine.Record, p api.Progress, silent func(time.Time, time.Duration) string) string {
 	if r.State != machine.Installing || p.Updated.IsZero() {
 		return ""
 	}
@@ -98,7 +99,7 @@ func silentStep(r machine.Record, p Progress, silent func(time.Time, time.Durati
 }
 
 // standing is where a machine stands, by its last word.
-func standing(r machine.Record, p Progress) string {
+func standing(r machine.Record, p api.Progress) string {
 	first, _, _ := strings.Cut(r.LastError, "\n")
 	switch r.State {
 	case machine.Failed:
@@ -118,7 +119,7 @@ func standing(r machine.Record, p Progress) string {
 }
 
 // stepWords are the words for a step that runs, such as ", transfer 43 %".
-func stepWords(p Progress) string {
+func stepWords(p api.Progress) string {
 	if p.Step == "" {
 		return ""
 	}

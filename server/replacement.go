@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/fileset"
@@ -20,19 +21,6 @@ import (
 	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 )
-
-// Replaced says what became of the configuration files of a deployment. The
-// lists hold file names, sorted.
-type Replaced struct {
-	Added     []string  `json:"added,omitempty"`
-	Changed   []string  `json:"changed,omitempty"`
-	Removed   []string  `json:"removed,omitempty"`
-	Unchanged []string  `json:"unchanged,omitempty"`
-	Counts    []string  `json:"counts,omitempty"`   // what a new state file changes, such as "db: 2 -> 4"
-	Warnings  []Problem `json:"warnings,omitempty"` // what an operator should look at
-
-	versions map[string]store.Version // of the files that were given, as they are now
-}
 
 // replacement is a wish to replace or remove configuration files together.
 type replacement struct {
@@ -46,32 +34,32 @@ type replacement struct {
 
 // brokenFiles refuses files that could not be used.
 type brokenFiles struct {
-	problems []Problem
+	problems []api.Problem
 	error    // a *refusal.Error
 }
 
 func (e *brokenFiles) Unwrap() error { return e.error }
 
 // replace checks the new files and makes the change: all of it or nothing, in
-// turn with the machines. CMDB entries that machines hold stay theirs.
-func (s *Server) replace(ctx context.Context, q replacement) (Replaced, error) {
+// turn with the machines. CMDB entries that machines hold stay theirs. versions
+// are those of the files that were given, as they are now, by name.
+func (s *Server) replace(ctx context.Context, q replacement) (out api.Replaced, versions map[string]store.Version, err error) {
 	warnings, err := q.check()
 	if err != nil {
-		return Replaced{}, err
+		return out, nil, err
 	}
-	var out Replaced
 	_, err = s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		r := &replacing{snapshot: snapshot, replacement: q, collection: allocation.Collection(q.deployment.name)}
 		c, err := r.decide()
-		out = r.out
+		out, versions = r.out, r.versions
 		return allocation.Outcome{}, c, err
 	}, alone, s.sectionsWith(q.deployment.ConfigDir)...)
 	if err != nil {
-		return Replaced{}, err
+		return api.Replaced{}, nil, err
 	}
 	out.Warnings = clipProblems(slices.Concat(warnings, out.Warnings, q.deployment.complaints(q.files, s.images())))
 	s.config.Log.Info("configuration replaced", "deployment", q.deployment.name, "added", out.Added, "changed", out.Changed, "removed", out.Removed, "forced", q.force)
-	return out, nil
+	return out, versions, nil
 }
 
 // sectionsWith are the deployments that share a configuration directory.
@@ -81,11 +69,11 @@ func (s *Server) sectionsWith(configDir string) []string {
 
 // check reads the new files; mistakes refuse the whole replacement, unless it
 // is forced.
-func (q replacement) check() (warnings []Problem, err error) {
-	var broken []Problem
+func (q replacement) check() (warnings []api.Problem, err error) {
+	var broken []api.Problem
 	for _, name := range sortedNames(maps.Keys(q.files)) {
 		for _, p := range fileset.Check(name, q.files[name]) {
-			found := Problem{Section: q.deployment.name, File: p.File, Line: p.Line, Column: p.Column, Text: p.Text, Warning: p.Warning || q.force}
+			found := api.Problem{Section: q.deployment.name, File: p.File, Line: p.Line, Column: p.Column, Text: p.Text, Warning: p.Warning || q.force}
 			if found.Warning {
 				warnings = append(warnings, found)
 			} else {
@@ -102,7 +90,7 @@ func (q replacement) check() (warnings []Problem, err error) {
 	}
 	for _, name := range q.remove {
 		if name.Kind == fileset.State && !q.force {
-			broken = append(broken, Problem{Section: q.deployment.name, File: name.String(), Text: "state: without this file no machine gets anything"})
+			broken = append(broken, api.Problem{Section: q.deployment.name, File: name.String(), Text: "state: without this file no machine gets anything"})
 		}
 	}
 	if len(broken) > 0 {
@@ -113,14 +101,14 @@ func (q replacement) check() (warnings []Problem, err error) {
 
 // scripts are the mistakes in new configuration scripts, in the words of lint;
 // what specs and CMDB give them is left to edeployctl, which sees all files.
-func (q replacement) scripts() []Problem {
-	var all []Problem
+func (q replacement) scripts() []api.Problem {
+	var all []api.Problem
 	for _, name := range sortedNames(maps.Keys(q.files)) {
 		if name.Kind != fileset.Configure || len(fileset.Check(name, q.files[name])) > 0 {
 			continue
 		}
 		for _, f := range lint.Script(name.String(), q.files[name]) {
-			all = append(all, Problem{Section: q.deployment.name, File: f.File, Line: f.Line, Column: f.Column, Text: f.Where() + ": " + f.Text, Warning: q.force})
+			all = append(all, api.Problem{Section: q.deployment.name, File: f.File, Line: f.Line, Column: f.Column, Text: f.Where() + ": " + f.Text, Warning: q.force})
 		}
 	}
 	return all
@@ -132,8 +120,8 @@ func sortedNames(names func(func(fileset.Name) bool)) []fileset.Name {
 
 // complaints are the present problems of the deployment about other files
 // than those given, whose problems are known already.
-func (d *deployment) complaints(given map[fileset.Name]string, images []wire.ImageRef) []Problem {
-	return slices.DeleteFunc(slices.Concat(d.problems(), d.supplies(images, false)), func(p Problem) bool {
+func (d *deployment) complaints(given map[fileset.Name]string, images []wire.ImageRef) []api.Problem {
+	return slices.DeleteFunc(slices.Concat(d.problems(), d.supplies(images, false)), func(p api.Problem) bool {
 		for name := range given {
 			if p.File != "" && strings.HasSuffix(p.File, "/"+name.String()) || strings.HasPrefix(p.Text, name.String()+":") {
 				return true
@@ -146,10 +134,10 @@ func (d *deployment) complaints(given map[fileset.Name]string, images []wire.Ima
 // maxWarnings bounds what an answer tells.
 const maxWarnings = 50
 
-func clipProblems(all []Problem) []Problem {
+func clipProblems(all []api.Problem) []api.Problem {
 	if len(all) > maxWarnings {
 		more := len(all) - maxWarnings
-		all = append(all[:maxWarnings:maxWarnings], Problem{Text: fmt.Sprintf("and %d more", more), Warning: true})
+		all = append(all[:maxWarnings:maxWarnings], api.Problem{Text: fmt.Sprintf("and %d more", more), Warning: true})
 	}
 	return all
 }
@@ -159,7 +147,8 @@ type replacing struct {
 	replacement
 	snapshot   *allocation.Snapshot
 	collection string
-	out        Replaced
+	out        api.Replaced
+	versions   map[string]store.Version // of the files that were given, as they are now
 	changes    []store.Change
 	records    map[string]machine.Record // of machines whose entry has changed
 }
@@ -167,7 +156,7 @@ type replacing struct {
 // decide makes the whole change. It is asked again when a file was edited
 // meanwhile.
 func (r *replacing) decide() (allocation.Changes, error) {
-	r.out.versions, r.records = map[string]store.Version{}, map[string]machine.Record{}
+	r.versions, r.records = map[string]store.Version{}, map[string]machine.Record{}
 	for _, name := range sortedNames(maps.Keys(r.files)) {
 		if err := r.put(name, r.files[name]); err != nil {
 			return allocation.Changes{}, err
@@ -240,7 +229,7 @@ func (r *replacing) put(name fileset.Name, text string) error {
 		list = &r.out.Unchanged
 	}
 	*list = append(*list, name.String())
-	r.out.versions[name.String()] = next
+	r.versions[name.String()] = next
 	r.change(name, store.Change{Was: is.Version, Text: []byte(text)})
 	return nil
 }
@@ -399,5 +388,5 @@ func countChanges(before, after *state.State) []string {
 }
 
 func (r *replacing) warn(format string, args ...any) {
-	r.out.Warnings = append(r.out.Warnings, Problem{Section: r.deployment.name, Text: fmt.Sprintf(format, args...), Warning: true})
+	r.out.Warnings = append(r.out.Warnings, api.Problem{Section: r.deployment.name, Text: fmt.Sprintf(format, args...), Warning: true})
 }

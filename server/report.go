@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
-	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
@@ -82,12 +82,12 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 		step = "installation"
 	}
 	if rep.Status != wire.StatusProgress {
-		line := history.Line{Time: now, Step: step, Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
+		line := api.HistoryLine{Time: now, Step: step, Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
 		if err := s.history.Append(rec.ID, rep.Status != wire.StatusStarted, s.notes.take(rec.MACs, line)...); err != nil {
 			return rec, refusal.New(refusal.Unwritable(err), "%v", err)
 		}
 	}
-	s.tell(Event{Time: now, Machine: rec.ID, Name: rec.DisplayName(), Step: step, Status: string(rep.Status),
+	s.tell(api.Event{Time: now, Machine: rec.ID, Name: rec.DisplayName(), Step: step, Status: string(rep.Status),
 		Message: rep.Message, Seconds: rep.Seconds, Percent: p.Percent, BytesPerSecond: p.BytesPerSecond})
 	return rec, nil
 }

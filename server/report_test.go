@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,9 +45,9 @@ func TestReports(t *testing.T) {
 	say(wire.StepTransfer, wire.StatusStarted, wire.Report{})
 	say(wire.StepTransfer, wire.StatusProgress, wire.Report{Bytes: 100, TotalBytes: 400})
 	say(wire.StepTransfer, wire.StatusProgress, wire.Report{Bytes: 300, TotalBytes: 400})
-	want := &server.Progress{Step: "transfer", Status: "progress", Bytes: 300, TotalBytes: 400, Percent: 75}
+	want := &api.Progress{Step: "transfer", Status: "progress", Bytes: 300, TotalBytes: 400, Percent: 75}
 	got := l.machine(idOf(1)).Progress
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(server.Progress{}, "Started", "Updated", "BytesPerSecond")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(api.Progress{}, "Started", "Updated", "BytesPerSecond")); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
 	}
 	if got.BytesPerSecond <= 0 || got.BytesPerSecond > 200 || !got.Started.Before(got.Updated) {

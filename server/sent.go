@@ -8,21 +8,14 @@ import (
 	"io/fs"
 	"net/http"
 	"slices"
-	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/archive"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
 )
-
-// Log is a log that a machine has sent, gzip-compressed.
-type Log struct {
-	Name     string    `json:"name"`
-	Bytes    int64     `json:"bytes"` // as it is kept
-	Modified time.Time `json:"modified"`
-}
 
 // hardwareOf reads the last description of a machine.
 func (s *Server) hardwareOf(r machine.Record) (wire.Hardware, error) {
@@ -87,9 +80,9 @@ func (s *Server) listLogs(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
-	all := []Log{}
+	all := []api.Log{}
 	for _, k := range kept {
-		all = append(all, Log(k))
+		all = append(all, api.Log(k))
 	}
 	answerJSON(w, http.StatusOK, all)
 }

@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/admission"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/events"
@@ -101,7 +102,7 @@ type Server struct {
 	history      *history.Dir
 	explanations *explanations
 	writers      sync.WaitGroup // of explanations
-	events       *events.Stream[Event]
+	events       *events.Stream[api.Event]
 	progress     *progressTable
 	notes        *noteTable
 	booted       *bootedTable
@@ -128,7 +129,7 @@ func New(config Config) (*Server, error) { return newServer(config, store.OpenDi
 type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
 
 func newServer(config Config, open opener) (_ *Server, err error) {
-	s := &Server{config: config, events: events.New[Event](maxEvents), progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
+	s := &Server{config: config, events: events.New[api.Event](maxEvents), progress: newProgressTable(), notes: newNoteTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
 		ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()

@@ -9,22 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
-
-// Image is one version of one role as the appliance has it.
-type Image struct {
-	wire.ImageRef
-	Complete     bool      `json:"complete"`                // tree and manifest are there
-	Entries      int       `json:"entries,omitempty"`       // of the tree
-	Bytes        int64     `json:"bytes,omitempty"`         // of the tree's files
-	ArchiveBytes int64     `json:"archive_bytes,omitempty"` // 0: no archive
-	Published    time.Time `json:"published,omitzero"`      // when the manifest came
-	Broken       string    `json:"broken,omitempty"`        // why it cannot be read; it is not complete then
-}
 
 // measured is what a manifest was found to be.
 type measured struct {
@@ -34,12 +23,12 @@ type measured struct {
 
 // List names all images, complete or not, by version and role. What cannot be
 // read is named with the reason, or in the log when it has no name.
-func (c *Catalog) List() ([]Image, error) {
+func (c *Catalog) List() ([]api.Image, error) {
 	versions, err := os.ReadDir(c.install(""))
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	images := []Image{}
+	images := []api.Image{}
 	for _, v := range versions {
 		if !v.IsDir() {
 			continue
@@ -82,8 +71,8 @@ func refs(version string, entries []fs.DirEntry) []wire.ImageRef {
 }
 
 // Get describes one image; the error wraps ErrNotFound when nothing of it is there.
-func (c *Catalog) Get(ref wire.ImageRef) (Image, error) {
-	image := Image{ImageRef: ref}
+func (c *Catalog) Get(ref wire.ImageRef) (api.Image, error) {
+	image := api.Image{ImageRef: ref}
 	tree, treeErr := os.Stat(c.install(ref.Tree()))
 	text, textErr := os.Stat(c.install(ref.Manifest()))
 	archive, archiveErr := os.Stat(c.install(ref.Archive()))

@@ -16,19 +16,11 @@ import (
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/archive"
 	"edeploy/images/manifest/fstree"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"golang.org/x/sys/unix"
 )
-
-// Progress is one line of what Publish says while it works.
-type Progress struct {
-	Step  string `json:"step"`            // waiting, unpack, verify, done, error
-	Done  int64  `json:"done,omitempty"`  // bytes
-	Total int64  `json:"total,omitempty"` // bytes
-	Image *Image `json:"image,omitempty"` // of done
-	Error string `json:"error,omitempty"` // of error
-}
 
 // Publish makes an image of the uploaded parts: the archive is unpacked aside,
 // compared with its sum and its manifest, every entry of the tree is verified,
@@ -36,12 +28,12 @@ type Progress struct {
 // manifest; it gets one. Without uploads, a tree that was put in by hand and
 // has no manifest gets its manifest. After an error nothing is visible and the
 // uploads are still there, unless their content was at fault.
-func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, tell func(Progress)) (Image, error) {
+func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, tell func(api.Publishing)) (api.Image, error) {
 	image, err := c.Get(ref)
 	if err == nil && image.Complete {
 		return image, fmt.Errorf("%s: %w", ref, ErrExists)
 	}
-	upload, uploadErr := c.Upload(ref, PartArchive)
+	upload, uploadErr := c.Upload(ref, api.PartArchive)
 	if errors.Is(uploadErr, fs.ErrNotExist) {
 		if info, err := os.Stat(c.install(ref.Tree())); err != nil || !info.IsDir() {
 			return image, fmt.Errorf("publish %s: nothing was uploaded and there is no tree: %w", ref, ErrNotFound)
@@ -49,7 +41,7 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, t
 		if image.Broken != "" {
 			return image, fmt.Errorf("publish %s: its manifest is broken, delete the image and push it again: %s", ref, image.Broken)
 		}
-		tell(Progress{Step: "verify"})
+		tell(api.Publishing{Step: "verify"})
 		if err := c.describe(ctx, ref); err != nil {
 			return image, fmt.Errorf("publish %s: %w", ref, err)
 		}
@@ -75,19 +67,19 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, t
 }
 
 // turn waits until the peer may unpack a tree, which ends with leave.
-func (c *Catalog) turn(ctx context.Context, peer string, tell func(Progress)) (leave func(), err error) {
+func (c *Catalog) turn(ctx context.Context, peer string, tell func(api.Publishing)) (leave func(), err error) {
 	if leave, err = c.unpacking.Take(peer); err == nil {
 		return leave, nil
 	}
-	tell(Progress{Step: "waiting"})
+	tell(api.Publishing{Step: "waiting"})
 	return c.unpacking.Wait(ctx, peer)
 }
 
-func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload, tell func(Progress)) error {
+func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload, tell func(api.Publishing)) error {
 	if upload.Offset != upload.Length {
 		return fmt.Errorf("the archive is not complete: %d of %d bytes are here", upload.Offset, upload.Length)
 	}
-	text, err := c.Upload(ref, PartManifest)
+	text, err := c.Upload(ref, api.PartManifest)
 	if err == nil && text.Offset != text.Length {
 		return fmt.Errorf("the manifest is not complete: %d of %d bytes are here", text.Offset, text.Length)
 	}
@@ -106,7 +98,7 @@ func (c *Catalog) publish(ctx context.Context, ref wire.ImageRef, upload Upload,
 
 // unpackAndReveal publishes complete parts; text is that of no bytes when no
 // manifest was uploaded.
-func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archive, text Upload, tell func(Progress)) error {
+func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archive, text Upload, tell func(api.Publishing)) error {
 	bounds, err := c.bounds(ref, archive, text)
 	if err != nil {
 		return err
@@ -135,7 +127,7 @@ func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archiv
 	defer debug.FreeOSMemory()
 	want := got
 	if text.Length > 0 {
-		if want, err = fromFile(c.partFile(ref, PartManifest), manifest.Read); err != nil {
+		if want, err = fromFile(c.partFile(ref, api.PartManifest), manifest.Read); err != nil {
 			return err
 		}
 	}
@@ -149,7 +141,7 @@ func (c *Catalog) unpackAndReveal(ctx context.Context, ref wire.ImageRef, archiv
 type unpacking struct {
 	bounds archive.Options
 	room   *promise
-	tell   func(Progress)
+	tell   func(api.Publishing)
 }
 
 // bounds are what an archive may hold: what its manifest says, which is looked
@@ -171,7 +163,7 @@ func (c *Catalog) bounds(ref wire.ImageRef, packed, text Upload) (archive.Option
 
 // checkManifest compares the sum of an uploaded manifest and measures it.
 func (c *Catalog) checkManifest(ref wire.ImageRef, upload Upload) (manifest.Total, error) {
-	f, err := os.Open(c.partFile(ref, PartManifest))
+	f, err := os.Open(c.partFile(ref, api.PartManifest))
 	if err != nil {
 		return manifest.Total{}, err
 	}
@@ -196,7 +188,7 @@ func compareSum(what string, sum hash.Hash, upload Upload) error {
 
 // unpack extracts the archive and compares its sum, reading it once.
 func (c *Catalog) unpack(ctx context.Context, ref wire.ImageRef, upload Upload, tree string, u unpacking) (*manifest.Manifest, error) {
-	f, err := os.Open(c.partFile(ref, PartArchive))
+	f, err := os.Open(c.partFile(ref, api.PartArchive))
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +229,7 @@ func (c *Catalog) extract(ctx context.Context, raw io.Reader, tree string, u unp
 type counted struct {
 	r           io.Reader
 	done, total int64
-	tell        func(Progress)
+	tell        func(api.Publishing)
 }
 
 func (c *counted) Read(p []byte) (int, error) {
@@ -245,7 +237,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	before := c.done >> 23
 	c.done += int64(n)
 	if c.done>>23 != before || c.done == c.total && n > 0 {
-		c.tell(Progress{Step: "unpack", Done: c.done, Total: c.total})
+		c.tell(api.Publishing{Step: "unpack", Done: c.done, Total: c.total})
 	}
 	return n, err
 }
@@ -253,7 +245,7 @@ func (c *counted) Read(p []byte) (int, error) {
 // verify compares the archive's manifest with the published one and proves
 // every entry of the unpacked tree. The content of files was hashed as it was
 // written; reading it back would be from the page cache.
-func (c *Catalog) verify(ctx context.Context, want, got *manifest.Manifest, tree string, tell func(Progress)) error {
+func (c *Catalog) verify(ctx context.Context, want, got *manifest.Manifest, tree string, tell func(api.Publishing)) error {
 	if err := differ("the archive does not hold what the manifest says", manifest.Diff(want, got)); err != nil {
 		return err
 	}
@@ -261,7 +253,7 @@ func (c *Catalog) verify(ctx context.Context, want, got *manifest.Manifest, tree
 	diffs, err := fstree.Verify(ctx, want, tree, fstree.Options{Workers: 2, Extras: true, Unread: true, Progress: func(done, total int64) {
 		if done>>25 != shown || done == total {
 			shown = done >> 25
-			tell(Progress{Step: "verify", Done: done, Total: total})
+			tell(api.Publishing{Step: "verify", Done: done, Total: total})
 		}
 	}})
 	if err != nil {
@@ -290,7 +282,7 @@ func (c *Catalog) reveal(ref wire.ImageRef, m *manifest.Manifest, stage string) 
 	if err := os.MkdirAll(c.install(ref.Version), 0o755); err != nil {
 		return err
 	}
-	if err := os.Rename(c.partFile(ref, PartArchive), c.install(ref.Archive())); err != nil {
+	if err := os.Rename(c.partFile(ref, api.PartArchive), c.install(ref.Archive())); err != nil {
 		return err
 	}
 	// A tree without manifest may be in the way.

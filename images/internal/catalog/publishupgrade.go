@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +20,8 @@ import (
 // PutUpgrade makes an upgrade of the files in a tar stream (plain, gzip or
 // zstd). It is checked aside and appears whole; one that was there stays when
 // this one is refused. With onlyNew another one is not replaced: ErrAnother.
-func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string, archive io.Reader, onlyNew bool) (Upgrade, error) {
-	none := Upgrade{}
+func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string, archive io.Reader, onlyNew bool) (api.Upgrade, error) {
+	none := api.Upgrade{}
 	name, release, err := c.reserveUpgrade(from, to)
 	if err != nil {
 		return none, err
@@ -55,10 +56,10 @@ func (c *Catalog) PutUpgrade(ctx context.Context, from wire.ImageRef, to string,
 	if err != nil {
 		return none, err
 	}
-	if state == UpgradeReplaced && onlyNew {
+	if state == api.UpgradeReplaced && onlyNew {
 		return none, fmt.Errorf("%s to %s: %w", from, to, ErrAnother)
 	}
-	if state != UpgradeSame {
+	if state != api.UpgradeSame {
 		if err := c.revealUpgrade(stage, name, state); err != nil {
 			return none, full(err)
 		}
@@ -119,10 +120,10 @@ func (c *Catalog) reserveUpgrade(from wire.ImageRef, to string) (name string, re
 }
 
 // compareUpgrade says what it would do to put the staged upgrade in place.
-func (c *Catalog) compareUpgrade(from wire.ImageRef, to, stage string) (UpgradeState, error) {
+func (c *Catalog) compareUpgrade(from wire.ImageRef, to, stage string) (api.UpgradeState, error) {
 	old, err := c.Upgrade(from, to)
 	if errors.Is(err, ErrNoUpgrade) {
-		return UpgradeNew, nil
+		return api.UpgradeNew, nil
 	}
 	if err != nil {
 		return "", err
@@ -132,14 +133,14 @@ func (c *Catalog) compareUpgrade(from wire.ImageRef, to, stage string) (UpgradeS
 		return "", err
 	}
 	if old.Broken == "" && slices.Equal(old.Files, files) {
-		return UpgradeSame, nil
+		return api.UpgradeSame, nil
 	}
-	return UpgradeReplaced, nil
+	return api.UpgradeReplaced, nil
 }
 
 // revealUpgrade puts the staged directory in its place in one step. What was
 // there is in stage afterwards.
-func (c *Catalog) revealUpgrade(stage, name string, state UpgradeState) error {
+func (c *Catalog) revealUpgrade(stage, name string, state api.UpgradeState) error {
 	if err := os.Chmod(stage, 0o755); err != nil {
 		return err
 	}
@@ -150,7 +151,7 @@ func (c *Catalog) revealUpgrade(stage, name string, state UpgradeState) error {
 		return err
 	}
 	flags := uint(unix.RENAME_NOREPLACE)
-	if state == UpgradeReplaced {
+	if state == api.UpgradeReplaced {
 		flags = unix.RENAME_EXCHANGE
 	}
 	// No directory on the way is a link: see reserveUpgrade.

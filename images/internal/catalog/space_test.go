@@ -11,6 +11,7 @@ import (
 
 	"edeploy/images/internal/catalog"
 	"edeploy/integration/needs"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +61,7 @@ func TestFullDuringUpload(t *testing.T) {
 		return 0, io.EOF
 	})
 	half := bytes.NewReader(make([]byte, 1<<19))
-	have, err := c.Receive(ref, catalog.PartArchive, u, io.MultiReader(half, fill, bytes.NewReader(make([]byte, 1<<19))))
+	have, err := c.Receive(ref, api.PartArchive, u, io.MultiReader(half, fill, bytes.NewReader(make([]byte, 1<<19))))
 	if !errors.Is(err, catalog.ErrNoSpace) {
 		t.Errorf("upload to a full file system: %v", err)
 	}
@@ -68,7 +69,7 @@ func TestFullDuringUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.Offset = have.Offset
-	if have, err = c.Receive(ref, catalog.PartArchive, u, bytes.NewReader(make([]byte, 1<<20))); err != nil || have.Offset != 1<<20 {
+	if have, err = c.Receive(ref, api.PartArchive, u, bytes.NewReader(make([]byte, 1<<20))); err != nil || have.Offset != 1<<20 {
 		t.Errorf("going on at %d: %+v, %v", u.Offset, have, err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"edeploy/server/api"
 )
 
 // One peer that unpacks large trees does not keep another one waiting.
@@ -13,7 +15,7 @@ func TestTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	tell := func(p Progress) { told = append(told, p.Step) }
+	tell := func(p api.Publishing) { told = append(told, p.Step) }
 	leave, err := c.turn(t.Context(), "a", tell)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"golang.org/x/sys/unix"
@@ -22,21 +23,9 @@ const (
 	forgotten         = time.Hour
 )
 
-// Unfinished is an upload that is not published.
-type Unfinished struct {
-	wire.ImageRef
-	Part    Part      `json:"part,omitempty"`
-	Offset  int64     `json:"offset"` // bytes that are here
-	Length  int64     `json:"length"`
-	Peer    string    `json:"peer,omitempty"` // who began it
-	Changed time.Time `json:"changed"`
-	Broken  string    `json:"broken,omitempty"` // why it cannot be continued
-	Aside   string    `json:"aside,omitempty"`  // no upload, but a leftover that was put aside, below TOP
-}
-
 // Unfinished lists uploads that are not published, the longest untouched
 // first, and what had to be put aside.
-func (c *Catalog) Unfinished() ([]Unfinished, error) {
+func (c *Catalog) Unfinished() ([]api.Unfinished, error) {
 	found, err := c.unfinished()
 	if err != nil {
 		return nil, fmt.Errorf("list uploads: %w", err)
@@ -46,23 +35,23 @@ func (c *Catalog) Unfinished() ([]Unfinished, error) {
 		return nil, fmt.Errorf("list uploads: %w", err)
 	}
 	for _, e := range aside {
-		found = append(found, Unfinished{Aside: path.Join(brokenDir, e.Name()), Broken: "it could not be removed: remove it by hand"})
+		found = append(found, api.Unfinished{Aside: path.Join(brokenDir, e.Name()), Broken: "it could not be removed: remove it by hand"})
 	}
 	return found, nil
 }
 
-func (c *Catalog) unfinished() ([]Unfinished, error) {
+func (c *Catalog) unfinished() ([]api.Unfinished, error) {
 	entries, err := os.ReadDir(c.incoming(""))
 	if err != nil {
 		return nil, err
 	}
-	found := []Unfinished{}
+	found := []api.Unfinished{}
 	for _, e := range entries {
 		ref, part, ok := parsePart(strings.TrimSuffix(e.Name(), stateSuffix))
-		if !ok || slices.ContainsFunc(found, func(u Unfinished) bool { return u.ImageRef == ref && u.Part == part }) {
+		if !ok || slices.ContainsFunc(found, func(u api.Unfinished) bool { return u.ImageRef == ref && u.Part == part }) {
 			continue
 		}
-		u := Unfinished{ImageRef: ref, Part: part}
+		u := api.Unfinished{ImageRef: ref, Part: part}
 		state, err := c.Upload(ref, part)
 		if err != nil {
 			u.Broken = err.Error()
@@ -75,16 +64,16 @@ func (c *Catalog) unfinished() ([]Unfinished, error) {
 		}
 		found = append(found, u)
 	}
-	slices.SortStableFunc(found, func(a, b Unfinished) int { return a.Changed.Compare(b.Changed) })
+	slices.SortStableFunc(found, func(a, b api.Unfinished) int { return a.Changed.Compare(b.Changed) })
 	return found, nil
 }
 
 // parsePart is the inverse of partFile.
-func parsePart(name string) (wire.ImageRef, Part, bool) {
+func parsePart(name string) (wire.ImageRef, api.Part, bool) {
 	stem, part, _ := cutLast(name, ".")
 	version, role, _ := strings.Cut(stem, "=")
 	ref, err := wire.NewImageRef(role, version)
-	return ref, Part(part), err == nil && (Part(part) == PartArchive || Part(part) == PartManifest)
+	return ref, api.Part(part), err == nil && (api.Part(part) == api.PartArchive || api.Part(part) == api.PartManifest)
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -106,7 +95,7 @@ func (c *Catalog) Forget(ref wire.ImageRef) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(found, func(u Unfinished) bool { return u.ImageRef == ref }) {
+	if !slices.ContainsFunc(found, func(u api.Unfinished) bool { return u.ImageRef == ref }) {
 		return fmt.Errorf("uploads of %s: %w", ref, ErrNotFound)
 	}
 	return c.dropUploads(ref)
@@ -114,7 +103,7 @@ func (c *Catalog) Forget(ref wire.ImageRef) error {
 
 // makeRoom sees to it that one more upload is within the bounds, and gives up
 // forgotten ones if need be.
-func (c *Catalog) makeRoom(ref wire.ImageRef, part Part, u Upload) error {
+func (c *Catalog) makeRoom(ref wire.ImageRef, part api.Part, u Upload) error {
 	found, err := c.unfinished()
 	if err != nil {
 		return err
@@ -123,13 +112,13 @@ func (c *Catalog) makeRoom(ref wire.ImageRef, part Part, u Upload) error {
 	if err := unix.Statfs(c.top, &s); err != nil {
 		return err
 	}
-	found = slices.DeleteFunc(found, func(o Unfinished) bool { return o.ImageRef == ref && o.Part == part })
+	found = slices.DeleteFunc(found, func(o api.Unfinished) bool { return o.ImageRef == ref && o.Part == part })
 	for {
 		reason := exceeded(found, ref, u, int64(s.Blocks)*s.Bsize)
 		if reason == nil {
 			return nil
 		}
-		i := slices.IndexFunc(found, func(o Unfinished) bool { return o.ImageRef != ref && c.now().Sub(o.Changed) >= forgotten })
+		i := slices.IndexFunc(found, func(o api.Unfinished) bool { return o.ImageRef != ref && c.now().Sub(o.Changed) >= forgotten })
 		if i < 0 {
 			return reason
 		}
@@ -138,14 +127,14 @@ func (c *Catalog) makeRoom(ref wire.ImageRef, part Part, u Upload) error {
 			return err
 		}
 		c.log.Warn("unfinished upload is given up for another one", "image", old.String(), "reason", reason)
-		found = slices.DeleteFunc(found, func(o Unfinished) bool { return o.ImageRef == old })
+		found = slices.DeleteFunc(found, func(o api.Unfinished) bool { return o.ImageRef == old })
 	}
 }
 
 // exceeded says which bound one more upload would exceed. Uploads take at most
 // half of the file system, those of one peer a quarter; a single image may be
 // larger.
-func exceeded(others []Unfinished, ref wire.ImageRef, u Upload, capacity int64) error {
+func exceeded(others []api.Unfinished, ref wire.ImageRef, u Upload, capacity int64) error {
 	const cure = "continue or publish them, or remove them with DELETE /api/v1/images/VERSION/ROLE/uploads"
 	mine, bytes, myBytes, alone, aloneMine := 0, u.Length, u.Length, true, true
 	for _, o := range others {

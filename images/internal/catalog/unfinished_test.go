@@ -14,6 +14,7 @@ import (
 
 	"edeploy/images/internal/catalog"
 	"edeploy/images/manifest"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,7 +22,7 @@ import (
 
 // begin sends one byte of an archive.
 func begin(c *catalog.Catalog, role, peer string, length int64) error {
-	_, err := c.Receive(wire.ImageRef{Role: role, Version: "V1"}, catalog.PartArchive,
+	_, err := c.Receive(wire.ImageRef{Role: role, Version: "V1"}, api.PartArchive,
 		catalog.Upload{Length: length, SHA256: strings.Repeat("0", 64), Peer: peer}, strings.NewReader("x"))
 	return err
 }
@@ -93,7 +94,7 @@ func TestUnfinishedUploads(t *testing.T) {
 }
 
 // part uploads a whole part.
-func part(t *testing.T, c *catalog.Catalog, role string, p catalog.Part, content string) error {
+func part(t *testing.T, c *catalog.Catalog, role string, p api.Part, content string) error {
 	t.Helper()
 	sum := sha256.Sum256([]byte(content))
 	_, err := c.Receive(wire.ImageRef{Role: role, Version: "V1"}, p,
@@ -109,24 +110,24 @@ func TestHugeSizes(t *testing.T) {
 	for i := range 10_000 {
 		text += fmt.Sprintf("./%d type=file mode=0644 uid=0 gid=0 time=1.0 size=%d sha256digest=%064d\n", i, int64(manifest.MaxFileBytes), 0)
 	}
-	if err := part(t, c, "huge", catalog.PartManifest, text); err != nil {
+	if err := part(t, c, "huge", api.PartManifest, text); err != nil {
 		t.Fatal(err)
 	}
-	u, err := c.Upload(wire.ImageRef{Role: "huge", Version: "V1"}, catalog.PartManifest)
+	u, err := c.Upload(wire.ImageRef{Role: "huge", Version: "V1"}, api.PartManifest)
 	if err != nil || u.Tree == nil || u.Tree.Entries != 10_001 {
 		t.Errorf("the upload is %+v, %v, want its tree of 10,001 entries", u, err)
 	}
-	if err := part(t, c, "huge", catalog.PartArchive, "x"); !errors.Is(err, catalog.ErrNoSpace) {
+	if err := part(t, c, "huge", api.PartArchive, "x"); !errors.Is(err, catalog.ErrNoSpace) {
 		t.Errorf("archive of a tree of 10^19 bytes: %v", err)
 	}
 	text = strings.Replace(text, fmt.Sprint(int64(manifest.MaxFileBytes)), fmt.Sprint(int64(1)<<62), 1)
-	if err := part(t, c, "larger", catalog.PartManifest, text); err != nil {
+	if err := part(t, c, "larger", api.PartManifest, text); err != nil {
 		t.Fatal(err)
 	}
-	if err := part(t, c, "larger", catalog.PartArchive, "x"); err != nil {
+	if err := part(t, c, "larger", api.PartArchive, "x"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Publish(t.Context(), wire.ImageRef{Role: "larger", Version: "V1"}, "peer", func(catalog.Progress) {})
+	_, err = c.Publish(t.Context(), wire.ImageRef{Role: "larger", Version: "V1"}, "peer", func(api.Publishing) {})
 	if !errors.Is(err, manifest.ErrInvalid) {
 		t.Errorf("publishing a file of 2^62 bytes: %v", err)
 	}
@@ -139,7 +140,7 @@ func TestSpaceIsPromisedOnce(t *testing.T) {
 	slow, end := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		_, err := c.Receive(wire.ImageRef{Role: "first", Version: "V1"}, catalog.PartArchive,
+		_, err := c.Receive(wire.ImageRef{Role: "first", Version: "V1"}, api.PartArchive,
 			catalog.Upload{Length: half, SHA256: strings.Repeat("0", 64), Peer: "a"}, slow)
 		done <- err
 	}()

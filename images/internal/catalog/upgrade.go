@@ -11,8 +11,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -20,36 +20,6 @@ import (
 var (
 	ErrNoUpgrade = errors.New("no such upgrade")
 	ErrAnother   = errors.New("another upgrade of this name is there already")
-)
-
-// Upgrade is the metadata of one upgrade: TOP/metadata/FROM/ROLE/TO.
-type Upgrade struct {
-	From      string        `json:"from"`
-	Role      string        `json:"role"`
-	To        string        `json:"to"`
-	Files     []UpgradeFile `json:"files"`
-	Published time.Time     `json:"published"`
-	Complete  bool          `json:"complete"`         // the image ROLE TO is here
-	Broken    string        `json:"broken,omitempty"` // why its files cannot be read
-	State     UpgradeState  `json:"state,omitempty"`
-}
-
-// UpgradeFile is one file of it.
-type UpgradeFile struct {
-	Name   string `json:"name"` // below the directory, with slashes
-	Bytes  int64  `json:"bytes"`
-	Mode   string `json:"mode"`   // octal
-	SHA256 string `json:"sha256"` // hexadecimal
-}
-
-// UpgradeState is what PutUpgrade did.
-type UpgradeState string
-
-// The states.
-const (
-	UpgradeNew      UpgradeState = "new"
-	UpgradeSame     UpgradeState = "same"     // it was there already
-	UpgradeReplaced UpgradeState = "replaced" // another one was there
 )
 
 // upgradePath is FROM/ROLE/TO below the directory of metadata.
@@ -64,8 +34,8 @@ func upgradePath(from wire.ImageRef, to string) (string, error) {
 }
 
 // Upgrades lists all upgrades, by versions and role.
-func (c *Catalog) Upgrades() ([]Upgrade, error) {
-	found := []Upgrade{}
+func (c *Catalog) Upgrades() ([]api.Upgrade, error) {
+	found := []api.Upgrade{}
 	froms, err := c.metadata.names(".")
 	if err != nil {
 		return nil, fmt.Errorf("list upgrades: %w", err)
@@ -93,8 +63,8 @@ func (c *Catalog) Upgrades() ([]Upgrade, error) {
 }
 
 // UpgradesFrom lists the upgrades of one image, by version.
-func (c *Catalog) UpgradesFrom(from wire.ImageRef) ([]Upgrade, error) {
-	found := []Upgrade{}
+func (c *Catalog) UpgradesFrom(from wire.ImageRef) ([]api.Upgrade, error) {
+	found := []api.Upgrade{}
 	versions, err := c.metadata.names(from.Tree())
 	if err != nil {
 		return nil, fmt.Errorf("list upgrades of %s: %w", from, err)
@@ -111,8 +81,8 @@ func (c *Catalog) UpgradesFrom(from wire.ImageRef) ([]Upgrade, error) {
 }
 
 // Upgrade describes one upgrade; the error wraps ErrNoUpgrade when it is not there.
-func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
-	u := Upgrade{From: from.Version, Role: from.Role, To: to}
+func (c *Catalog) Upgrade(from wire.ImageRef, to string) (api.Upgrade, error) {
+	u := api.Upgrade{From: from.Version, Role: from.Role, To: to}
 	name, err := upgradePath(from, to)
 	if err != nil {
 		return u, err
@@ -126,7 +96,7 @@ func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
 	}
 	u.Published = info.ModTime().UTC()
 	if u.Files, err = upgradeFiles(c.metadata.FS(), name, c.knownSum); err != nil {
-		u.Files, u.Broken = []UpgradeFile{}, err.Error()
+		u.Files, u.Broken = []api.UpgradeFile{}, err.Error()
 	}
 	image, err := c.Get(wire.ImageRef{Role: from.Role, Version: to})
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -139,9 +109,9 @@ func (c *Catalog) Upgrade(from wire.ImageRef, to string) (Upgrade, error) {
 // upgradeFiles describes the files below a directory, in the order of names.
 // One that was put in by hand may have more than one that was sent, but not
 // without bound.
-func upgradeFiles(tree fs.FS, dir string, sum func(fs.FS, string, fs.FileInfo) (string, error)) ([]UpgradeFile, error) {
+func upgradeFiles(tree fs.FS, dir string, sum func(fs.FS, string, fs.FileInfo) (string, error)) ([]api.UpgradeFile, error) {
 	const most = 10
-	files := []UpgradeFile{}
+	files := []api.UpgradeFile{}
 	names, bytes := 0, int64(0)
 	err := fs.WalkDir(tree, dir, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -162,7 +132,7 @@ func upgradeFiles(tree fs.FS, dir string, sum func(fs.FS, string, fs.FileInfo) (
 		}
 		text, err := sum(tree, name, info)
 		rel, _ := filepath.Rel(dir, name)
-		files = append(files, UpgradeFile{rel, info.Size(), fmt.Sprintf("%04o", info.Mode().Perm()), text})
+		files = append(files, api.UpgradeFile{Name: rel, Bytes: info.Size(), Mode: fmt.Sprintf("%04o", info.Mode().Perm()), SHA256: text})
 		return err
 	})
 	if err == nil && bytes > most*maxUpgradeBytes {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"edeploy/images/internal/catalog"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -71,7 +72,7 @@ func open(t *testing.T) (*catalog.Catalog, string) {
 }
 
 // shown is an upgrade as a text.
-func shown(u catalog.Upgrade) string {
+func shown(u api.Upgrade) string {
 	var files []string
 	for _, f := range u.Files {
 		files = append(files, fmt.Sprintf("%s %s %d", f.Name, f.Mode, f.Bytes))

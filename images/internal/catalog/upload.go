@@ -11,18 +11,10 @@ import (
 	"strings"
 
 	"edeploy/images/manifest"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/renameio/v2"
-)
-
-// Part is one of the two files of an image that are uploaded.
-type Part string
-
-// The parts.
-const (
-	PartArchive  Part = "archive"
-	PartManifest Part = "manifest"
 )
 
 // Upload is the state of one part: Offset of Length bytes are here. SHA256
@@ -49,9 +41,9 @@ func (e *OffsetError) Error() string {
 }
 
 // check refuses sizes and sums that cannot be.
-func (u Upload) check(part Part) error {
+func (u Upload) check(part api.Part) error {
 	most := int64(1) << 40
-	if part == PartManifest {
+	if part == api.PartManifest {
 		most = manifest.MaxTextBytes
 	}
 	if u.Length < 1 || u.Length > most {
@@ -66,14 +58,14 @@ func (u Upload) check(part Part) error {
 	return nil
 }
 
-func (c *Catalog) partFile(ref wire.ImageRef, part Part) string {
+func (c *Catalog) partFile(ref wire.ImageRef, part api.Part) string {
 	// Neither name can hold a slash or start with a dot; the two are kept
 	// apart by a character that neither can hold.
 	return c.incoming(ref.Version + "=" + ref.Role + "." + string(part))
 }
 
 // Upload answers how far the upload of a part is; fs.ErrNotExist when there is none.
-func (c *Catalog) Upload(ref wire.ImageRef, part Part) (Upload, error) {
+func (c *Catalog) Upload(ref wire.ImageRef, part api.Part) (Upload, error) {
 	var u Upload
 	text, err := os.ReadFile(c.partFile(ref, part) + stateSuffix)
 	if err != nil {
@@ -94,7 +86,7 @@ func (c *Catalog) Upload(ref wire.ImageRef, part Part) (Upload, error) {
 // Receive appends body to a part and answers the new state. u.Offset must be
 // where the data ends; an upload with another length or sum starts anew at 0.
 // What has arrived when body breaks stays, for the upload to be continued.
-func (c *Catalog) Receive(ref wire.ImageRef, part Part, u Upload, body io.Reader) (Upload, error) {
+func (c *Catalog) Receive(ref wire.ImageRef, part api.Part, u Upload, body io.Reader) (Upload, error) {
 	if err := u.check(part); err != nil {
 		return Upload{}, err
 	}
@@ -124,7 +116,7 @@ func (c *Catalog) Receive(ref wire.ImageRef, part Part, u Upload, body io.Reader
 }
 
 // append writes what arrives. A manifest that is here in full is measured.
-func (c *Catalog) append(ref wire.ImageRef, part Part, have Upload, body io.Reader) (Upload, error) {
+func (c *Catalog) append(ref wire.ImageRef, part api.Part, have Upload, body io.Reader) (Upload, error) {
 	f, err := os.OpenFile(c.partFile(ref, part), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return have, full(err)
@@ -138,7 +130,7 @@ func (c *Catalog) append(ref wire.ImageRef, part Part, have Upload, body io.Read
 	if have.Offset < have.Length || n == 0 {
 		return have, nil
 	}
-	if part == PartManifest {
+	if part == api.PartManifest {
 		if total, err := fromFile(f.Name(), manifest.Measure); err == nil { // else Publish says why
 			have.Tree = &total
 			if err := c.keepState(ref, part, have); err != nil {
@@ -155,7 +147,7 @@ type onlyWriter struct{ io.Writer }
 
 // compare answers the upload that goes on, or a new one: also in place of one
 // with another length or sum, or whose state cannot be read.
-func (c *Catalog) compare(ref wire.ImageRef, part Part, u Upload) (have Upload, isNew bool, err error) {
+func (c *Catalog) compare(ref wire.ImageRef, part api.Part, u Upload) (have Upload, isNew bool, err error) {
 	have, err = c.Upload(ref, part)
 	if err == nil && have.Length == u.Length && have.SHA256 == u.SHA256 {
 		if have.Offset != u.Offset {
@@ -171,7 +163,7 @@ func (c *Catalog) compare(ref wire.ImageRef, part Part, u Upload) (have Upload, 
 }
 
 // begin starts a new upload.
-func (c *Catalog) begin(ref wire.ImageRef, part Part, u Upload) error {
+func (c *Catalog) begin(ref wire.ImageRef, part api.Part, u Upload) error {
 	c.beginning.Lock()
 	defer c.beginning.Unlock()
 	if err := c.makeRoom(ref, part, u); err != nil {
@@ -183,7 +175,7 @@ func (c *Catalog) begin(ref wire.ImageRef, part Part, u Upload) error {
 	return c.keepState(ref, part, u)
 }
 
-func (c *Catalog) keepState(ref wire.ImageRef, part Part, u Upload) error {
+func (c *Catalog) keepState(ref wire.ImageRef, part api.Part, u Upload) error {
 	text, err := json.Marshal(u)
 	if err != nil {
 		return err
@@ -193,9 +185,9 @@ func (c *Catalog) keepState(ref wire.ImageRef, part Part, u Upload) error {
 
 // need is the space that the rest of the part and the unpacked tree take. The
 // tree's size is known when the manifest came first; else it is guessed.
-func (c *Catalog) need(ref wire.ImageRef, part Part, u Upload) space {
+func (c *Catalog) need(ref wire.ImageRef, part api.Part, u Upload) space {
 	rest := space{u.Length - u.Offset, 2}
-	if part == PartManifest {
+	if part == api.PartManifest {
 		return rest
 	}
 	tree := c.treeSpace(ref, u)
@@ -205,7 +197,7 @@ func (c *Catalog) need(ref wire.ImageRef, part Part, u Upload) space {
 // treeSpace is the space that the unpacked tree takes.
 func (c *Catalog) treeSpace(ref wire.ImageRef, archive Upload) space {
 	const guess, block = 4, 4096
-	if m, err := c.Upload(ref, PartManifest); err == nil && m.Offset == m.Length && m.Tree != nil {
+	if m, err := c.Upload(ref, api.PartManifest); err == nil && m.Offset == m.Length && m.Tree != nil {
 		return space{manifest.AddSizes(m.Tree.Bytes, block*int64(m.Tree.Entries)), int64(m.Tree.Entries)}
 	}
 	return space{guess * archive.Length, 0}
@@ -214,7 +206,7 @@ func (c *Catalog) treeSpace(ref wire.ImageRef, archive Upload) space {
 // dropUploads forgets the parts of an image.
 func (c *Catalog) dropUploads(ref wire.ImageRef) error {
 	var errs []error
-	for _, part := range []Part{PartArchive, PartManifest} {
+	for _, part := range []api.Part{api.PartArchive, api.PartManifest} {
 		for _, name := range []string{c.partFile(ref, part), c.partFile(ref, part) + stateSuffix} {
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"edeploy/server"
+	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
@@ -25,8 +25,8 @@ func newAddCommand(address *string) *cobra.Command {
 		Long:  addLong,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m server.Machine
-			if err := call(cmd.Context(), *address, "POST", "/api/v1/machines", server.NewMachine{MAC: args[0], Machine: owner}, &m); err != nil {
+			var m api.Machine
+			if err := call(cmd.Context(), *address, "POST", "/api/v1/machines", api.NewMachine{MAC: args[0], Machine: owner}, &m); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s belongs to machine %s (%s), which boots next: %s\n", printable(args[0]), m.ID, printable(m.DisplayName), m.NextBoot)

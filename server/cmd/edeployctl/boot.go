@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -20,7 +20,7 @@ func newBootCommand(address *string, name, action, short string, aliases ...stri
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(address),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m server.Machine
+			var m api.Machine
 			if err := call(cmd.Context(), *address, "PUT", machinePath(args[0])+"/boot", map[string]string{"action": action}, &m); err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func newProblemsCommand(address *string) *cobra.Command {
 		Short: "Show what is to be mended, and how; exit status 1 when there is something",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all := []server.Problem{}
+			all := []api.Problem{}
 			if err := call(cmd.Context(), *address, "GET", "/api/v1/problems", nil, &all); err != nil {
 				return err
 			}
@@ -49,7 +49,7 @@ func newProblemsCommand(address *string) *cobra.Command {
 }
 
 // printProblems prints them; those that are no warnings are an error.
-func printProblems(out io.Writer, all []server.Problem, raw bool) error {
+func printProblems(out io.Writer, all []api.Problem, raw bool) error {
 	if raw {
 		if err := printJSON(out, all); err != nil {
 			return err

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
@@ -179,8 +179,8 @@ func printEntries(out io.Writer, all []entry) {
 }
 
 // machines are those of the server; of a directory nobody knows any.
-func (c *cmdbConfig) machines(ctx context.Context) ([]server.Machine, error) {
-	var all []server.Machine
+func (c *cmdbConfig) machines(ctx context.Context) ([]api.Machine, error) {
+	var all []api.Machine
 	if c.dir != "" {
 		return nil, nil
 	}
@@ -191,7 +191,7 @@ func (c *cmdbConfig) machines(ctx context.Context) ([]server.Machine, error) {
 // holderOf is the machine that holds an entry: the entry is as the server wrote
 // it for the machine or, when somebody edited it since, has an address of the
 // machine. nil: nobody.
-func holderOf(machines []server.Machine, profile string, entry *literal.Dict) *server.Machine {
+func holderOf(machines []api.Machine, profile string, entry *literal.Dict) *api.Machine {
 	for i := range machines {
 		m := &machines[i]
 		if m.Allocation == nil || m.Allocation.Profile != profile || m.Allocation.CMDB == "" {

@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
@@ -78,7 +78,7 @@ func newConfigListCommand(address *string) *cobra.Command {
 				_, err = cmd.OutOrStdout().Write(text)
 				return err
 			}
-			var all []server.ConfigFile
+			var all []api.ConfigFile
 			if err := json.Unmarshal(text, &all); err != nil {
 				return fmt.Errorf("list of files: %w", err)
 			}
@@ -91,7 +91,7 @@ func newConfigListCommand(address *string) *cobra.Command {
 	return cmd
 }
 
-func printConfigFiles(out io.Writer, all []server.ConfigFile, section string) {
+func printConfigFiles(out io.Writer, all []api.ConfigFile, section string) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SECTION\tNAME\tBYTES\tMODIFIED")
 	for _, f := range all {
@@ -159,7 +159,7 @@ file never is.`,
 // sentence; any other error stays.
 func refusedFiles(out io.Writer, err error) error {
 	var answer *httpError
-	var body struct{ Problems []server.Problem }
+	var body struct{ Problems []api.Problem }
 	if !errors.As(err, &answer) || json.Unmarshal(answer.body, &body) != nil || len(body.Problems) == 0 {
 		return err
 	}
@@ -174,7 +174,7 @@ func refusedFiles(out io.Writer, err error) error {
 }
 
 // printReplaced says what became of the files.
-func printReplaced(out io.Writer, r server.Replaced) {
+func printReplaced(out io.Writer, r api.Replaced) {
 	for _, list := range []struct {
 		word  string
 		names []string

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/lint"
 )
@@ -35,11 +35,11 @@ func (c configPush) run(ctx context.Context, out io.Writer) error {
 	if c.force {
 		path += "?force=1"
 	}
-	var r server.Replaced
-	if err := call(ctx, c.server, "PUT", path, server.ConfigSet{Files: files, Prune: c.prune}, &r); err != nil {
+	var r api.Replaced
+	if err := call(ctx, c.server, "PUT", path, api.ConfigSet{Files: files, Prune: c.prune}, &r); err != nil {
 		return refusedFiles(out, err)
 	}
-	r.Warnings = slices.DeleteFunc(r.Warnings, func(p server.Problem) bool { return told[spot{p.File, p.Line, p.Column}] })
+	r.Warnings = slices.DeleteFunc(r.Warnings, func(p api.Problem) bool { return told[spot{p.File, p.Line, p.Column}] })
 	printReplaced(out, r)
 	return nil
 }
@@ -112,12 +112,12 @@ func (c configPush) others(ctx context.Context, files map[string]string) (map[st
 }
 
 // deploymentFiles lists the files of a deployment.
-func deploymentFiles(ctx context.Context, address, section string) ([]server.ConfigFile, error) {
-	var all []server.ConfigFile
+func deploymentFiles(ctx context.Context, address, section string) ([]api.ConfigFile, error) {
+	var all []api.ConfigFile
 	if err := call(ctx, address, "GET", "/api/v1/config", nil, &all); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(f server.ConfigFile) bool { return f.Section != section }), nil
+	return slices.DeleteFunc(all, func(f api.ConfigFile) bool { return f.Section != section }), nil
 }
 
 // readProfiles reads the profiles' files of a directory.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"edeploy/server"
+	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
@@ -38,7 +38,7 @@ func newSectionCommand(address *string) *cobra.Command {
 			case len(args) == 2:
 				name = args[1]
 			}
-			var m server.Machine
+			var m api.Machine
 			if err := call(cmd.Context(), *address, "PUT", machinePath(args[0])+"/section", map[string]string{"section": name}, &m); err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func newSectionCommand(address *string) *cobra.Command {
 
 // sections are the deployments that have files, to complete their names.
 func sections(ctx context.Context, address string) []string {
-	var all []server.ConfigFile
+	var all []api.ConfigFile
 	if call(ctx, address, "GET", "/api/v1/config", nil, &all) != nil {
 		return nil
 	}

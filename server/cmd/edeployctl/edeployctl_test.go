@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -193,7 +194,7 @@ func TestProblems(t *testing.T) {
 		t.Errorf("status %d, stdout %q, stderr %q", status, out, stderr)
 	}
 	out, _ = ask(t, 1, "problems", "--json", "--server", address)
-	if all := decode[[]server.Problem](t, out); len(all) != 1 || all[0].File != "state" && !strings.HasSuffix(all[0].File, "/state") {
+	if all := decode[[]api.Problem](t, out); len(all) != 1 || all[0].File != "state" && !strings.HasSuffix(all[0].File, "/state") {
 		t.Errorf("%s", out)
 	}
 }
@@ -324,9 +325,9 @@ func (l *lines) wait(t *testing.T, text string) {
 // TestTerminal: what machines say cannot steer the operator's terminal.
 func TestTerminal(t *testing.T) {
 	var out bytes.Buffer
-	m := server.Machine{ID: id, Name: "a\x1b[2Jb", DisplayName: "x\x07y", LastError: "one\x1b]0;evil\ntwo"}
+	m := api.Machine{ID: id, Name: "a\x1b[2Jb", DisplayName: "x\x07y", LastError: "one\x1b]0;evil\ntwo"}
 	printMachine(&out, m)
-	printTable(&out, []server.Machine{m})
+	printTable(&out, []api.Machine{m})
 	if strings.ContainsAny(out.String(), "\x1b\x07") {
 		t.Errorf("%q", out.String())
 	}

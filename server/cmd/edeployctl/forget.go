@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
@@ -63,7 +63,7 @@ func (f forgetting) one(ctx context.Context, id string) error {
 	if f.force {
 		path += "?force=1"
 	}
-	var gone server.Forgotten
+	var gone api.Forgotten
 	err := call(ctx, f.address, http.MethodDelete, path, nil, &gone)
 	var refused *httpError
 	if errors.As(err, &refused) && refused.code == http.StatusConflict && !f.force && f.asks {
@@ -82,7 +82,7 @@ func (f forgetting) one(ctx context.Context, id string) error {
 }
 
 // freed says what a machine that is gone has made free.
-func freed(gone server.Forgotten) string {
+func freed(gone api.Forgotten) string {
 	if gone.Profile == "" {
 		return ""
 	}
@@ -117,7 +117,7 @@ func newRestoreCommand(address *string) *cobra.Command {
 meanwhile, nothing is changed, and the answer says what is in the way.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m server.Machine
+			var m api.Machine
 			if err := call(cmd.Context(), *address, http.MethodPost, machinePath(args[0])+"/restore", nil, &m); err != nil {
 				return err
 			}
@@ -129,7 +129,7 @@ meanwhile, nothing is changed, and the answer says what is in the way.`,
 			return nil
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			var all []server.Forgotten
+			var all []api.Forgotten
 			if len(args) > 0 || call(cmd.Context(), *address, http.MethodGet, "/api/v1/forgotten", nil, &all) != nil {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
@@ -149,7 +149,7 @@ func newForgottenCommand(address *string) *cobra.Command {
 		Short: "List the machines that were forgotten and can be taken back",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all := []server.Forgotten{}
+			all := []api.Forgotten{}
 			if err := call(cmd.Context(), *address, http.MethodGet, "/api/v1/forgotten", nil, &all); err != nil {
 				return err
 			}

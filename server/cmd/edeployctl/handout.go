@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/lint"
 	"edeploy/server/internal/state"
@@ -19,7 +19,7 @@ import (
 // their state file does not list are given to nobody; without a state file that
 // can be read, all count.
 func handingOut(ctx context.Context, address string, ref wire.ImageRef) ([]string, error) {
-	var all []server.ConfigFile
+	var all []api.ConfigFile
 	if err := call(ctx, address, http.MethodGet, "/api/v1/config", nil, &all); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
 
@@ -82,7 +82,7 @@ func pullHardware(ctx context.Context, address, dir string, out, stderr io.Write
 // eachHardware fetches the description of every machine that has sent one, and
 // counts those that have not. What takes its time says how far it is.
 func eachHardware(ctx context.Context, address string, stderr io.Writer, do func(id string, text []byte) error) (n, without int, err error) {
-	var all []server.Machine
+	var all []api.Machine
 	if err := call(ctx, address, http.MethodGet, "/api/v1/machines", nil, &all); err != nil {
 		return 0, 0, err
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -112,7 +112,7 @@ func removedParts(image storedImage) string {
 
 // needs says why machines need an image; nothing when none does.
 func (r removal) needs(ctx context.Context, ref wire.ImageRef) ([]string, error) {
-	var machines []server.Machine
+	var machines []api.Machine
 	if err := call(ctx, r.address, http.MethodGet, "/api/v1/machines", nil, &machines); err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func leadingTo(ref wire.ImageRef, upgrades []storedUpgrade) []string {
 }
 
 // machineList counts machines and names the first of them.
-func machineList(machines []server.Machine) string {
+func machineList(machines []api.Machine) string {
 	const most = 5
 	var names []string
 	for _, m := range machines[:min(most, len(machines))] {

@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -98,7 +98,7 @@ func takeInventory(ctx context.Context, address string) (inventory, error) {
 	if all.Upgrades, err = storedUpgrades(ctx, address); err != nil {
 		return all, err
 	}
-	var machines []server.Machine
+	var machines []api.Machine
 	if err := call(ctx, address, http.MethodGet, "/api/v1/machines", nil, &machines); err != nil {
 		return all, err
 	}
@@ -113,8 +113,8 @@ func takeInventory(ctx context.Context, address string) (inventory, error) {
 }
 
 // running are the machines that run an image, by their last word.
-func running(ref wire.ImageRef, machines []server.Machine) []server.Machine {
-	var found []server.Machine
+func running(ref wire.ImageRef, machines []api.Machine) []api.Machine {
+	var found []api.Machine
 	for _, m := range machines {
 		if m.Image != nil && *m.Image == ref {
 			found = append(found, m)

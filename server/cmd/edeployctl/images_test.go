@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -322,9 +322,9 @@ func TestLeadingTo(t *testing.T) {
 }
 
 func TestMachineList(t *testing.T) {
-	var all []server.Machine
+	var all []api.Machine
 	for _, name := range strings.Fields("a b c d e f") {
-		all = append(all, server.Machine{ID: name})
+		all = append(all, api.Machine{ID: name})
 	}
 	for n, want := range map[int]string{1: "machine a", 2: "2 machines, a, b", 5: "5 machines, a, b, c, d, e", 6: "6 machines, a, b, c, d, e, ..."} {
 		if got := machineList(all[:n]); got != want {

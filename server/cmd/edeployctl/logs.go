@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
@@ -31,7 +31,7 @@ func newLogsCommand(address *string) *cobra.Command {
 		Example: "  edeployctl logs node7 | less\n  edeployctl logs node7 --list",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all := []server.Log{}
+			all := []api.Log{}
 			if err := call(cmd.Context(), *address, http.MethodGet, machinePath(args[0])+"/logs", nil, &all); err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ func newLogsCommand(address *string) *cobra.Command {
 			return printLog(cmd.Context(), *address, args[0], name, cmd.OutOrStdout())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			var all []server.Log
+			var all []api.Log
 			if len(args) != 1 || call(cmd.Context(), *address, http.MethodGet, machinePath(args[0])+"/logs", nil, &all) != nil {
 				return completeMachine(address)(cmd, args, prefix)
 			}
@@ -69,7 +69,7 @@ func newLogsCommand(address *string) *cobra.Command {
 	return cmd
 }
 
-func printLogs(out io.Writer, all []server.Log) error {
+func printLogs(out io.Writer, all []api.Log) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NUMBER\tNAME\tBYTES\tSENT")
 	for i, l := range all {

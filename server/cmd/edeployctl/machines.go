@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode"
 
-	"edeploy/server"
+	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
@@ -79,7 +79,7 @@ func newHistoryCommand(address *string) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(address),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m server.Machine
+			var m api.Machine
 			if err := call(cmd.Context(), *address, "GET", machinePath(args[0]), nil, &m); err != nil {
 				return err
 			}
@@ -144,13 +144,13 @@ func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, err
 		out.WriteByte('\n')
 		return out.Bytes(), nil
 	case len(args) == 1:
-		var m server.Machine
+		var m api.Machine
 		if err := json.Unmarshal(raw, &m); err != nil {
 			return nil, err
 		}
 		printMachine(&out, m)
 	default:
-		var all []server.Machine
+		var all []api.Machine
 		if err := json.Unmarshal(raw, &all); err != nil {
 			return nil, err
 		}
@@ -159,7 +159,7 @@ func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, err
 	return out.Bytes(), nil
 }
 
-func printTable(out io.Writer, all []server.Machine) {
+func printTable(out io.Writer, all []api.Machine) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tNAME\tSTATE\tBOOTS\tPROFILE\tIMAGE\tNOW")
 	for _, m := range all {
@@ -180,11 +180,11 @@ func printTable(out io.Writer, all []server.Machine) {
 }
 
 // now is what a machine is doing, in the server's words.
-func now(m server.Machine) string {
+func now(m api.Machine) string {
 	return cmp.Or(m.Now, "-")
 }
 
-func printMachine(out io.Writer, m server.Machine) {
+func printMachine(out io.Writer, m api.Machine) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
 		if value != "" {
@@ -237,7 +237,7 @@ func printableLines(s string) []string { return strings.Split(printable(s), "\n"
 // completeMachine completes ids and names by asking the server.
 func completeMachine(address *string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		var all []server.Machine
+		var all []api.Machine
 		if len(args) > 0 || call(cmd.Context(), *address, "GET", "/api/v1/machines", nil, &all) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,7 +53,7 @@ func TestLogs(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 	out, _ := ask(t, 0, "logs", id, "--json", "--server", address)
-	all := decode[[]server.Log](t, out)
+	all := decode[[]api.Log](t, out)
 	if len(all) != 2 {
 		t.Fatalf("%s", out)
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/match"
 	"edeploy/server/wire"
@@ -40,7 +40,7 @@ func newWhyCommand(address *string) *cobra.Command {
 				_, err = cmd.OutOrStdout().Write(text)
 				return err
 			}
-			var e server.Explanation
+			var e api.Explanation
 			if err := json.Unmarshal(text, &e); err != nil {
 				return fmt.Errorf("explanation of %s: %w", args[0], err)
 			}
@@ -52,7 +52,7 @@ func newWhyCommand(address *string) *cobra.Command {
 	return cmd
 }
 
-func printWhy(out io.Writer, id string, e server.Explanation) {
+func printWhy(out io.Writer, id string, e api.Explanation) {
 	fmt.Fprintf(out, "machine %s, deployment %s, %s\n", printable(id), printable(e.Section), e.Time.Local().Format(time.DateTime))
 	switch {
 	case e.Profile != "" && e.Again:
@@ -82,7 +82,7 @@ func printWhy(out io.Writer, id string, e server.Explanation) {
 }
 
 // kept is an explained profile of the server in the form of match.
-func kept(p server.ExplainedProfile) explained {
+func kept(p api.ExplainedProfile) explained {
 	e := explained{Profile: p.Profile, Fits: p.Fits, GivenUp: p.TooComplex}
 	if len(p.Lines) == 0 && !p.Fits {
 		e.Problem = p.Reason // no specs, or one that is not told line by line
@@ -105,7 +105,7 @@ func kept(p server.ExplainedProfile) explained {
 }
 
 // closestText is the fact that came closest, and what is wrong with it.
-func closestText(c server.ClosestFact) string {
+func closestText(c api.ClosestFact) string {
 	return assign.FactText(factOf(c.Fact)) + ": " + strings.Join(c.Why, ", ")
 }
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/history"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
@@ -73,7 +73,7 @@ func Allocate(s *Snapshot, q Request) (Outcome, Changes, error) {
 		r.HardwareFile = q.HardwareFile
 	}
 	out.Record = r
-	out.Lines = []history.Line{{Time: q.Came, Step: "upload", Status: "note", Message: fmt.Sprintf("%d facts", len(q.Facts.Hardware()))}}
+	out.Lines = []api.HistoryLine{{Time: q.Came, Step: "upload", Status: "note", Message: fmt.Sprintf("%d facts", len(q.Facts.Hardware()))}}
 	a := &allocating{snapshot: s, request: q, Outcome: out, directory: s.Directory(q.Deployment)}
 	a.changed = []*Directory{a.directory}
 	a.decide()
@@ -299,5 +299,5 @@ func (a *allocating) refuse(err error, state machine.State) {
 }
 
 func (a *allocating) line(step, status, format string, args ...any) {
-	a.Lines = append(a.Lines, history.Line{Time: a.snapshot.Time, Step: step, Status: status, Message: fmt.Sprintf(format, args...)})
+	a.Lines = append(a.Lines, api.HistoryLine{Time: a.snapshot.Time, Step: step, Status: status, Message: fmt.Sprintf(format, args...)})
 }

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 )
@@ -46,7 +46,7 @@ func Fail(s *Snapshot, q Request) (Outcome, Changes, error) {
 		r.LastError = "the installation failed; the machine's log says why"
 	}
 	c.Records = []machine.Record{r}
-	out.Record, out.Lines = r, []history.Line{{Time: s.Time, Step: "match", Status: "note", Message: text}}
+	out.Record, out.Lines = r, []api.HistoryLine{{Time: s.Time, Step: "match", Status: "note", Message: text}}
 	return out, c, nil
 }
 

@@ -12,8 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/refusal"
@@ -149,7 +149,7 @@ type Outcome struct {
 	Refused       error               // why an allocation was refused, when that is noted in the record
 	Decision      *assign.Decision    // the profile that fits; nil: none
 	Tried         assign.Tries        // profiles that do not fit
-	Lines         []history.Line      // for the machine's history
+	Lines         []api.HistoryLine   // for the machine's history
 	Notes         []Note              // for the operator, also when there is an error
 }
 
@@ -172,7 +172,7 @@ type Note struct {
 
 // word adds a line of the operator's doing to a record's history.
 func word(s *Snapshot, r machine.Record, text string) Outcome {
-	return Outcome{Record: r, Lines: []history.Line{{Time: s.Time, Step: "boot", Status: "note", Message: text}}}
+	return Outcome{Record: r, Lines: []api.HistoryLine{{Time: s.Time, Step: "boot", Status: "note", Message: text}}}
 }
 
 // identityRefused makes a refusal of an error of the book.

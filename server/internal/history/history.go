@@ -11,88 +11,11 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
-	"unicode"
+
+	"edeploy/server/api"
 )
-
-// Line is one thing that happened.
-type Line struct {
-	Time    time.Time `json:"time"`
-	Step    string    `json:"step"`              // wire.Step, or boot, match, operator
-	Status  string    `json:"status"`            // wire.Status, or note
-	Seconds float64   `json:"seconds,omitempty"` // how long the step took
-	Message string    `json:"message,omitempty"`
-}
-
-// maxMessage bounds a message in a line, in bytes.
-const maxMessage = 2000
-
-// timeLayout is RFC 3339 with milliseconds.
-const timeLayout = "2006-01-02T15:04:05.000Z07:00"
-
-// String is the line as the file has it:
-//
-//	2026-11-22T10:00:00.000Z transfer done 34.2s 401 MB
-func (l Line) String() string {
-	seconds := "-"
-	if l.Seconds > 0 {
-		seconds = strconv.FormatFloat(l.Seconds, 'f', 1, 64) + "s"
-	}
-	fields := []string{l.Time.UTC().Format(timeLayout), word(l.Step), word(l.Status), seconds, oneLine(l.Message)}
-	return strings.TrimRight(strings.Join(fields, " "), " ")
-}
-
-// word makes one word of it.
-func word(s string) string {
-	s = strings.Join(strings.Fields(oneLine(s)), "_")
-	if s == "" {
-		return "-"
-	}
-	return s[:min(len(s), 40)]
-}
-
-// oneLine keeps a message from the network from looking like several lines or
-// from steering a terminal.
-func oneLine(s string) string {
-	if len(s) > maxMessage {
-		s = s[:maxMessage] + "..."
-	}
-	s = strings.Map(func(c rune) rune {
-		if c == '\n' || c == '\t' {
-			return ' '
-		}
-		if unicode.IsControl(c) {
-			return -1
-		}
-		return c
-	}, strings.ToValidUTF8(s, "?"))
-	return strings.TrimSpace(s)
-}
-
-// Parse reads a line.
-func Parse(text string) (Line, error) {
-	fields := strings.SplitN(text, " ", 5)
-	if len(fields) < 4 {
-		return Line{}, fmt.Errorf("history line %.60q: want time, step, status, seconds, message", text)
-	}
-	at, err := time.Parse(timeLayout, fields[0])
-	if err != nil {
-		return Line{}, fmt.Errorf("history line %.60q: %w", text, err)
-	}
-	l := Line{Time: at, Step: fields[1], Status: fields[2]}
-	if fields[3] != "-" {
-		if l.Seconds, err = strconv.ParseFloat(strings.TrimSuffix(fields[3], "s"), 64); err != nil {
-			return Line{}, fmt.Errorf("history line %.60q: %w", text, err)
-		}
-	}
-	if len(fields) == 5 {
-		l.Message = fields[4]
-	}
-	return l, nil
-}
 
 // Dir is the directory of all histories.
 type Dir struct {
@@ -126,7 +49,7 @@ func (d *Dir) Close() error { return d.root.Close() }
 
 // Append adds lines to the history of a machine; with sync they are on the
 // disk when it returns.
-func (d *Dir) Append(id string, sync bool, lines ...Line) error {
+func (d *Dir) Append(id string, sync bool, lines ...api.HistoryLine) error {
 	defer d.lock(id)()
 	if err := d.append(id+".log", sync, lines); err != nil {
 		return fmt.Errorf("write history of %s: %w", id, err)
@@ -134,7 +57,7 @@ func (d *Dir) Append(id string, sync bool, lines ...Line) error {
 	return nil
 }
 
-func (d *Dir) append(name string, sync bool, lines []Line) error {
+func (d *Dir) append(name string, sync bool, lines []api.HistoryLine) error {
 	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
@@ -176,9 +99,9 @@ func endsLine(f *os.File, size int64) bool {
 // Tail answers the last lines of a machine by their time, at most n, oldest
 // first. Lines
 // that are cut off are left out.
-func (d *Dir) Tail(id string, n int) ([]Line, error) {
+func (d *Dir) Tail(id string, n int) ([]api.HistoryLine, error) {
 	defer d.lock(id)()
-	var lines []Line
+	var lines []api.HistoryLine
 	for _, name := range []string{id + ".log.1", id + ".log"} {
 		text, err := d.root.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -188,13 +111,13 @@ func (d *Dir) Tail(id string, n int) ([]Line, error) {
 			return nil, fmt.Errorf("read history of %s: %w", id, err)
 		}
 		for line := range strings.Lines(string(text)) {
-			if l, err := Parse(strings.TrimSuffix(line, "\n")); err == nil {
+			if l, err := api.ParseHistoryLine(strings.TrimSuffix(line, "\n")); err == nil {
 				lines = append(lines, l)
 			}
 		}
 	}
 	// What was said before the machine was known comes into the file later.
-	slices.SortStableFunc(lines, func(a, b Line) int { return a.Time.Compare(b.Time) })
+	slices.SortStableFunc(lines, func(a, b api.HistoryLine) int { return a.Time.Compare(b.Time) })
 	return lines[max(0, len(lines)-n):], nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/history"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,24 +28,24 @@ func open(t *testing.T, dir string, max int64) *history.Dir {
 
 func TestLines(t *testing.T) {
 	for _, tt := range []struct {
-		line history.Line
+		line api.HistoryLine
 		text string
-		back history.Line // what is read again
+		back api.HistoryLine // what is read again
 	}{
-		{history.Line{Time: noon, Step: "transfer", Status: "done", Seconds: 34.24, Message: "401 MB"},
+		{api.HistoryLine{Time: noon, Step: "transfer", Status: "done", Seconds: 34.24, Message: "401 MB"},
 			"2026-11-22T12:00:00.250Z transfer done 34.2s 401 MB",
-			history.Line{Time: noon, Step: "transfer", Status: "done", Seconds: 34.2, Message: "401 MB"}},
-		{history.Line{Time: noon, Step: "devices", Status: "started"},
+			api.HistoryLine{Time: noon, Step: "transfer", Status: "done", Seconds: 34.2, Message: "401 MB"}},
+		{api.HistoryLine{Time: noon, Step: "devices", Status: "started"},
 			"2026-11-22T12:00:00.250Z devices started -",
-			history.Line{Time: noon, Step: "devices", Status: "started"}},
-		{history.Line{Time: noon, Step: "a b\n", Status: "", Message: "one\ntwo\x1b[31m\xff"},
+			api.HistoryLine{Time: noon, Step: "devices", Status: "started"}},
+		{api.HistoryLine{Time: noon, Step: "a b\n", Status: "", Message: "one\ntwo\x1b[31m\xff"},
 			"2026-11-22T12:00:00.250Z a_b - - one two[31m?",
-			history.Line{Time: noon, Step: "a_b", Status: "-", Message: "one two[31m?"}},
+			api.HistoryLine{Time: noon, Step: "a_b", Status: "-", Message: "one two[31m?"}},
 	} {
 		if got := tt.line.String(); got != tt.text {
 			t.Errorf("got %q, want %q", got, tt.text)
 		}
-		back, err := history.Parse(tt.text)
+		back, err := api.ParseHistoryLine(tt.text)
 		if err != nil {
 			t.Error(err)
 		}
@@ -52,12 +53,12 @@ func TestLines(t *testing.T) {
 			t.Errorf("read again (-want +got):\n%s", diff)
 		}
 	}
-	long := history.Line{Time: noon, Step: "x", Status: "y", Message: strings.Repeat("m", 1<<20)}
+	long := api.HistoryLine{Time: noon, Step: "x", Status: "y", Message: strings.Repeat("m", 1<<20)}
 	if n := len(long.String()); n > 2100 {
 		t.Errorf("a long message makes a line of %d bytes", n)
 	}
 	for _, bad := range []string{"", "x", "2026 a b - c", "2026-11-22T12:00:00.250Z a b fast c"} {
-		if _, err := history.Parse(bad); err == nil {
+		if _, err := api.ParseHistoryLine(bad); err == nil {
 			t.Errorf("%q: no error", bad)
 		}
 	}
@@ -67,7 +68,7 @@ func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir, 500)
 	for i := range 100 {
-		if err := d.Append("m", i%2 == 0, history.Line{Time: noon, Step: "s", Status: "done", Message: fmt.Sprint(i)}); err != nil {
+		if err := d.Append("m", i%2 == 0, api.HistoryLine{Time: noon, Step: "s", Status: "done", Message: fmt.Sprint(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,26 +109,26 @@ func TestRotation(t *testing.T) {
 // TestCutOff: the process was killed while it wrote a line.
 func TestCutOff(t *testing.T) {
 	dir := t.TempDir()
-	whole := history.Line{Time: noon, Step: "a", Status: "done"}
+	whole := api.HistoryLine{Time: noon, Step: "a", Status: "done"}
 	if err := os.WriteFile(filepath.Join(dir, "m.log"), []byte(whole.String()+"\n2026-11-22T12"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	d := open(t, dir, 1<<20)
-	if err := d.Append("m", true, history.Line{Time: noon, Step: "b", Status: "done"}); err != nil {
+	if err := d.Append("m", true, api.HistoryLine{Time: noon, Step: "b", Status: "done"}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := d.Tail("m", 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]history.Line{whole, {Time: noon, Step: "b", Status: "done"}}, got); diff != "" {
+	if diff := cmp.Diff([]api.HistoryLine{whole, {Time: noon, Step: "b", Status: "done"}}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestStaysInside(t *testing.T) {
 	d := open(t, t.TempDir(), 1<<20)
-	if err := d.Append("../x", false, history.Line{Time: noon}); err == nil {
+	if err := d.Append("../x", false, api.HistoryLine{Time: noon}); err == nil {
 		t.Error("a name outside the directory: no error")
 	}
 }
