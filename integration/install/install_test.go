@@ -151,8 +151,8 @@ func TestThreeMachines(t *testing.T) {
 			t.Errorf("%s and %s both have the address %s", vm.Name(), other, address)
 		}
 		owner[address] = vm.Name()
-		profiles[m.Profile()]++
-		r.Expect(vm, time.Second, map[string]string{"db": `MB, from rsync://10\.0\.3\.1`, "web": `MB, from http://10\.0\.3\.1`}[m.Profile()])
+		profiles[m.Allocation.Profile]++
+		r.Expect(vm, time.Second, map[string]string{"db": `MB, from rsync://10\.0\.3\.1`, "web": `MB, from http://10\.0\.3\.1`}[m.Allocation.Profile])
 		// Its work is done; the others get the processor.
 		if err := vm.Kill(); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"edeploy/server/api"
 )
 
 // Daemon is an edeployd that runs on this host and keeps images, nothing else.
@@ -110,12 +111,13 @@ func freePorts() (first, second int, err error) {
 func (d *Daemon) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	client := api.Client{Address: d.Server}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		res, err := http.Get(d.Server + "/api/v1/version")
+		_, err := client.Version(ctx)
 		if err == nil {
-			return res.Body.Close()
+			return nil
 		}
 		select {
 		case <-tick.C:

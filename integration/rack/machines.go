@@ -3,9 +3,7 @@ package rack
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"edeploy/integration/lab"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -87,81 +86,19 @@ func (r *Rack) ConfigFile(ctx context.Context, name string) (string, error) {
 	return r.Ctl(ctx, "config", "show", name)
 }
 
-// Machine is what the appliance says about one machine.
-type Machine struct {
-	ID         string           `json:"id"`
-	MACs       []string         `json:"macs"`
-	Name       string           `json:"name"`
-	State      string           `json:"state"`
-	Image      wire.ImageRef    `json:"image"`
-	LastError  string           `json:"last_error"`
-	Allocation *json.RawMessage `json:"allocation"`
-	Progress   *Progress        `json:"progress"`
-	History    []Line           `json:"history"`
-}
-
-// Progress is the step a machine is in.
-type Progress struct {
-	Step           string  `json:"step"`
-	Status         string  `json:"status"`
-	Message        string  `json:"message"`
-	Percent        float64 `json:"percent"`
-	BytesPerSecond float64 `json:"bytes_per_second"`
-}
-
-// Line is one line of a machine's history.
-type Line struct {
-	Time    time.Time `json:"time"`
-	Step    string    `json:"step"`
-	Status  string    `json:"status"`
-	Seconds float64   `json:"seconds"`
-	Message string    `json:"message"`
-}
-
-// Machines asks the appliance for all machines.
-func (r *Rack) Machines(ctx context.Context) ([]Machine, error) {
-	var all []Machine
-	err := r.get(ctx, "/api/v1/machines", &all)
-	return all, err
-}
-
 // Find is the machine with this Ethernet address, nil when the appliance does
 // not know it.
-func (r *Rack) Find(ctx context.Context, mac string) (*Machine, error) {
-	all, err := r.Machines(ctx)
+func (r *Rack) Find(ctx context.Context, mac string) (*api.Machine, error) {
+	all, err := r.client.Machines(ctx)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(all, func(m Machine) bool { return slices.Contains(m.MACs, mac) })
+	i := slices.IndexFunc(all, func(m api.Machine) bool { return slices.Contains(m.MACs, mac) })
 	if i < 0 {
 		return nil, nil
 	}
-	var m Machine
-	if err := r.get(ctx, "/api/v1/machines/"+all[i].ID, &m); err != nil {
-		return nil, err
-	}
-	return &m, nil
-}
-
-func (r *Rack) get(ctx context.Context, path string, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, lab.Patience(15*time.Second))
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server+path, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", path, res.Status)
-	}
-	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
-		return fmt.Errorf("GET %s: %w", path, err)
-	}
-	return nil
+	m, err := r.client.Machine(ctx, all[i].ID)
+	return &m, err
 }
 
 // Blank describes a machine with nothing on its disks.
@@ -220,7 +157,7 @@ func (r *Rack) Disk(machine string, i int) string {
 // AwaitState waits until the appliance says that a machine is in a state. A
 // machine that failed is an error with the appliance's reason, unless failed
 // is the state that is waited for. What happens meanwhile is said.
-func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patience time.Duration) (*Machine, error) {
+func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patience time.Duration) (*api.Machine, error) {
 	ctx, cancel := lab.Deadline(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
@@ -231,7 +168,7 @@ func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patienc
 		r.tell(vm, m, &told)
 		if err == nil && m != nil {
 			if m.State == state {
-				for _, step := range m.Steps(vm.Name()) {
+				for _, step := range Steps(m, vm.Name()) {
 					r.Lab.Timeline.Add(step.Machine, step.Name, step.Start, step.End)
 				}
 				return m, nil
@@ -250,7 +187,7 @@ func (r *Rack) AwaitState(ctx context.Context, vm *lab.VM, state string, patienc
 	}
 }
 
-func describe(m *Machine, err error) string {
+func describe(m *api.Machine, err error) string {
 	switch {
 	case err != nil:
 		return err.Error()
@@ -274,13 +211,13 @@ const silence = 10 * time.Second
 // tell says the lines of the history that were not told yet and, after a
 // silence, how far the machine is. m is nil as long as the appliance does not
 // know it.
-func (r *Rack) tell(vm *lab.VM, m *Machine, t *told) {
+func (r *Rack) tell(vm *lab.VM, m *api.Machine, t *told) {
 	if m == nil {
-		m = &Machine{}
+		m = &api.Machine{}
 	}
 	for _, l := range m.History[min(t.lines, len(m.History)):] {
 		if l.Status != string(wire.StatusStarted) {
-			r.say("%s: %s", vm.Name(), l)
+			r.say("%s: %s", vm.Name(), lineText(l))
 			t.last = time.Now()
 		}
 	}
@@ -327,8 +264,8 @@ func (r *Rack) followConsole(vm *lab.VM) (stop func()) {
 	return func() { cancel(); following.Wait() }
 }
 
-// String is the line for a person.
-func (l Line) String() string {
+// lineText is a line of a history for a person who sees it happen.
+func lineText(l api.HistoryLine) string {
 	text := l.Step
 	if l.Status != "note" {
 		text += " " + l.Status
@@ -342,8 +279,8 @@ func (l Line) String() string {
 	return text
 }
 
-// Steps are the machine's own timings, for the lab's table.
-func (m *Machine) Steps(name string) []lab.TimedStep {
+// Steps are a machine's own timings, for the lab's table.
+func Steps(m *api.Machine, name string) []lab.TimedStep {
 	var steps []lab.TimedStep
 	for _, l := range m.History {
 		if l.Seconds == 0 {
@@ -368,21 +305,9 @@ func (r *Rack) Address(ctx context.Context, vm *lab.VM) (netip.Addr, error) {
 	if m == nil || m.Allocation == nil {
 		return netip.Addr{}, fmt.Errorf("machine %s holds no profile", vm.Name())
 	}
-	found := regexp.MustCompile(`'ip': '([0-9.]+)'`).FindSubmatch(*m.Allocation)
+	found := regexp.MustCompile(`'ip': '([0-9.]+)'`).FindStringSubmatch(m.Allocation.Var + m.Allocation.CMDB)
 	if found == nil {
-		return netip.Addr{}, fmt.Errorf("machine %s has no address in its variables: %s", vm.Name(), *m.Allocation)
+		return netip.Addr{}, fmt.Errorf("machine %s has no address in its variables: %s", vm.Name(), m.Allocation.Var)
 	}
-	return netip.ParseAddr(string(found[1]))
-}
-
-// Profile is the profile that the machine holds, "" for none.
-func (m *Machine) Profile() string {
-	if m.Allocation == nil {
-		return ""
-	}
-	var a struct{ Profile string }
-	if err := json.Unmarshal(*m.Allocation, &a); err != nil {
-		return ""
-	}
-	return a.Profile
+	return netip.ParseAddr(found[1])
 }

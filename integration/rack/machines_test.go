@@ -8,11 +8,12 @@ import (
 
 	"edeploy/integration/lab"
 	"edeploy/integration/rack"
+	"edeploy/server/api"
 )
 
 func TestSteps(t *testing.T) {
 	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
-	m := rack.Machine{History: []rack.Line{
+	m := api.Machine{History: []api.HistoryLine{
 		{Time: at(10), Step: "transfer", Status: "started"},
 		{Time: at(30), Step: "transfer", Status: "done", Seconds: 20},
 		{Time: at(35), Step: "reboot", Status: "installed", Seconds: 34},
@@ -22,7 +23,7 @@ func TestSteps(t *testing.T) {
 		{Machine: "m1", Name: "transfer", Start: at(10), End: at(30)},
 		{Machine: "m1", Name: "installed, all steps", Start: at(1), End: at(35)},
 	}
-	if diff := cmp.Diff(want, m.Steps("m1")); diff != "" {
+	if diff := cmp.Diff(want, rack.Steps(&m, "m1")); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"time"
 
 	"edeploy/integration/lab"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -37,6 +37,7 @@ type Rack struct {
 	out    string // the build's output directory
 	disk   string // the appliance's disk
 	server string // the appliance's HTTP address as the host reaches it
+	client *api.Client
 	say    func(format string, args ...any)
 }
 
@@ -86,6 +87,7 @@ func (r *Rack) start(ctx context.Context, from string) error {
 		return err
 	}
 	r.server = "http://" + web.String()
+	r.client = &api.Client{Address: r.server, Timeout: lab.Patience(15 * time.Second)}
 	return r.PowerAppliance(ctx)
 }
 
@@ -125,8 +127,9 @@ func (r *Rack) awaitServer(ctx context.Context) error {
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	client := api.Client{Address: Appliance.String(), Timeout: 5 * time.Second, Dial: r.Laptop.DialContext}
 	for {
-		err := r.ping(ctx)
+		_, err := client.Version(ctx)
 		if err == nil {
 			return nil
 		}
@@ -138,22 +141,4 @@ func (r *Rack) awaitServer(ctx context.Context) error {
 			return fmt.Errorf("the appliance does not answer: %w", err)
 		}
 	}
-}
-
-func (r *Rack) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+Appliance.String()+"/api/v1/version", nil)
-	if err != nil {
-		return err
-	}
-	res, err := r.Laptop.HTTPClient().Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET /api/v1/version: %s", res.Status)
-	}
-	return nil
 }

@@ -94,7 +94,7 @@ func (s *story) appliance(vm *lab.VM, want wire.ImageRef) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if m.State != "installed" || m.Image != want {
+	if m.State != "installed" || m.Image == nil || *m.Image != want {
 		s.t.Errorf("the appliance says that the machine is %s and runs %s, want installed and %s", m.State, m.Image, want)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"edeploy/agent/internal/content"
 	"edeploy/agent/internal/installed"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -48,7 +48,7 @@ func (p program) list(ctx context.Context, machine installed.Machine) error {
 }
 
 // images are what the server says of the role; nothing when it says nothing.
-func (p program) images(ctx context.Context, conf wire.Installed) []content.Image {
+func (p program) images(ctx context.Context, conf wire.Installed) []api.Image {
 	if conf.Serv == "" {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (p program) images(ctx context.Context, conf wire.Installed) []content.Imag
 	return found
 }
 
-func writeVersions(w io.Writer, role string, versions []string, images []content.Image) error {
+func writeVersions(w io.Writer, role string, versions []string, images []api.Image) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, v := range versions {
 		line := v
@@ -73,7 +73,7 @@ func writeVersions(w io.Writer, role string, versions []string, images []content
 	return table.Flush()
 }
 
-func describeImage(ref wire.ImageRef, images []content.Image) string {
+func describeImage(ref wire.ImageRef, images []api.Image) string {
 	for _, i := range images {
 		if i.ImageRef != ref || !i.Complete {
 			continue

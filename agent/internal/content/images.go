@@ -6,27 +6,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"edeploy/agent/internal/fetch"
-	"edeploy/server/wire"
+	"edeploy/server/api"
 )
-
-// Image is what the server says of one version of a role.
-type Image struct {
-	wire.ImageRef
-	Complete  bool      `json:"complete"`  // tree and manifest are there
-	Entries   int       `json:"entries"`   // of the tree
-	Bytes     int64     `json:"bytes"`     // of the tree's files
-	Published time.Time `json:"published"` // when the manifest came
-}
 
 // maxListBytes bounds the list of images: some 200 bytes for each.
 const maxListBytes = 16 << 20
 
 // Images lists what the server has. It is asked once: this is for people to
 // look at.
-func (s *Server) Images(ctx context.Context) ([]Image, error) {
+func (s *Server) Images(ctx context.Context) ([]api.Image, error) {
 	u := s.base
 	u.Path = "/api/v1/images"
 	ctx, cancel := context.WithTimeout(ctx, s.config.Silence)
@@ -40,7 +30,7 @@ func (s *Server) Images(ctx context.Context) ([]Image, error) {
 	if answer.StatusCode != http.StatusOK {
 		return nil, named(&u, describe(&fetch.StatusError{Code: answer.StatusCode, Status: answer.Status}))
 	}
-	var found []Image
+	var found []api.Image
 	if err := json.NewDecoder(io.LimitReader(answer.Body, maxListBytes)).Decode(&found); err != nil {
 		return nil, named(&u, err)
 	}

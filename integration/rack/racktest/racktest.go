@@ -12,6 +12,7 @@ import (
 	"edeploy/integration/lab"
 	"edeploy/integration/lab/labtest"
 	"edeploy/integration/rack"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -95,7 +96,7 @@ func (r *Rack) PowerAppliance() {
 }
 
 // AwaitState waits until the appliance says that the machine is in a state.
-func (r *Rack) AwaitState(vm *lab.VM, state string, patience time.Duration) *rack.Machine {
+func (r *Rack) AwaitState(vm *lab.VM, state string, patience time.Duration) *api.Machine {
 	r.t.Helper()
 	m, err := r.Rack.AwaitState(r.t.Context(), vm, state, patience)
 	if err != nil {

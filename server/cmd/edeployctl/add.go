@@ -17,7 +17,7 @@ installed system. "edeployctl problems" names it; only the operator knows which 
     edeployctl machines add 52:54:00:12:34:56 --to node7  the adapter is in node7, which stays as it is`
 
 // newAddCommand says which machine a MAC address belongs to.
-func newAddCommand(address *string) *cobra.Command {
+func newAddCommand(client *api.Client) *cobra.Command {
 	var owner string
 	cmd := &cobra.Command{
 		Use:   "add MAC [--to ID]",
@@ -25,8 +25,8 @@ func newAddCommand(address *string) *cobra.Command {
 		Long:  addLong,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m api.Machine
-			if err := call(cmd.Context(), *address, "POST", "/api/v1/machines", api.NewMachine{MAC: args[0], Machine: owner}, &m); err != nil {
+			m, err := client.AddMachine(cmd.Context(), api.NewMachine{MAC: args[0], Machine: owner})
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s belongs to machine %s (%s), which boots next: %s\n", printable(args[0]), m.ID, printable(m.DisplayName), m.NextBoot)

@@ -12,16 +12,16 @@ import (
 )
 
 // newBootCommand makes a command that sets what a machine boots.
-func newBootCommand(address *string, name, action, short string, aliases ...string) *cobra.Command {
+func newBootCommand(client *api.Client, name, action, short string, aliases ...string) *cobra.Command {
 	return &cobra.Command{
 		Use:               name + " ID",
 		Aliases:           aliases,
 		Short:             short,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeMachine(address),
+		ValidArgsFunction: completeMachine(client),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m api.Machine
-			if err := call(cmd.Context(), *address, "PUT", machinePath(args[0])+"/boot", map[string]string{"action": action}, &m); err != nil {
+			m, err := client.SetBoot(cmd.Context(), args[0], action)
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "machine %s (%s) boots next: %s\n", m.ID, printable(m.DisplayName), m.NextBoot)
@@ -30,15 +30,15 @@ func newBootCommand(address *string, name, action, short string, aliases ...stri
 	}
 }
 
-func newProblemsCommand(address *string) *cobra.Command {
+func newProblemsCommand(client *api.Client) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "problems",
 		Short: "Show what is to be mended, and how; exit status 1 when there is something",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all := []api.Problem{}
-			if err := call(cmd.Context(), *address, "GET", "/api/v1/problems", nil, &all); err != nil {
+			all, err := client.Problems(cmd.Context())
+			if err != nil {
 				return err
 			}
 			return printProblems(cmd.OutOrStdout(), all, raw)
@@ -72,21 +72,18 @@ func printProblems(out io.Writer, all []api.Problem, raw bool) error {
 	return nil
 }
 
-func newVersionCommand(address *string) *cobra.Command {
+func newVersionCommand(client *api.Client) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program and, when one is given, of the server",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fmt.Fprintf(cmd.OutOrStdout(), "edeployctl %s\n", wire.Release())
-			if *address == "" {
+			if client.Address == "" {
 				return nil
 			}
-			var v struct {
-				Version  string
-				Protocol int
-			}
-			if err := call(cmd.Context(), *address, "GET", "/api/v1/version", nil, &v); err != nil {
+			v, err := client.Version(cmd.Context())
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "server %s, protocol %d\n", printable(v.Version), v.Protocol)

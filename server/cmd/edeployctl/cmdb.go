@@ -24,18 +24,18 @@ type cmdbConfig struct {
 	raw bool
 }
 
-func newCMDBCommand(address *string) *cobra.Command {
+func newCMDBCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cmdb",
 		Short: "See the entries of a CMDB and who holds them, and give them back",
-		Long: `A CMDB (NAME.cmdb) holds one entry for each machine of profile NAME: address, host
+		Long: `A CMDB (NAME.cmdb) holds one entry for each machine of profile NAME: client, host
 name and whatever else its script needs. The entry that a machine takes has the
 key 'used', and the machine's variables. Machines give their entries back when
 they fail or are forgotten.
 
 list and free ask the server, or work on a directory (--config DIR).`,
 	}
-	cmd.AddCommand(newCMDBListCommand(address), newCMDBFreeCommand(address), newCMDBVerifyCommand())
+	cmd.AddCommand(newCMDBListCommand(client), newCMDBFreeCommand(client), newCMDBVerifyCommand())
 	return cmd
 }
 
@@ -94,8 +94,8 @@ type entry struct {
 	Values map[string]any `json:"values"`
 }
 
-func newCMDBListCommand(address *string) *cobra.Command {
-	c := cmdbConfig{place: place{server: address}}
+func newCMDBListCommand(client *api.Client) *cobra.Command {
+	c := cmdbConfig{place: place{client: client}}
 	cmd := &cobra.Command{
 		Use: "list PROFILE", Aliases: []string{"show", "ls"},
 		Short: "List the entries of a profile's CMDB and the machines that hold them",
@@ -180,12 +180,10 @@ func printEntries(out io.Writer, all []entry) {
 
 // machines are those of the server; of a directory nobody knows any.
 func (c *cmdbConfig) machines(ctx context.Context) ([]api.Machine, error) {
-	var all []api.Machine
 	if c.dir != "" {
 		return nil, nil
 	}
-	err := call(ctx, *c.server, "GET", "/api/v1/machines", nil, &all)
-	return all, err
+	return c.client.Machines(ctx)
 }
 
 // holderOf is the machine that holds an entry: the entry is as the server wrote
@@ -215,8 +213,8 @@ func hasAddress(entry *literal.Dict, macs []string) bool {
 	return false
 }
 
-func newCMDBFreeCommand(address *string) *cobra.Command {
-	c := cmdbConfig{place: place{server: address}}
+func newCMDBFreeCommand(client *api.Client) *cobra.Command {
+	c := cmdbConfig{place: place{client: client}}
 	cmd := &cobra.Command{
 		Use:   "free PROFILE ENTRY",
 		Short: "Give back an entry that no machine holds any more",

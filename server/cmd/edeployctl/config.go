@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -26,7 +25,7 @@ const configLong = `The server gives machines what its profiles say. A deploymen
                   machines each still wants:  [('db', 2), ('web', '*')]
   NAME.specs      what a machine must have to get profile NAME
   NAME.configure  the script that the machine runs
-  NAME.cmdb       optional: one entry (address, host name, ...) per machine
+  NAME.cmdb       optional: one entry (client, host name, ...) per machine
 
 Keep them in a directory of your own and push it:
 
@@ -39,13 +38,13 @@ Keep them in a directory of your own and push it:
 A push is made whole or not at all: a file with a mistake is named with line
 and column, and nothing is changed.`
 
-func newConfigCommand(address *string) *cobra.Command {
+func newConfigCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "See, bring and fetch the profiles of the server (state, specs, configure, cmdb)",
 		Long:  configLong,
 	}
-	cmd.AddCommand(newConfigListCommand(address), newConfigShowCommand(address), newConfigPushCommand(address), newConfigPullCommand(address))
+	cmd.AddCommand(newConfigListCommand(client), newConfigShowCommand(client), newConfigPushCommand(client), newConfigPullCommand(client))
 	return cmd
 }
 
@@ -53,16 +52,7 @@ func addSectionFlag(cmd *cobra.Command, section *string) {
 	cmd.Flags().StringVar(section, "section", defaultSection, "deployment: a section of the server's edeploy.conf")
 }
 
-// configPath is the API path of a deployment's files, or of one of them.
-func configPath(section string, name ...string) string {
-	path := "/api/v1/config/" + url.PathEscape(section)
-	if len(name) > 0 {
-		path += "/" + url.PathEscape(name[0])
-	}
-	return path
-}
-
-func newConfigListCommand(address *string) *cobra.Command {
+func newConfigListCommand(client *api.Client) *cobra.Command {
 	var section string
 	var raw bool
 	cmd := &cobra.Command{
@@ -70,7 +60,7 @@ func newConfigListCommand(address *string) *cobra.Command {
 		Short: "List the configuration files of all deployments",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := fetch(cmd.Context(), *address, "GET", "/api/v1/config", nil)
+			text, err := client.Raw(cmd.Context(), api.ConfigPath)
 			if err != nil {
 				return err
 			}
@@ -102,7 +92,7 @@ func printConfigFiles(out io.Writer, all []api.ConfigFile, section string) {
 	table.Flush()
 }
 
-func newConfigShowCommand(address *string) *cobra.Command {
+func newConfigShowCommand(client *api.Client) *cobra.Command {
 	var section string
 	cmd := &cobra.Command{
 		Use:     "show NAME",
@@ -111,7 +101,7 @@ func newConfigShowCommand(address *string) *cobra.Command {
 		Example: "  edeployctl config show vm.cmdb            # with the entries that machines hold\n  edeployctl config show vm.cmdb.orig       # the generate call that it once was",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := fetch(cmd.Context(), *address, "GET", configPath(section, args[0]), nil)
+			text, _, err := client.ConfigFile(cmd.Context(), section, args[0])
 			if err != nil {
 				return err
 			}
@@ -123,7 +113,7 @@ func newConfigShowCommand(address *string) *cobra.Command {
 	return cmd
 }
 
-func newConfigPushCommand(address *string) *cobra.Command {
+func newConfigPushCommand(client *api.Client) *cobra.Command {
 	var c configPush
 	cmd := &cobra.Command{
 		Use:   "push DIR",
@@ -145,7 +135,7 @@ file never is.`,
 		Example: "  edeployctl config push profiles --server 192.168.122.1\n  edeployctl config push profiles --prune",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.server, c.dir = *address, args[0]
+			c.client, c.dir = client, args[0]
 			return c.run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
@@ -158,16 +148,13 @@ file never is.`,
 // refusedFiles turns a refusal that names mistakes into lines on out and one
 // sentence; any other error stays.
 func refusedFiles(out io.Writer, err error) error {
-	var answer *httpError
-	var body struct{ Problems []api.Problem }
-	if !errors.As(err, &answer) || json.Unmarshal(answer.body, &body) != nil || len(body.Problems) == 0 {
+	var answer *api.Error
+	if !errors.As(err, &answer) || len(answer.Problems) == 0 {
 		return err
 	}
-	for _, p := range body.Problems {
-		fmt.Fprintln(out, printable(p.Text))
-	}
 	files := map[string]bool{}
-	for _, p := range body.Problems {
+	for _, p := range answer.Problems {
+		fmt.Fprintln(out, printable(p.Text))
 		files[p.File] = true
 	}
 	return fmt.Errorf("nothing was changed: %s", mistakesIn(slices.Sorted(maps.Keys(files))))

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"edeploy/server/api"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -150,7 +152,7 @@ func TestConfigThereAndBack(t *testing.T) {
 	}
 	for answer, want := range map[string]string{"n\n": "[]", "": "[]", "yes\n": text["state"]} {
 		_ = os.WriteFile(filepath.Join(dir, "state"), []byte("[]"), 0o644)
-		pull := configPull{server: address, section: "SERVER", dir: dir, in: strings.NewReader(answer), err: io.Discard, asks: true}
+		pull := configPull{client: &api.Client{Address: address}, section: "SERVER", dir: dir, in: strings.NewReader(answer), err: io.Discard, asks: true}
 		if err := pull.run(t.Context(), io.Discard); (err == nil) != (want != "[]") || contents(t, dir)["state"] != want {
 			t.Errorf("answer %q: %v, state %q", answer, err, contents(t, dir)["state"])
 		}

@@ -18,8 +18,9 @@ import (
 
 // configPush is one run of config push.
 type configPush struct {
-	server, section, dir string
-	prune, force         bool
+	client       *api.Client
+	section, dir string
+	prune, force bool
 }
 
 func (c configPush) run(ctx context.Context, out io.Writer) error {
@@ -31,12 +32,8 @@ func (c configPush) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	path := configPath(c.section)
-	if c.force {
-		path += "?force=1"
-	}
-	var r api.Replaced
-	if err := call(ctx, c.server, "PUT", path, api.ConfigSet{Files: files, Prune: c.prune}, &r); err != nil {
+	r, err := c.client.PutConfigFiles(ctx, c.section, api.ConfigSet{Files: files, Prune: c.prune}, c.force)
+	if err != nil {
 		return refusedFiles(out, err)
 	}
 	r.Warnings = slices.DeleteFunc(r.Warnings, func(p api.Problem) bool { return told[spot{p.File, p.Line, p.Column}] })
@@ -62,7 +59,7 @@ func (c configPush) lint(ctx context.Context, out io.Writer, files map[string]st
 	told = map[spot]bool{}
 	wrong := map[string]bool{}
 	var known lint.Known
-	if known.First, known.Last, err = dhcpRange(ctx, c.server); err != nil {
+	if known.First, known.Last, err = dhcpRange(ctx, c.client); err != nil {
 		return nil, err
 	}
 	for _, f := range lint.Files(all, known).Findings {
@@ -91,7 +88,7 @@ func mistakesIn(files []string) string {
 
 // others are the server's files that stay when these come.
 func (c configPush) others(ctx context.Context, files map[string]string) (map[string]string, error) {
-	listed, err := deploymentFiles(ctx, c.server, c.section)
+	listed, err := deploymentFiles(ctx, c.client, c.section)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +99,7 @@ func (c configPush) others(ctx context.Context, files map[string]string) (map[st
 		if err != nil || replaced || name.Kind == fileset.Original || c.prune && name.Kind != fileset.State {
 			continue
 		}
-		text, err := fetch(ctx, c.server, "GET", configPath(c.section, f.Name), nil)
+		text, _, err := c.client.ConfigFile(ctx, c.section, f.Name)
 		if err != nil {
 			return nil, fmt.Errorf("read %s of the server: %w", f.Name, err)
 		}
@@ -112,12 +109,9 @@ func (c configPush) others(ctx context.Context, files map[string]string) (map[st
 }
 
 // deploymentFiles lists the files of a deployment.
-func deploymentFiles(ctx context.Context, address, section string) ([]api.ConfigFile, error) {
-	var all []api.ConfigFile
-	if err := call(ctx, address, "GET", "/api/v1/config", nil, &all); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(all, func(f api.ConfigFile) bool { return f.Section != section }), nil
+func deploymentFiles(ctx context.Context, client *api.Client, section string) ([]api.ConfigFile, error) {
+	all, err := client.ConfigFiles(ctx)
+	return slices.DeleteFunc(all, func(f api.ConfigFile) bool { return f.Section != section }), err
 }
 
 // readProfiles reads the profiles' files of a directory.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/fileset"
 
@@ -29,7 +30,7 @@ again, machines keep the entries that they hold. With --entries it comes as the
 server has it now, with all entries and who took them, as "config show" prints
 it. A CMDB whose entries are no longer those of its call comes so, too.`
 
-func newConfigPullCommand(address *string) *cobra.Command {
+func newConfigPullCommand(client *api.Client) *cobra.Command {
 	var c configPull
 	cmd := &cobra.Command{
 		Use:     "pull DIR",
@@ -38,7 +39,7 @@ func newConfigPullCommand(address *string) *cobra.Command {
 		Example: "  edeployctl config pull profiles\n  edeployctl config pull --entries backup",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.server, c.dir, c.in, c.err = *address, args[0], cmd.InOrStdin(), cmd.ErrOrStderr()
+			c.client, c.dir, c.in, c.err = client, args[0], cmd.InOrStdin(), cmd.ErrOrStderr()
 			c.asks = isTerminal(c.in) && isTerminal(c.err)
 			return c.run(cmd.Context(), cmd.OutOrStdout())
 		},
@@ -52,11 +53,12 @@ func newConfigPullCommand(address *string) *cobra.Command {
 
 // configPull is one run of config pull.
 type configPull struct {
-	server, section, dir string
-	force, entries       bool
-	in                   io.Reader
-	err                  io.Writer
-	asks                 bool // somebody is there to answer
+	client         *api.Client
+	section, dir   string
+	force, entries bool
+	in             io.Reader
+	err            io.Writer
+	asks           bool // somebody is there to answer
 }
 
 func (c configPull) run(ctx context.Context, out io.Writer) error {
@@ -97,7 +99,7 @@ type pulled struct {
 
 // fetch brings the files of the deployment.
 func (c configPull) fetch(ctx context.Context) ([]pulled, error) {
-	all, err := deploymentFiles(ctx, c.server, c.section)
+	all, err := deploymentFiles(ctx, c.client, c.section)
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +128,13 @@ func (c configPull) fetch(ctx context.Context) ([]pulled, error) {
 // one brings a file; a CMDB as the generate call that it was, when that still
 // makes its entries.
 func (c configPull) one(ctx context.Context, name fileset.Name, there map[string]bool) (pulled, error) {
-	text, err := fetch(ctx, c.server, "GET", configPath(c.section, name.String()), nil)
+	text, _, err := c.client.ConfigFile(ctx, c.section, name.String())
 	p := pulled{name: name.String(), text: text}
 	original := name.Profile + string(fileset.Original)
 	if err != nil || name.Kind != fileset.CMDB || !there[original] || c.entries {
 		return p, err
 	}
-	call, err := fetch(ctx, c.server, "GET", configPath(c.section, original), nil)
+	call, _, err := c.client.ConfigFile(ctx, c.section, original)
 	if err != nil {
 		return p, err
 	}

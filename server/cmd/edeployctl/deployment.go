@@ -21,7 +21,7 @@ profiles of that deployment. What it holds of another one is given back when it 
 --default takes the setting back: the machine belongs to the default deployment of the server.`
 
 // newSectionCommand sets the deployment of a machine.
-func newSectionCommand(address *string) *cobra.Command {
+func newSectionCommand(client *api.Client) *cobra.Command {
 	var standard bool
 	cmd := &cobra.Command{
 		Use:   "section ID {NAME | --default}",
@@ -38,8 +38,8 @@ func newSectionCommand(address *string) *cobra.Command {
 			case len(args) == 2:
 				name = args[1]
 			}
-			var m api.Machine
-			if err := call(cmd.Context(), *address, "PUT", machinePath(args[0])+"/section", map[string]string{"section": name}, &m); err != nil {
+			m, err := client.SetSection(cmd.Context(), args[0], name)
+			if err != nil {
 				return err
 			}
 			belongs := "the default deployment"
@@ -51,9 +51,9 @@ func newSectionCommand(address *string) *cobra.Command {
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
-				return sections(cmd.Context(), *address), cobra.ShellCompDirectiveNoFileComp
+				return sections(cmd.Context(), client), cobra.ShellCompDirectiveNoFileComp
 			}
-			return completeMachine(address)(cmd, args, prefix)
+			return completeMachine(client)(cmd, args, prefix)
 		},
 	}
 	cmd.Flags().BoolVar(&standard, "default", false, "the server's default deployment")
@@ -61,11 +61,8 @@ func newSectionCommand(address *string) *cobra.Command {
 }
 
 // sections are the deployments that have files, to complete their names.
-func sections(ctx context.Context, address string) []string {
-	var all []api.ConfigFile
-	if call(ctx, address, "GET", "/api/v1/config", nil, &all) != nil {
-		return nil
-	}
+func sections(ctx context.Context, client *api.Client) []string {
+	all, _ := client.ConfigFiles(ctx) // without an answer there is nothing to complete
 	var names []string
 	for _, f := range all {
 		names = append(names, f.Section)

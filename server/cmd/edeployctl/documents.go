@@ -9,24 +9,23 @@ import (
 	"os"
 	"path/filepath"
 
+	"edeploy/server/api"
+
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 )
-
-// errChanged: the file is not the version any more that a change is for.
-var errChanged = errors.New("the file has changed meanwhile")
 
 // documents are the configuration files of a deployment.
 type documents interface {
 	// get answers a file and its version; fs.ErrNotExist when there is none.
 	get(ctx context.Context, name string) (text, version string, err error)
-	// put replaces a file, if it still is that version; else errChanged.
+	// put replaces a file, if it still is that version; else api.ErrChanged.
 	put(ctx context.Context, name, text, version string) error
 }
 
 // place says where configuration files are: on the server, or in a directory.
 type place struct {
-	server       *string
+	client       *api.Client
 	section, dir string
 }
 
@@ -39,7 +38,7 @@ func (p *place) documents() documents {
 	if p.dir != "" {
 		return directory(p.dir)
 	}
-	return deployment{*p.server, p.section}
+	return deployment{p.client, p.section}
 }
 
 // maxTries bounds how often a change is begun again because machines changed
@@ -58,7 +57,7 @@ func change(ctx context.Context, d documents, name string, edit func(text string
 		if err != nil || after == text {
 			return err
 		}
-		if err = d.put(ctx, name, after, version); !errors.Is(err, errChanged) {
+		if err = d.put(ctx, name, after, version); !errors.Is(err, api.ErrChanged) {
 			return err
 		}
 	}
@@ -79,7 +78,7 @@ func (d directory) put(ctx context.Context, name, text, version string) error {
 		return err
 	}
 	if now != version {
-		return errChanged
+		return api.ErrChanged
 	}
 	path := filepath.Join(string(d), name)
 	info, err := os.Stat(path)
@@ -90,22 +89,19 @@ func (d directory) put(ctx context.Context, name, text, version string) error {
 }
 
 // deployment is a deployment of a server; versions are ETags.
-type deployment struct{ server, section string }
+type deployment struct {
+	client  *api.Client
+	section string
+}
 
 func (d deployment) get(ctx context.Context, name string) (text, version string, err error) {
-	body, header, err := exchange(ctx, d.server, http.MethodGet, configPath(d.section, name), http.Header{}, nil)
-	var answer *httpError
-	if errors.As(err, &answer) && answer.code == http.StatusNotFound {
+	body, version, err := d.client.ConfigFile(ctx, d.section, name)
+	if api.StatusOf(err) == http.StatusNotFound {
 		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
 	}
-	return string(body), header.Get("ETag"), err
+	return string(body), version, err
 }
 
 func (d deployment) put(ctx context.Context, name, text, version string) error {
-	_, _, err := exchange(ctx, d.server, http.MethodPut, configPath(d.section, name), http.Header{"If-Match": {version}}, []byte(text))
-	var answer *httpError
-	if errors.As(err, &answer) && answer.code == http.StatusPreconditionFailed {
-		return errChanged
-	}
-	return err
+	return d.client.PutConfigFile(ctx, d.section, name, text, version)
 }

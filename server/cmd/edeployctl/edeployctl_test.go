@@ -257,7 +257,7 @@ func TestForget(t *testing.T) {
 		{"y\n", "machine " + id + " (", ""},
 	} {
 		var out, stderr bytes.Buffer
-		err := forgetting{address: address, in: strings.NewReader(tt.answer), out: &out, err: &stderr, asks: true}.one(t.Context(), id)
+		err := forgetting{client: &api.Client{Address: address}, in: strings.NewReader(tt.answer), out: &out, err: &stderr, asks: true}.one(t.Context(), id)
 		if err == nil && tt.err != "" || err != nil && err.Error() != tt.err || !strings.HasPrefix(out.String(), tt.want) || !strings.Contains(stderr.String(), "is installed") {
 			t.Errorf("%q: %v, %q, %q", tt.answer, err, out.String(), stderr.String())
 		}

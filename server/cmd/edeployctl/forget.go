@@ -24,14 +24,14 @@ A machine that is installed is still running with its address. On a terminal the
 
 // forgetting is one run of forget.
 type forgetting struct {
-	address          string
+	client           *api.Client
 	force, strangers bool
 	in               io.Reader
 	out, err         io.Writer
 	asks             bool // somebody is there to answer
 }
 
-func newForgetCommand(address *string) *cobra.Command {
+func newForgetCommand(client *api.Client) *cobra.Command {
 	var f forgetting
 	cmd := &cobra.Command{
 		Use:               "forget ID | forget --strangers",
@@ -40,9 +40,9 @@ func newForgetCommand(address *string) *cobra.Command {
 		Long:              forgetLong,
 		Example:           "  edeployctl forget node7\n  edeployctl forget --force 52:54:00:12:34:56",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: completeMachine(address),
+		ValidArgsFunction: completeMachine(client),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.address, f.in, f.out, f.err = *address, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			f.client, f.in, f.out, f.err = client, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 			f.asks = isTerminal(f.in) && isTerminal(f.err)
 			switch {
 			case f.strangers == (len(args) == 1):
@@ -59,14 +59,8 @@ func newForgetCommand(address *string) *cobra.Command {
 }
 
 func (f forgetting) one(ctx context.Context, id string) error {
-	path := machinePath(id)
-	if f.force {
-		path += "?force=1"
-	}
-	var gone api.Forgotten
-	err := call(ctx, f.address, http.MethodDelete, path, nil, &gone)
-	var refused *httpError
-	if errors.As(err, &refused) && refused.code == http.StatusConflict && !f.force && f.asks {
+	gone, err := f.client.Forget(ctx, id, f.force)
+	if api.StatusOf(err) == http.StatusConflict && !f.force && f.asks {
 		fmt.Fprintf(f.err, "%v\nForget it? [y/N] ", err)
 		if !confirmed(f.in) {
 			return errors.New("nothing was changed")
@@ -101,15 +95,15 @@ func freed(gone api.Forgotten) string {
 }
 
 func (f forgetting) all(ctx context.Context) error {
-	var answer struct{ Forgotten int }
-	if err := call(ctx, f.address, http.MethodDelete, "/api/v1/machines?strangers=1", nil, &answer); err != nil {
+	n, err := f.client.ForgetStrangers(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(f.out, "%s forgotten\n", plural(answer.Forgotten, "machine"))
+	_, err = fmt.Fprintf(f.out, "%s forgotten\n", plural(n, "machine"))
 	return err
 }
 
-func newRestoreCommand(address *string) *cobra.Command {
+func newRestoreCommand(client *api.Client) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore ID",
 		Short: "Take a forgotten machine back, with what it held",
@@ -117,8 +111,8 @@ func newRestoreCommand(address *string) *cobra.Command {
 meanwhile, nothing is changed, and the answer says what is in the way.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m api.Machine
-			if err := call(cmd.Context(), *address, http.MethodPost, machinePath(args[0])+"/restore", nil, &m); err != nil {
+			m, err := client.Restore(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
 			profile := "holds no profile"
@@ -129,10 +123,10 @@ meanwhile, nothing is changed, and the answer says what is in the way.`,
 			return nil
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			var all []api.Forgotten
-			if len(args) > 0 || call(cmd.Context(), *address, http.MethodGet, "/api/v1/forgotten", nil, &all) != nil {
+			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
+			all, _ := client.Forgotten(cmd.Context()) // without an answer there is nothing to complete
 			var words []string
 			for _, gone := range all {
 				words = append(words, gone.ID+"\t"+printable(gone.DisplayName))
@@ -142,15 +136,15 @@ meanwhile, nothing is changed, and the answer says what is in the way.`,
 	}
 }
 
-func newForgottenCommand(address *string) *cobra.Command {
+func newForgottenCommand(client *api.Client) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "forgotten",
 		Short: "List the machines that were forgotten and can be taken back",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all := []api.Forgotten{}
-			if err := call(cmd.Context(), *address, http.MethodGet, "/api/v1/forgotten", nil, &all); err != nil {
+			all, err := client.Forgotten(cmd.Context())
+			if err != nil {
 				return err
 			}
 			if raw {

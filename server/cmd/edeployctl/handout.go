@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -18,9 +17,9 @@ import (
 // image by its name, as "vm" or "vm of deployment LAB", sorted. Profiles that
 // their state file does not list are given to nobody; without a state file that
 // can be read, all count.
-func handingOut(ctx context.Context, address string, ref wire.ImageRef) ([]string, error) {
-	var all []api.ConfigFile
-	if err := call(ctx, address, http.MethodGet, "/api/v1/config", nil, &all); err != nil {
+func handingOut(ctx context.Context, client *api.Client, ref wire.ImageRef) ([]string, error) {
+	all, err := client.ConfigFiles(ctx)
+	if err != nil {
 		return nil, err
 	}
 	listed := map[string]*state.State{} // by deployment
@@ -28,7 +27,7 @@ func handingOut(ctx context.Context, address string, ref wire.ImageRef) ([]strin
 		if f.Name != stateFile {
 			continue
 		}
-		text, err := fetch(ctx, address, http.MethodGet, configPath(f.Section, f.Name), nil)
+		text, _, err := client.ConfigFile(ctx, f.Section, f.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +42,7 @@ func handingOut(ctx context.Context, address string, ref wire.ImageRef) ([]strin
 		if err != nil || name.Kind != fileset.Configure || st != nil && st.Find(name.Profile) < 0 {
 			continue
 		}
-		text, err := fetch(ctx, address, http.MethodGet, configPath(f.Section, f.Name), nil)
+		text, _, err := client.ConfigFile(ctx, f.Section, f.Name)
 		if err != nil {
 			return nil, err
 		}

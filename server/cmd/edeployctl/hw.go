@@ -11,13 +11,14 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/hardware"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
 
-func newHWCommand(address *string) *cobra.Command {
+func newHWCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hw",
 		Short: "Fetch and compare hardware descriptions: what is different, which machines are alike",
@@ -25,7 +26,7 @@ func newHWCommand(address *string) *cobra.Command {
 commands fetch and compare them. Facts that identify a machine or change by themselves
 are left out: serials, UUIDs, addresses, switch ports, temperatures, counters.`,
 	}
-	cmd.AddCommand(newHWDiffCommand(), newHWGroupsCommand(), newHWPullCommand(address), newHWShowCommand(address))
+	cmd.AddCommand(newHWDiffCommand(), newHWGroupsCommand(), newHWPullCommand(client), newHWShowCommand(client))
 	return cmd
 }
 

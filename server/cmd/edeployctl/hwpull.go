@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,7 +21,7 @@ const hwPullLong = `Pull writes the last hardware description of every machine t
 ID.json each. Files of machines that the server does not know any more stay. "match --all", "lint --machines", "hw groups" and
 "hw diff" read them.`
 
-func newHWPullCommand(address *string) *cobra.Command {
+func newHWPullCommand(client *api.Client) *cobra.Command {
 	return &cobra.Command{
 		Use:     "pull [DIR]",
 		Short:   "Fetch the hardware descriptions of all machines from the server",
@@ -34,38 +33,34 @@ func newHWPullCommand(address *string) *cobra.Command {
 			if len(args) == 1 {
 				dir = args[0]
 			}
-			return pullHardware(cmd.Context(), *address, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return pullHardware(cmd.Context(), client, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 		ValidArgsFunction: completeDirectory,
 	}
 }
 
-func newHWShowCommand(address *string) *cobra.Command {
+func newHWShowCommand(client *api.Client) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Print the last hardware description of a machine, in JSON",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := hardwareText(cmd.Context(), *address, args[0])
+			text, err := client.Hardware(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},
-		ValidArgsFunction: completeMachine(address),
+		ValidArgsFunction: completeMachine(client),
 	}
 }
 
-func hardwareText(ctx context.Context, address, id string) ([]byte, error) {
-	return fetch(ctx, address, http.MethodGet, machinePath(id)+"/hardware", nil)
-}
-
-func pullHardware(ctx context.Context, address, dir string, out, stderr io.Writer) error {
+func pullHardware(ctx context.Context, client *api.Client, dir string, out, stderr io.Writer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	n, without, err := eachHardware(ctx, address, stderr, func(id string, text []byte) error {
+	n, without, err := eachHardware(ctx, client, stderr, func(id string, text []byte) error {
 		return renameio.WriteFile(filepath.Join(dir, filepath.Base(id)+".json"), text, 0o644)
 	})
 	if err != nil {
@@ -81,17 +76,16 @@ func pullHardware(ctx context.Context, address, dir string, out, stderr io.Write
 
 // eachHardware fetches the description of every machine that has sent one, and
 // counts those that have not. What takes its time says how far it is.
-func eachHardware(ctx context.Context, address string, stderr io.Writer, do func(id string, text []byte) error) (n, without int, err error) {
-	var all []api.Machine
-	if err := call(ctx, address, http.MethodGet, "/api/v1/machines", nil, &all); err != nil {
+func eachHardware(ctx context.Context, client *api.Client, stderr io.Writer, do func(id string, text []byte) error) (n, without int, err error) {
+	all, err := client.Machines(ctx)
+	if err != nil {
 		return 0, 0, err
 	}
 	shown := time.Now()
 	for i, m := range all {
-		text, err := hardwareText(ctx, address, m.ID)
-		var answer *httpError
+		text, err := client.Hardware(ctx, m.ID)
 		switch {
-		case errors.As(err, &answer) && answer.code == http.StatusNotFound:
+		case api.StatusOf(err) == http.StatusNotFound:
 			without++
 			continue
 		case err != nil:
@@ -110,9 +104,9 @@ func eachHardware(ctx context.Context, address string, stderr io.Writer, do func
 }
 
 // knownHardware are the descriptions of the server's machines, by id.
-func knownHardware(ctx context.Context, address string, stderr io.Writer) (map[string]wire.Hardware, error) {
+func knownHardware(ctx context.Context, client *api.Client, stderr io.Writer) (map[string]wire.Hardware, error) {
 	known := map[string]wire.Hardware{}
-	_, _, err := eachHardware(ctx, address, stderr, func(id string, text []byte) error {
+	_, _, err := eachHardware(ctx, client, stderr, func(id string, text []byte) error {
 		hw, err := upload.ParseHardware(text)
 		known[id] = hw
 		return err

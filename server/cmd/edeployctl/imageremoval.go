@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"edeploy/server/api"
 	"edeploy/server/wire"
@@ -24,7 +22,7 @@ An image that a profile's script names in set_role is not removed without --forc
 Upgrade metadata stays, see remove-metadata. Images that scripts make out of variables, and machines that are just being installed
 with it for the first time, are not looked at.`
 
-func newRemoveImageCommand(address *string) *cobra.Command {
+func newRemoveImageCommand(client *api.Client) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:     "remove ROLE VERSION",
@@ -38,9 +36,9 @@ func newRemoveImageCommand(address *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return removal{*address, cmd.OutOrStdout(), cmd.ErrOrStderr()}.image(cmd.Context(), ref, force)
+			return removal{client, cmd.OutOrStdout(), cmd.ErrOrStderr()}.image(cmd.Context(), ref, force)
 		},
-		ValidArgsFunction: completeImage(address),
+		ValidArgsFunction: completeImage(client),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "remove an image that machines need")
 	return cmd
@@ -49,7 +47,7 @@ func newRemoveImageCommand(address *string) *cobra.Command {
 const removeMetadataLong = `Remove the metadata of one upgrade from the appliance. From then on, machines with the image ROLE FROM cannot be upgraded to
 the version TO. The words are those of the directory that push-metadata brings: metadata/FROM/ROLE/TO. The images stay.`
 
-func newRemoveMetadataCommand(address *string) *cobra.Command {
+func newRemoveMetadataCommand(client *api.Client) *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove-metadata FROM ROLE TO",
 		Short:   "Remove the metadata of an upgrade from the appliance",
@@ -61,21 +59,21 @@ func newRemoveMetadataCommand(address *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return removal{*address, cmd.OutOrStdout(), cmd.ErrOrStderr()}.upgrade(cmd.Context(), u)
+			return removal{client, cmd.OutOrStdout(), cmd.ErrOrStderr()}.upgrade(cmd.Context(), u)
 		},
-		ValidArgsFunction: completeUpgrade(address),
+		ValidArgsFunction: completeUpgrade(client),
 	}
 }
 
 // removal takes something away from the appliance.
 type removal struct {
-	address  string
+	client   *api.Client
 	out, err io.Writer
 }
 
 func (r removal) image(ctx context.Context, ref wire.ImageRef, force bool) error {
-	var image storedImage
-	if err := call(ctx, r.address, http.MethodGet, imagePath(ref), nil, &image); err != nil {
+	image, err := r.client.Image(ctx, ref)
+	if err != nil {
 		return err
 	}
 	reasons, err := r.needs(ctx, ref)
@@ -88,7 +86,7 @@ func (r removal) image(ctx context.Context, ref wire.ImageRef, force bool) error
 	if len(reasons) > 0 && !force {
 		return fmt.Errorf("%s is not removed: machines could not be brought onto it; --force removes it all the same", ref)
 	}
-	if err := r.remove(ctx, imagePath(ref)); err != nil {
+	if err := r.client.DeleteImage(ctx, ref); err != nil {
 		return fmt.Errorf("remove image: %w", err)
 	}
 	_, err = fmt.Fprintf(r.out, "%s: removed, %s\n", ref, removedParts(image))
@@ -96,7 +94,7 @@ func (r removal) image(ctx context.Context, ref wire.ImageRef, force bool) error
 }
 
 // removedParts are the parts of an image and their sizes.
-func removedParts(image storedImage) string {
+func removedParts(image api.Image) string {
 	var parts []string
 	if image.Complete {
 		parts = append(parts, fmt.Sprintf("a tree of %s, %s", plural(image.Entries, "entry"), megabytes(image.Bytes)))
@@ -112,15 +110,15 @@ func removedParts(image storedImage) string {
 
 // needs says why machines need an image; nothing when none does.
 func (r removal) needs(ctx context.Context, ref wire.ImageRef) ([]string, error) {
-	var machines []api.Machine
-	if err := call(ctx, r.address, http.MethodGet, "/api/v1/machines", nil, &machines); err != nil {
-		return nil, err
-	}
-	upgrades, err := storedUpgrades(ctx, r.address)
+	machines, err := r.client.Machines(ctx)
 	if err != nil {
 		return nil, err
 	}
-	profiles, err := handingOut(ctx, r.address, ref)
+	upgrades, err := r.client.Upgrades(ctx)
+	if err != nil {
+		return nil, err
+	}
+	profiles, err := handingOut(ctx, r.client, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +140,7 @@ func (r removal) needs(ctx context.Context, ref wire.ImageRef) ([]string, error)
 
 // leadingTo are the versions from which upgrades lead to an image, in one step
 // or several.
-func leadingTo(ref wire.ImageRef, upgrades []storedUpgrade) []string {
+func leadingTo(ref wire.ImageRef, upgrades []api.Upgrade) []string {
 	found := []string{ref.Version}
 	for i := 0; i < len(found); i++ {
 		for _, u := range upgrades {
@@ -173,37 +171,25 @@ func machineList(machines []api.Machine) string {
 }
 
 func (r removal) upgrade(ctx context.Context, u upgrade) error {
-	var stored storedUpgrade
-	if err := call(ctx, r.address, http.MethodGet, u.path(), nil, &stored); err != nil {
+	stored, err := r.client.Upgrade(ctx, u.from, u.to)
+	if err != nil {
 		return err
 	}
-	if err := r.remove(ctx, u.path()); err != nil {
+	if err := r.client.DeleteUpgrade(ctx, u.from, u.to); err != nil {
 		return fmt.Errorf("remove metadata: %w", err)
 	}
 	size := int64(0)
 	for _, f := range stored.Files {
 		size += f.Bytes
 	}
-	_, err := fmt.Fprintf(r.out, "%s: removed, %s, %s\n", u, plural(len(stored.Files), "file"), plural(size, "byte"))
-	return err
-}
-
-// removalTime bounds a removal. The appliance answers when the last file of a
-// tree is gone, which takes slow disks minutes.
-const removalTime = 10 * time.Minute
-
-// remove deletes what is at a path.
-func (r removal) remove(ctx context.Context, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, removalTime)
-	defer cancel()
-	_, _, err := exchangeSlowly(ctx, r.address, http.MethodDelete, path, http.Header{}, nil)
+	_, err = fmt.Fprintf(r.out, "%s: removed, %s, %s\n", u, plural(len(stored.Files), "file"), plural(size, "byte"))
 	return err
 }
 
 // completeImage completes ROLE VERSION by asking the appliance.
-func completeImage(address *string) cobra.CompletionFunc {
+func completeImage(client *api.Client) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		all, err := storedImages(cmd.Context(), *address)
+		all, err := client.Images(cmd.Context())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -216,9 +202,9 @@ func completeImage(address *string) cobra.CompletionFunc {
 }
 
 // completeUpgrade completes FROM ROLE TO by asking the appliance.
-func completeUpgrade(address *string) cobra.CompletionFunc {
+func completeUpgrade(client *api.Client) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		all, err := storedUpgrades(cmd.Context(), *address)
+		all, err := client.Upgrades(cmd.Context())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -29,10 +28,10 @@ IMAGE says whether the version that an upgrade leads to is here; without it, no 
 (their ids), and "upgrades", each with from, role, to, complete, published and files (name, bytes, mode, sha256).`
 
 // newImagesCommand shows the images and upgrades of the appliance.
-func newImagesCommand(address *string) *cobra.Command {
+func newImagesCommand(client *api.Client) *cobra.Command {
 	var raw bool
 	list := func(cmd *cobra.Command, _ []string) error {
-		all, err := takeInventory(cmd.Context(), *address)
+		all, err := takeInventory(cmd.Context(), client)
 		if err != nil {
 			return err
 		}
@@ -53,7 +52,7 @@ func newImagesCommand(address *string) *cobra.Command {
 	for _, c := range []*cobra.Command{cmd, verb} {
 		c.Flags().BoolVar(&raw, "json", false, "print JSON: a document with images and upgrades")
 	}
-	cmd.AddCommand(verb, newRemoveImageCommand(address), newRemoveMetadataCommand(address), newPushCommand(address), newMetadataCommand(address))
+	cmd.AddCommand(verb, newRemoveImageCommand(client), newRemoveMetadataCommand(client), newPushCommand(client), newMetadataCommand(client))
 	return cmd
 }
 
@@ -63,7 +62,8 @@ type inventory struct {
 	Upgrades []storedUpgrade `json:"upgrades"` // by role and versions
 }
 
-// storedImage is an image as the appliance has it.
+// storedImage is an image as the appliance has it. Unlike api.Image it has all
+// numbers, also those that are 0.
 type storedImage struct {
 	pushedImage
 	ArchiveBytes int64     `json:"archive_bytes"`      // 0: no archive
@@ -73,42 +73,45 @@ type storedImage struct {
 
 // storedUpgrade is the metadata of an upgrade as the appliance has it.
 type storedUpgrade struct {
-	From      string        `json:"from"`
-	Role      string        `json:"role"`
-	To        string        `json:"to"`
-	Complete  bool          `json:"complete"` // the image ROLE TO is there
-	Published time.Time     `json:"published"`
-	Files     []upgradeFile `json:"files"`
-}
-
-type upgradeFile struct {
-	Name   string `json:"name"`
-	Bytes  int64  `json:"bytes"`
-	Mode   string `json:"mode"` // octal
-	SHA256 string `json:"sha256"`
+	From      string            `json:"from"`
+	Role      string            `json:"role"`
+	To        string            `json:"to"`
+	Complete  bool              `json:"complete"` // the image ROLE TO is there
+	Published time.Time         `json:"published"`
+	Files     []api.UpgradeFile `json:"files"`
 }
 
 // takeInventory asks for everything that images shows.
-func takeInventory(ctx context.Context, address string) (inventory, error) {
-	var all inventory
-	var err error
-	if all.Images, err = storedImages(ctx, address); err != nil {
+func takeInventory(ctx context.Context, client *api.Client) (inventory, error) {
+	all := inventory{[]storedImage{}, []storedUpgrade{}}
+	images, err := client.Images(ctx)
+	if err != nil {
 		return all, err
 	}
-	if all.Upgrades, err = storedUpgrades(ctx, address); err != nil {
+	upgrades, err := client.Upgrades(ctx)
+	if err != nil {
 		return all, err
 	}
-	var machines []api.Machine
-	if err := call(ctx, address, http.MethodGet, "/api/v1/machines", nil, &machines); err != nil {
+	for _, u := range upgrades {
+		all.Upgrades = append(all.Upgrades, storedUpgrade{u.From, u.Role, u.To, u.Complete, u.Published, u.Files})
+	}
+	machines, err := client.Machines(ctx)
+	if err != nil {
 		return all, err
 	}
-	for i := range all.Images {
-		image := &all.Images[i]
-		image.Machines = []string{}
+	for _, image := range images {
+		ids := []string{}
 		for _, m := range running(image.ImageRef, machines) {
-			image.Machines = append(image.Machines, m.ID)
+			ids = append(ids, m.ID)
 		}
+		all.Images = append(all.Images, storedImage{newPushedImage(image), image.ArchiveBytes, image.Published, ids})
 	}
+	slices.SortFunc(all.Images, func(a, b storedImage) int {
+		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Version, b.Version))
+	})
+	slices.SortFunc(all.Upgrades, func(a, b storedUpgrade) int {
+		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.From, b.From), strings.Compare(a.To, b.To))
+	})
 	return all, nil
 }
 
@@ -121,24 +124,6 @@ func running(ref wire.ImageRef, machines []api.Machine) []api.Machine {
 		}
 	}
 	return found
-}
-
-func storedImages(ctx context.Context, address string) ([]storedImage, error) {
-	all := []storedImage{}
-	err := call(ctx, address, http.MethodGet, "/api/v1/images", nil, &all)
-	slices.SortFunc(all, func(a, b storedImage) int {
-		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Version, b.Version))
-	})
-	return all, err
-}
-
-func storedUpgrades(ctx context.Context, address string) ([]storedUpgrade, error) {
-	all := []storedUpgrade{}
-	err := call(ctx, address, http.MethodGet, "/api/v1/images/metadata", nil, &all)
-	slices.SortFunc(all, func(a, b storedUpgrade) int {
-		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.From, b.From), strings.Compare(a.To, b.To))
-	})
-	return all, err
 }
 
 func printInventory(out io.Writer, all inventory) error {

@@ -172,7 +172,7 @@ func TestPrintInventory(t *testing.T) {
 			{pushedImage{wire.ImageRef{Role: "base", Version: "V2"}, true, 3, 100}, 0, at, nil},
 			{pushedImage: pushedImage{ImageRef: wire.ImageRef{Role: "web\x1b\x07", Version: "V1"}}, ArchiveBytes: 1_000_000},
 		},
-		Upgrades: []storedUpgrade{{From: "V1", Role: "base", To: "V2", Complete: true, Published: at, Files: make([]upgradeFile, 4)}},
+		Upgrades: []storedUpgrade{{From: "V1", Role: "base", To: "V2", Complete: true, Published: at, Files: make([]api.UpgradeFile, 4)}},
 	}
 	const want = `ROLE  VERSION  ENTRIES  SIZE      ARCHIVE   PUBLISHED            MACHINES
 base  V1       23456    812.3 MB  210.0 MB  2026-11-22 10:00:00  2
@@ -301,7 +301,7 @@ func TestRemoveRefusals(t *testing.T) {
 }
 
 func TestLeadingTo(t *testing.T) {
-	upgrades := []storedUpgrade{
+	upgrades := []api.Upgrade{
 		{Role: "web", From: "V1", To: "V2"}, {Role: "web", From: "V2", To: "V3"}, {Role: "web", From: "V3", To: "V2"},
 		{Role: "web", From: "V0", To: "V3"}, {Role: "db", From: "V9", To: "V3"}, {Role: "web", From: "V3", To: "V4"},
 	}

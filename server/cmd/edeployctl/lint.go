@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"text/tabwriter"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/lint"
 	"edeploy/server/wire"
 
@@ -38,7 +38,7 @@ An error is something that does not work; a warning works, but hardly as it was
 meant. The exit status is 0 when there is nothing to mend, 1 when there is, and
 2 when the directory could not be read.`
 
-func newLintCommand(address *string) *cobra.Command {
+func newLintCommand(client *api.Client) *cobra.Command {
 	var raw, compare bool
 	var machines string
 	cmd := &cobra.Command{
@@ -48,7 +48,7 @@ func newLintCommand(address *string) *cobra.Command {
 		Example: "  edeployctl lint /etc/edeploy/config\n  edeployctl lint --json profiles | jq '.findings[].text'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			known, err := comparison(cmd, *address, machines, compare)
+			known, err := comparison(cmd, client, machines, compare)
 			if err != nil {
 				return unseen(err)
 			}
@@ -67,7 +67,7 @@ func newLintCommand(address *string) *cobra.Command {
 }
 
 // comparison is what a configuration is compared with.
-func comparison(cmd *cobra.Command, address, machines string, live bool) (known lint.Known, err error) {
+func comparison(cmd *cobra.Command, client *api.Client, machines string, live bool) (known lint.Known, err error) {
 	if machines != "" {
 		if known.Machines, err = readAllHardware(machines); err != nil {
 			return known, err
@@ -76,10 +76,10 @@ func comparison(cmd *cobra.Command, address, machines string, live bool) (known 
 	if !live {
 		return known, nil
 	}
-	if known.First, known.Last, err = dhcpRange(cmd.Context(), address); err != nil || machines != "" {
+	if known.First, known.Last, err = dhcpRange(cmd.Context(), client); err != nil || machines != "" {
 		return known, err
 	}
-	known.Machines, err = knownHardware(cmd.Context(), address, cmd.ErrOrStderr())
+	known.Machines, err = knownHardware(cmd.Context(), client, cmd.ErrOrStderr())
 	return known, err
 }
 
@@ -99,11 +99,11 @@ func readAllHardware(dir string) (map[string]wire.Hardware, error) {
 }
 
 // dhcpRange asks the server which addresses DHCP gives to any machine.
-func dhcpRange(ctx context.Context, address string) (first, last netip.Addr, err error) {
-	var v struct {
-		DHCP struct{ First, Last netip.Addr }
+func dhcpRange(ctx context.Context, client *api.Client) (first, last netip.Addr, err error) {
+	v, err := client.Version(ctx)
+	if v.DHCP == nil {
+		return first, last, err
 	}
-	err = call(ctx, address, http.MethodGet, "/api/v1/version", nil, &v)
 	return v.DHCP.First, v.DHCP.Last, err
 }
 

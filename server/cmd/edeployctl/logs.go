@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -21,7 +19,7 @@ const logsLong = `Print a log that a machine has sent: the newest, or another on
 
 The agent sends its log when an installation fails, and when it is done.`
 
-func newLogsCommand(address *string) *cobra.Command {
+func newLogsCommand(client *api.Client) *cobra.Command {
 	var list, raw bool
 	cmd := &cobra.Command{
 		Use:     "logs ID [NUMBER | NAME]",
@@ -31,8 +29,8 @@ func newLogsCommand(address *string) *cobra.Command {
 		Example: "  edeployctl logs node7 | less\n  edeployctl logs node7 --list",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all := []api.Log{}
-			if err := call(cmd.Context(), *address, http.MethodGet, machinePath(args[0])+"/logs", nil, &all); err != nil {
+			all, err := client.Logs(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
 			switch {
@@ -50,13 +48,13 @@ func newLogsCommand(address *string) *cobra.Command {
 					name = all[n-1].Name
 				}
 			}
-			return printLog(cmd.Context(), *address, args[0], name, cmd.OutOrStdout())
+			return printLog(cmd.Context(), client, args[0], name, cmd.OutOrStdout())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			var all []api.Log
-			if len(args) != 1 || call(cmd.Context(), *address, http.MethodGet, machinePath(args[0])+"/logs", nil, &all) != nil {
-				return completeMachine(address)(cmd, args, prefix)
+			if len(args) != 1 {
+				return completeMachine(client)(cmd, args, prefix)
 			}
+			all, _ := client.Logs(cmd.Context(), args[0]) // without an answer there is nothing to complete
 			var names []string
 			for _, l := range all {
 				names = append(names, l.Name)
@@ -79,29 +77,13 @@ func printLogs(out io.Writer, all []api.Log) error {
 }
 
 // printLog unpacks a log; on a terminal it cannot steer it.
-func printLog(ctx context.Context, address, id, name string, out io.Writer) error {
-	if address == "" {
-		return errNoServer
-	}
-	base, err := baseURL(address)
+func printLog(ctx context.Context, client *api.Client, id, name string, out io.Writer) error {
+	packed, err := client.Log(ctx, id, name)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+machinePath(id)+"/logs/"+url.PathEscape(name), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept-Encoding", "identity") // it is a gzip file by itself
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
-		return &httpError{resp.StatusCode, resp.Status, text}
-	}
-	plain, err := gzip.NewReader(resp.Body)
+	defer packed.Close()
+	plain, err := gzip.NewReader(packed)
 	if err != nil {
 		return fmt.Errorf("log %s of %s: %w", name, id, err)
 	}

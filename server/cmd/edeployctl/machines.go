@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -18,14 +17,14 @@ import (
 )
 
 type machinesConfig struct {
-	server   *string
+	client   *api.Client
 	json     bool
 	watch    bool
 	interval time.Duration
 }
 
-func newMachinesCommand(server *string) *cobra.Command {
-	c := machinesConfig{server: server}
+func newMachinesCommand(client *api.Client) *cobra.Command {
+	c := machinesConfig{client: client}
 	cmd := &cobra.Command{
 		Use:   "machines [ID]",
 		Short: "List the machines, or show one with its history (ID, MAC address or name)",
@@ -33,10 +32,10 @@ func newMachinesCommand(server *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), args, cmd.OutOrStdout())
 		},
-		ValidArgsFunction: completeMachine(server),
+		ValidArgsFunction: completeMachine(client),
 	}
-	cmd.AddCommand(newSectionCommand(server), newAddCommand(server), newListCommand(server))
-	cmd.AddCommand(steering(server)...)
+	cmd.AddCommand(newSectionCommand(client), newAddCommand(client), newListCommand(client))
+	cmd.AddCommand(steering(client)...)
 	c.flags(cmd)
 	return cmd
 }
@@ -49,38 +48,38 @@ func (c *machinesConfig) flags(cmd *cobra.Command) {
 
 // newListCommand is machines, newShowCommand machines ID, for those who look
 // for a verb.
-func newListCommand(server *string) *cobra.Command {
-	return machinesVerb(server, "list", "List the machines", cobra.NoArgs, "ls")
+func newListCommand(client *api.Client) *cobra.Command {
+	return machinesVerb(client, "list", "List the machines", cobra.NoArgs, "ls")
 }
 
-func newShowCommand(server *string) *cobra.Command {
-	return machinesVerb(server, "show ID", "Show a machine with its history (ID, MAC address or name)", cobra.ExactArgs(1))
+func newShowCommand(client *api.Client) *cobra.Command {
+	return machinesVerb(client, "show ID", "Show a machine with its history (ID, MAC address or name)", cobra.ExactArgs(1))
 }
 
-func machinesVerb(server *string, use, short string, args cobra.PositionalArgs, aliases ...string) *cobra.Command {
-	c := machinesConfig{server: server}
+func machinesVerb(client *api.Client, use, short string, args cobra.PositionalArgs, aliases ...string) *cobra.Command {
+	c := machinesConfig{client: client}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args, Aliases: aliases,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd.Context(), args, cmd.OutOrStdout())
 		},
-		ValidArgsFunction: completeMachine(server),
+		ValidArgsFunction: completeMachine(client),
 	}
 	c.flags(cmd)
 	return cmd
 }
 
 // newHistoryCommand prints the history of a machine alone.
-func newHistoryCommand(address *string) *cobra.Command {
+func newHistoryCommand(client *api.Client) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:               "history ID",
 		Short:             "Print what has happened to a machine, oldest first (ID, MAC address or name)",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeMachine(address),
+		ValidArgsFunction: completeMachine(client),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var m api.Machine
-			if err := call(cmd.Context(), *address, "GET", machinePath(args[0]), nil, &m); err != nil {
+			m, err := client.Machine(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
 			if raw {
@@ -129,34 +128,25 @@ func (c machinesConfig) run(ctx context.Context, args []string, out io.Writer) e
 
 // picture is what is printed, at one moment.
 func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, error) {
-	path := "/api/v1/machines"
-	if len(args) == 1 {
-		path = machinePath(args[0])
-	}
-	var raw json.RawMessage
-	if err := call(ctx, *c.server, "GET", path, nil, &raw); err != nil {
-		return nil, err
-	}
 	var out bytes.Buffer
-	switch {
-	case c.json:
-		out.Write(raw)
+	if c.json {
+		path := api.MachinesPath
+		if len(args) == 1 {
+			path = api.MachinePath(args[0])
+		}
+		raw, err := c.client.Raw(ctx, path)
+		out.Write(bytes.TrimSpace(raw))
 		out.WriteByte('\n')
-		return out.Bytes(), nil
-	case len(args) == 1:
-		var m api.Machine
-		if err := json.Unmarshal(raw, &m); err != nil {
-			return nil, err
-		}
-		printMachine(&out, m)
-	default:
-		var all []api.Machine
-		if err := json.Unmarshal(raw, &all); err != nil {
-			return nil, err
-		}
-		printTable(&out, all)
+		return out.Bytes(), err
 	}
-	return out.Bytes(), nil
+	if len(args) == 1 {
+		m, err := c.client.Machine(ctx, args[0])
+		printMachine(&out, m)
+		return out.Bytes(), err
+	}
+	all, err := c.client.Machines(ctx)
+	printTable(&out, all)
+	return out.Bytes(), err
 }
 
 func printTable(out io.Writer, all []api.Machine) {
@@ -235,12 +225,12 @@ func printable(s string) string {
 func printableLines(s string) []string { return strings.Split(printable(s), "\n") }
 
 // completeMachine completes ids and names by asking the server.
-func completeMachine(address *string) cobra.CompletionFunc {
+func completeMachine(client *api.Client) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		var all []api.Machine
-		if len(args) > 0 || call(cmd.Context(), *address, "GET", "/api/v1/machines", nil, &all) != nil {
+		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		all, _ := client.Machines(cmd.Context()) // without an answer there is nothing to complete
 		var words []string
 		for _, m := range all {
 			words = append(words, m.ID+"\t"+printable(m.DisplayName))

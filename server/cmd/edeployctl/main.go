@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func newRootCommand() *cobra.Command {
-	var server string
+	client := new(api.Client)
 	root := &cobra.Command{
 		Use:           "edeployctl",
 		Short:         "See and steer the machines of an eDeploy server",
@@ -55,21 +56,21 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("edeployctl {{.Version}}\n")
-	root.PersistentFlags().StringVar(&server, "server", os.Getenv("EDEPLOY_SERVER"), "address of the server: host, host:port or URL (default $EDEPLOY_SERVER)")
-	root.AddCommand(newMachinesCommand(&server))
-	root.AddCommand(steering(&server)...)
+	root.PersistentFlags().StringVar(&client.Address, "server", os.Getenv("EDEPLOY_SERVER"), "address of the server: host, host:port or URL (default $EDEPLOY_SERVER)")
+	root.AddCommand(newMachinesCommand(client))
+	root.AddCommand(steering(client)...)
 	root.AddCommand(
-		newProblemsCommand(&server),
+		newProblemsCommand(client),
 		newMatchCommand(),
-		newLintCommand(&server),
-		newCMDBCommand(&server),
-		newStateCommand(&server),
-		newHWCommand(&server),
-		newPushCommand(&server),
-		newMetadataCommand(&server),
-		newImagesCommand(&server),
-		newConfigCommand(&server),
-		newVersionCommand(&server),
+		newLintCommand(client),
+		newCMDBCommand(client),
+		newStateCommand(client),
+		newHWCommand(client),
+		newPushCommand(client),
+		newMetadataCommand(client),
+		newImagesCommand(client),
+		newConfigCommand(client),
+		newVersionCommand(client),
 	)
 	strict(root)
 	return root
@@ -77,19 +78,19 @@ func newRootCommand() *cobra.Command {
 
 // steering are the commands about one machine, which stand beside machines and
 // below it.
-func steering(address *string) []*cobra.Command {
+func steering(client *api.Client) []*cobra.Command {
 	return []*cobra.Command{
-		newShowCommand(address),
-		newHistoryCommand(address),
-		newWhyCommand(address),
-		newLogsCommand(address),
-		newBootCommand(address, "reinstall", "reinstall", "Install a machine again at its next boot; it keeps its profile and CMDB entry"),
-		newBootCommand(address, "hold", "hold", "Let a machine wait at its next boot, until release"),
-		newBootCommand(address, "rescue", "rescue", "Boot a machine into the agent with a console, until release; nothing is changed"),
-		newBootCommand(address, "boot-local", "local", "Let a machine boot its own disk, whatever its state, until release"),
-		newBootCommand(address, "release", "auto", "Release a machine from hold, rescue and boot-local: its state decides what it boots", "boot-auto"),
-		newForgetCommand(address),
-		newRestoreCommand(address),
-		newForgottenCommand(address),
+		newShowCommand(client),
+		newHistoryCommand(client),
+		newWhyCommand(client),
+		newLogsCommand(client),
+		newBootCommand(client, "reinstall", "reinstall", "Install a machine again at its next boot; it keeps its profile and CMDB entry"),
+		newBootCommand(client, "hold", "hold", "Let a machine wait at its next boot, until release"),
+		newBootCommand(client, "rescue", "rescue", "Boot a machine into the agent with a console, until release; nothing is changed"),
+		newBootCommand(client, "boot-local", "local", "Let a machine boot its own disk, whatever its state, until release"),
+		newBootCommand(client, "release", "auto", "Release a machine from hold, rescue and boot-local: its state decides what it boots", "boot-auto"),
+		newForgetCommand(client),
+		newRestoreCommand(client),
+		newForgottenCommand(client),
 	}
 }

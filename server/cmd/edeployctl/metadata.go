@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,7 @@ and what has none is brought. The same metadata is not published twice. Another 
 const maxMetadata = 8 << 20
 
 // newMetadataCommand brings upgrade metadata to a running appliance.
-func newMetadataCommand(address *string) *cobra.Command {
+func newMetadataCommand(client *api.Client) *cobra.Command {
 	var p pushMetadata
 	cmd := &cobra.Command{
 		Use:   "push-metadata DIR...",
@@ -41,10 +42,10 @@ func newMetadataCommand(address *string) *cobra.Command {
 		Long:  metadataLong,
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if *address == "" {
-				return errNoServer
+			if client.Address == "" {
+				return api.ErrNoAddress
 			}
-			p.server, p.out = *address, cmd.OutOrStdout()
+			p.client, p.out = client, cmd.OutOrStdout()
 			return p.run(cmd.Context(), args)
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -58,7 +59,7 @@ func newMetadataCommand(address *string) *cobra.Command {
 
 // pushMetadata is one run of the command.
 type pushMetadata struct {
-	server        string
+	client        *api.Client
 	replace, json bool
 	out           io.Writer
 }
@@ -84,7 +85,7 @@ func (p pushMetadata) run(ctx context.Context, dirs []string) error {
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("push metadata of %s: %w", u, err))
 		}
-		if err != nil && !errors.As(err, new(*httpError)) {
+		if err != nil && !errors.As(err, new(*api.Error)) {
 			break // there is no server
 		}
 	}
@@ -102,9 +103,6 @@ type upgrade struct {
 func (u upgrade) String() string {
 	return fmt.Sprintf("%s from %s to %s", u.from.Role, u.from.Version, u.to)
 }
-
-// path is its API path.
-func (u upgrade) path() string { return imagePath(u.from, "metadata", u.to) }
 
 // metadataFiles tell an upgrade from a directory of upgrades.
 var metadataFiles = []string{"exclude", "add_only", "pre", "post"}
@@ -218,13 +216,8 @@ func packEntry(archive *tar.Writer, files fs.FS, name string, e fs.DirEntry) err
 
 // push brings one upgrade.
 func (p pushMetadata) push(ctx context.Context, u upgrade) error {
-	header := http.Header{"Content-Type": {"application/x-tar"}}
-	if !p.replace {
-		header.Set("If-None-Match", "*")
-	}
-	text, _, err := exchange(ctx, p.server, http.MethodPut, u.path(), header, u.tar)
-	var refused *httpError
-	if errors.As(err, &refused) && refused.code == http.StatusConflict && !p.replace {
+	text, err := p.client.PutUpgrade(ctx, u.from, u.to, u.tar, p.replace)
+	if api.StatusOf(err) == http.StatusConflict && !p.replace {
 		return fmt.Errorf("%w: --replace replaces it", err)
 	}
 	if err != nil {
@@ -243,14 +236,11 @@ func (p pushMetadata) tell(u upgrade, text []byte) error {
 		_, err := fmt.Fprintf(p.out, "%s\n", line.Bytes())
 		return err
 	}
-	var answer struct {
-		State    string `json:"state"`
-		Complete bool   `json:"complete"`
-	}
+	var answer api.Upgrade
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return fmt.Errorf("answer of the appliance: %w", err)
 	}
-	words := map[string]string{"new": "published", "same": "was there already", "replaced": "replaced"}[answer.State]
+	words := map[api.UpgradeState]string{api.UpgradeNew: "published", api.UpgradeSame: "was there already", api.UpgradeReplaced: "replaced"}[answer.State]
 	if !answer.Complete {
 		words += fmt.Sprintf("; the image %s %s is still missing", u.from.Role, u.to)
 	}

@@ -11,35 +11,31 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
 
-// newPushCommand brings a built image to a running appliance. server is its
-// address: a URL, HOST or HOST:PORT.
-func newPushCommand(server *string) *cobra.Command {
-	p := push{patience: time.Minute, client: &http.Client{}}
+// newPushCommand brings a built image to a running appliance.
+func newPushCommand(client *api.Client) *cobra.Command {
+	p := push{client: client, patience: time.Minute}
 	var out string
 	cmd := &cobra.Command{
 		Use:   "push FILE.edeploy | ROLE VERSION",
 		Short: "Bring a role image to the appliance; continues where a broken connection stopped",
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if *server == "" {
-				return errNoServer
+			if client.Address == "" {
+				return api.ErrNoAddress
 			}
 			var err error
-			if p.base, err = baseURL(*server); err != nil {
-				return err
-			}
 			if p.ref, p.archive, err = imageFile(args, out); err != nil {
 				return err
 			}
@@ -52,17 +48,6 @@ func newPushCommand(server *string) *cobra.Command {
 	cmd.Flags().BoolVar(&p.replace, "replace", false, "remove the image of this name that the appliance has, if it is another one")
 	cmd.Flags().BoolVar(&p.force, "force", false, "with --replace: also one that profiles give to machines, which fail until the new one is there")
 	return cmd
-}
-
-func baseURL(server string) (string, error) {
-	if !strings.Contains(server, "://") {
-		server = "http://" + server
-	}
-	u, err := url.Parse(server)
-	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("server %q is neither a URL nor a host", server)
-	}
-	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
 // imageFile finds the archive and which image it is. An archive's version is
@@ -96,20 +81,20 @@ func imageFile(args []string, out string) (wire.ImageRef, string, error) {
 
 // push is one run of the command.
 type push struct {
-	base     string // URL of the appliance
+	client   *api.Client
 	ref      wire.ImageRef
 	archive  string // path
 	json     bool
 	replace  bool
 	force    bool          // replace also what profiles hand out
 	patience time.Duration // how long without any progress before giving up
-	client   *http.Client
 	show     *pushView
 }
 
-// errBroken is wrapped by what may pass by itself: the connection or the other
-// side's answer broke off, or the image is busy for the moment.
-var errBroken = errors.New("not now")
+// retry repeats an attempt and shows why nothing goes on.
+func (p *push) retry(ctx context.Context, attempt func() (progressed bool, err error)) error {
+	return api.Retry(ctx, p.patience, func(err error) { p.show.note("waiting to continue", err) }, attempt)
+}
 
 func (p *push) run(ctx context.Context) error {
 	parts, err := p.parts()
@@ -136,7 +121,7 @@ func (p *push) run(ctx context.Context) error {
 
 // part is one of the two files.
 type part struct {
-	name   string // archive or manifest, as in the URL
+	name   api.Part
 	path   string
 	size   int64
 	sha256 string
@@ -146,20 +131,20 @@ type part struct {
 // how much space the tree takes. An archive of an original eDeploy has none.
 func (p *push) parts() ([]part, error) {
 	var parts []part
-	manifest, err := newPart("manifest", strings.TrimSuffix(p.archive, ".edeploy")+".mtree")
+	manifest, err := newPart(api.PartManifest, strings.TrimSuffix(p.archive, ".edeploy")+".mtree")
 	if err == nil {
 		parts = append(parts, manifest)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	archive, err := newPart("archive", p.archive)
+	archive, err := newPart(api.PartArchive, p.archive)
 	if err != nil {
 		return nil, fmt.Errorf("push %s: %w", p.ref, err)
 	}
 	return append(parts, archive), nil
 }
 
-func newPart(name, path string) (part, error) {
+func newPart(name api.Part, path string) (part, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return part{}, err
@@ -173,7 +158,7 @@ func newPart(name, path string) (part, error) {
 	return part{name, path, n, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// pushedImage is the appliance's description of an image.
+// pushedImage is an image in what push prints.
 type pushedImage struct {
 	wire.ImageRef
 	Complete bool  `json:"complete"`
@@ -181,44 +166,33 @@ type pushedImage struct {
 	Bytes    int64 `json:"bytes"`
 }
 
-func (p *push) url(words ...string) string {
-	return p.base + "/" + strings.Join(words, "/")
+func newPushedImage(image api.Image) pushedImage {
+	return pushedImage{image.ImageRef, image.Complete, image.Entries, image.Bytes}
 }
 
-func (p *push) imageURL(word ...string) string {
-	return p.base + imagePath(p.ref, word...)
-}
+// path is the API path of a part of the image.
+func (p *push) path(part api.Part) string { return api.ImagePath(p.ref, string(part)) }
 
-// image asks for the image; nil when the appliance has nothing of it.
-func (p *push) image(ctx context.Context) (*pushedImage, error) {
-	resp, err := p.do(ctx, http.MethodGet, p.imageURL(), nil, nil)
-	if err != nil {
-		return nil, err
+// image asks for the image; one that is not complete when the appliance has
+// nothing of it.
+func (p *push) image(ctx context.Context) (api.Image, error) {
+	image, err := p.client.Image(ctx, p.ref)
+	if api.StatusOf(err) == http.StatusNotFound {
+		return api.Image{}, nil
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, nil
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, answerError(resp)
-	}
-	var image pushedImage
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&image); err != nil {
-		return nil, fmt.Errorf("answer of %s: %w: %w", p.base, errBroken, err)
-	}
-	return &image, nil
+	return image, err
 }
 
 // thereAlready says whether the appliance has this very image. Another one of
 // the same name is an error, or removed with --replace.
 func (p *push) thereAlready(ctx context.Context, parts []part) (bool, error) {
-	var image *pushedImage
+	var image api.Image
 	err := p.retry(ctx, func() (bool, error) {
 		var err error
 		image, err = p.image(ctx)
 		return false, err
 	})
-	if err != nil || image == nil || !image.Complete {
+	if err != nil || !image.Complete {
 		return false, err
 	}
 	same, err := p.sameManifest(ctx, parts)
@@ -231,13 +205,8 @@ func (p *push) thereAlready(ctx context.Context, parts []part) (bool, error) {
 	if err := p.mayReplace(ctx); err != nil {
 		return false, err
 	}
-	resp, err := p.do(ctx, http.MethodDelete, p.imageURL(), nil, nil)
-	if err != nil {
-		return false, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		return false, fmt.Errorf("remove %s: %w", p.ref, answerError(resp))
+	if err := p.client.DeleteImage(ctx, p.ref); err != nil {
+		return false, fmt.Errorf("remove %s: %w", p.ref, err)
 	}
 	return false, nil
 }
@@ -247,7 +216,7 @@ func (p *push) mayReplace(ctx context.Context) error {
 	if p.force {
 		return nil
 	}
-	profiles, err := handingOut(ctx, p.base, p.ref)
+	profiles, err := handingOut(ctx, p.client, p.ref)
 	if err != nil {
 		return fmt.Errorf("push %s: the image of this name is not replaced: whether profiles give it to machines could not be found out: %w; --force replaces it all the same", p.ref, err)
 	}
@@ -258,10 +227,13 @@ func (p *push) mayReplace(ctx context.Context) error {
 }
 
 func (p *push) sameManifest(ctx context.Context, parts []part) (bool, error) {
-	if parts[0].name != "manifest" {
+	if parts[0].name != api.PartManifest {
 		return false, nil
 	}
-	resp, err := p.do(ctx, http.MethodGet, p.url("install", p.ref.Manifest()), nil, nil)
+	resp, err := p.client.Do(ctx, http.MethodGet, "/install/"+p.ref.Manifest(), nil, nil)
+	if api.StatusOf(err) != 0 {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -270,7 +242,7 @@ func (p *push) sameManifest(ctx context.Context, parts []part) (bool, error) {
 	if _, err := io.Copy(sum, resp.Body); err != nil {
 		return false, fmt.Errorf("read the manifest of %s: %w", p.ref, err)
 	}
-	return resp.StatusCode == http.StatusOK && hex.EncodeToString(sum.Sum(nil)) == parts[0].sha256, nil
+	return hex.EncodeToString(sum.Sum(nil)) == parts[0].sha256, nil
 }
 
 // upload sends one part, going on wherever the appliance's data ends.
@@ -284,7 +256,7 @@ func (p *push) upload(ctx context.Context, f part) error {
 		progressed := offset >= 0 && at > offset
 		offset = at
 		if offset == f.size {
-			p.show.progress("upload "+f.name, f.size, f.size)
+			p.show.progress("upload "+string(f.name), f.size, f.size)
 			return true, nil
 		}
 		return progressed, p.send(ctx, f, offset)
@@ -293,21 +265,18 @@ func (p *push) upload(ctx context.Context, f part) error {
 
 // offset asks how much of the part is there.
 func (p *push) offset(ctx context.Context, f part) (int64, error) {
-	resp, err := p.do(ctx, http.MethodHead, p.imageURL(f.name), nil, nil)
+	resp, err := p.client.Do(ctx, http.MethodHead, p.path(f.name), nil, nil)
+	if api.StatusOf(err) == http.StatusNotFound {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
-		return 0, nil
-	}
-	if resp.StatusCode != http.StatusOK {
-		return 0, answerError(resp)
-	}
-	if resp.Header.Get("Upload-Sha256") != f.sha256 {
+	if resp.Header.Get(api.HeaderSHA256) != f.sha256 {
 		return 0, nil // of another build: starts anew
 	}
-	return strconv.ParseInt(resp.Header.Get("Upload-Offset"), 10, 64)
+	return strconv.ParseInt(resp.Header.Get(api.HeaderOffset), 10, 64)
 }
 
 func (p *push) send(ctx context.Context, f part, offset int64) error {
@@ -317,24 +286,19 @@ func (p *push) send(ctx context.Context, f part, offset int64) error {
 	}
 	defer file.Close()
 	body := &shownReader{r: io.NewSectionReader(file, offset, f.size-offset), done: offset, tell: func(done int64) {
-		p.show.progress("upload "+f.name, done, f.size)
+		p.show.progress("upload "+string(f.name), done, f.size)
 	}}
-	resp, err := p.do(ctx, http.MethodPatch, p.imageURL(f.name), body, map[string]string{
-		// So that a refusal comes before the body, and is seen.
-		"Expect":        "100-continue",
-		"Upload-Offset": strconv.FormatInt(offset, 10),
-		"Upload-Length": strconv.FormatInt(f.size, 10),
-		"Upload-Sha256": f.sha256,
-	})
+	header := http.Header{"Expect": {"100-continue"}} // so that a refusal comes before the body, and is seen
+	header.Set(api.HeaderOffset, strconv.FormatInt(offset, 10))
+	header.Set(api.HeaderLength, strconv.FormatInt(f.size, 10))
+	header.Set(api.HeaderSHA256, f.sha256)
+	resp, err := p.client.Do(ctx, http.MethodPatch, p.path(f.name), header, body)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		return answerError(resp)
-	}
-	if at := resp.Header.Get("Upload-Offset"); at != strconv.FormatInt(f.size, 10) {
-		return fmt.Errorf("%w: %s of %d bytes of the %s arrived", errBroken, at, f.size, f.name)
+	if at := resp.Header.Get(api.HeaderOffset); at != strconv.FormatInt(f.size, 10) {
+		return fmt.Errorf("%w: %s of %d bytes of the %s arrived", api.ErrNotNow, at, f.size, f.name)
 	}
 	return nil
 }
@@ -356,17 +320,14 @@ func (s *shownReader) Read(b []byte) (int, error) {
 // breaks off it asks whether the image is there, and else starts again.
 func (p *push) publish(ctx context.Context) error {
 	return p.retry(ctx, func() (bool, error) {
-		if image, err := p.image(ctx); err != nil || image != nil && image.Complete {
+		if image, err := p.image(ctx); err != nil || image.Complete {
 			return false, err
 		}
-		resp, err := p.do(ctx, http.MethodPost, p.imageURL("publish"), nil, nil)
+		resp, err := p.client.Do(ctx, http.MethodPost, p.path("publish"), nil, nil)
 		if err != nil {
 			return false, err
 		}
 		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return false, answerError(resp)
-		}
 		return p.follow(resp.Body)
 	})
 }
@@ -375,12 +336,9 @@ func (p *push) publish(ctx context.Context) error {
 func (p *push) follow(r io.Reader) (progressed bool, err error) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		var line struct {
-			Step, Error string
-			Done, Total int64
-		}
+		var line api.Publishing
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			return progressed, fmt.Errorf("%w: answer %.100q", errBroken, lines.Bytes())
+			return progressed, fmt.Errorf("%w: answer %.100q", api.ErrNotNow, lines.Bytes())
 		}
 		switch line.Step {
 		case "error":
@@ -391,7 +349,7 @@ func (p *push) follow(r io.Reader) (progressed bool, err error) {
 		progressed = true
 		p.show.progress(line.Step, line.Done, line.Total)
 	}
-	return progressed, fmt.Errorf("%w: the answer broke off", errBroken)
+	return progressed, fmt.Errorf("%w: the answer broke off", api.ErrNotNow)
 }
 
 // finish shows the published image.
@@ -400,8 +358,8 @@ func (p *push) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if image == nil || !image.Complete {
+	if !image.Complete {
 		return fmt.Errorf("push %s: the appliance does not list the image", p.ref)
 	}
-	return p.show.published(*image)
+	return p.show.published(newPushedImage(image))
 }

@@ -16,6 +16,7 @@ import (
 
 	"edeploy/images"
 	"edeploy/images/manifest/archive"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -127,7 +128,7 @@ func buildImage(t *testing.T, out string, ref wire.ImageRef, size int) {
 func runPush(t *testing.T, server string, args ...string) (out, progress string, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := newPushCommand(&server)
+	cmd := newPushCommand(&api.Client{Address: server})
 	cmd.SetOut(&stdout)
 	cmd.SetErr(&stderr)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
@@ -248,7 +249,7 @@ func TestPushRefusals(t *testing.T) {
 func TestPushGivesUp(t *testing.T) {
 	p := push{patience: 10 * time.Millisecond, ref: wire.ImageRef{Role: "web", Version: "V1"}}
 	p.show = newPushView(io.Discard, io.Discard, false, p.ref)
-	err := p.retry(t.Context(), func() (bool, error) { return false, fmt.Errorf("%w: refused", errBroken) })
+	err := p.retry(t.Context(), func() (bool, error) { return false, fmt.Errorf("%w: refused", api.ErrNotNow) })
 	if err == nil || !strings.Contains(err.Error(), "given up after") {
 		t.Errorf("error %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"text/tabwriter"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/state"
 
@@ -20,7 +21,7 @@ type stateConfig struct {
 	raw bool
 }
 
-func newStateCommand(address *string) *cobra.Command {
+func newStateCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state",
 		Short: "See and set how many more machines each profile takes",
@@ -31,12 +32,12 @@ and up again when the machine fails or is forgotten.
 
 Both commands ask the server, or work on a directory (--config DIR).`,
 	}
-	cmd.AddCommand(newStateShowCommand(address), newStateSetCommand(address))
+	cmd.AddCommand(newStateShowCommand(client), newStateSetCommand(client))
 	return cmd
 }
 
-func newStateShowCommand(address *string) *cobra.Command {
-	c := stateConfig{place: place{server: address}}
+func newStateShowCommand(client *api.Client) *cobra.Command {
+	c := stateConfig{place: place{client: client}}
 	cmd := &cobra.Command{
 		Use:     "show",
 		Aliases: []string{"list", "ls"},
@@ -80,8 +81,8 @@ func printState(out io.Writer, st *state.State, raw bool) error {
 	return table.Flush()
 }
 
-func newStateSetCommand(address *string) *cobra.Command {
-	c := stateConfig{place: place{server: address}}
+func newStateSetCommand(client *api.Client) *cobra.Command {
+	c := stateConfig{place: place{client: client}}
 	cmd := &cobra.Command{
 		Use:   "set PROFILE COUNT",
 		Short: "Set how many more machines a profile takes",

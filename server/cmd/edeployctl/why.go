@@ -22,7 +22,7 @@ which variables were bound, the line that found nothing, and the fact that came 
 not change it; "match" says what they would do now.`
 
 // newWhyCommand shows the explanation that the server has kept.
-func newWhyCommand(address *string) *cobra.Command {
+func newWhyCommand(client *api.Client) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:               "explain ID",
@@ -30,9 +30,9 @@ func newWhyCommand(address *string) *cobra.Command {
 		Short:             "Tell why a machine got what it got, and why not the profiles before (ID, MAC address or name)",
 		Long:              whyLong,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeMachine(address),
+		ValidArgsFunction: completeMachine(client),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := fetch(cmd.Context(), *address, "GET", machinePath(args[0])+"/explanation", nil)
+			text, err := client.Raw(cmd.Context(), api.MachinePath(args[0], "explanation"))
 			if err != nil {
 				return err
 			}
