@@ -164,6 +164,24 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
+// readJSON reads the small body of a request, or answers what it should be.
+func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, body any, example string) bool {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(body)
+	if err != nil {
+		s.answerError(w, refusal.New(refusal.Input, "want a body such as %s: %v", example, err))
+	}
+	return err == nil
+}
+
+// answer answers what was asked for, or why there is none.
+func (s *Server) answer(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		s.answerError(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, v)
+}
+
 // answerError answers an API request that failed.
 func (s *Server) answerError(w http.ResponseWriter, err error) {
 	body := api.Refusal{Error: err.Error()}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 
 	"edeploy/server/api"
@@ -14,8 +13,7 @@ import (
 // addMachine answers POST /api/v1/machines.
 func (s *Server) addMachine(w http.ResponseWriter, r *http.Request) {
 	var body api.NewMachine
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
-		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"mac\": \"52:54:00:12:34:56\", \"machine\": \"\"}: %v", err))
+	if !s.readJSON(w, r, &body, "{\"mac\": \"52:54:00:12:34:56\", \"machine\": \"\"}") {
 		return
 	}
 	mac, err := allocation.ParseMAC(body.MAC)
@@ -37,8 +35,7 @@ func (s *Server) addMachine(w http.ResponseWriter, r *http.Request) {
 // is not known yet becomes known.
 func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
 	var body api.NewSection
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
-		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"section\": \"LAB\"}: %v", err))
+	if !s.readJSON(w, r, &body, "{\"section\": \"LAB\"}") {
 		return
 	}
 	if body.Section != "" && s.deployments[body.Section] == nil {
@@ -48,11 +45,7 @@ func (s *Server) putSection(w http.ResponseWriter, r *http.Request) {
 	out, err := s.decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.SetSection(snapshot, r.PathValue("id"), body.Section)
 	}, together)
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, s.show(out.Record))
+	s.answer(w, s.show(out.Record), err)
 }
 
 // shownForgotten is the public form.
@@ -89,21 +82,13 @@ func (s *Server) restore(ctx context.Context, name string) (machine.Record, erro
 // deleteMachine answers DELETE /api/v1/machines/{id}.
 func (s *Server) deleteMachine(w http.ResponseWriter, r *http.Request) {
 	gone, err := s.forget(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") == "1")
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, gone)
+	s.answer(w, gone, err)
 }
 
 // restoreMachine answers POST /api/v1/machines/{id}/restore.
 func (s *Server) restoreMachine(w http.ResponseWriter, r *http.Request) {
 	rec, err := s.restore(r.Context(), r.PathValue("id"))
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, s.show(rec))
+	s.answer(w, s.show(rec), err)
 }
 
 // listForgotten answers GET /api/v1/forgotten.
@@ -140,18 +125,13 @@ func (s *Server) deleteStrangers(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n, err := s.forgetStrangers(r.Context())
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, api.ForgottenStrangers{Forgotten: n})
+	s.answer(w, api.ForgottenStrangers{Forgotten: n}, err)
 }
 
 // putBoot answers PUT /api/v1/machines/{id}/boot.
 func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
 	var body api.NewBoot
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAPIBytes)).Decode(&body); err != nil {
-		s.answerError(w, refusal.New(refusal.Input, "want a body such as {\"action\": \"reinstall\"}: %v", err))
+	if !s.readJSON(w, r, &body, "{\"action\": \"reinstall\"}") {
 		return
 	}
 	boot, err := machine.ParseBoot(body.Action)
@@ -160,11 +140,7 @@ func (s *Server) putBoot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rec, err := s.setBoot(r.Context(), r.PathValue("id"), boot)
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	answerJSON(w, http.StatusOK, s.show(rec))
+	s.answer(w, s.show(rec), err)
 }
 
 // setBoot sets what the operator wants a machine to boot.

@@ -13,13 +13,9 @@ import (
 
 // Paths of the API.
 const (
-	MachinesPath  = "/api/v1/machines"
-	ForgottenPath = "/api/v1/forgotten"
-	ConfigPath    = "/api/v1/config"
-	ImagesPath    = "/api/v1/images"
-	UpgradesPath  = "/api/v1/images/metadata"
-	ProblemsPath  = "/api/v1/problems"
-	VersionPath   = "/api/v1/version"
+	MachinesPath = "/api/v1/machines"
+	ConfigPath   = "/api/v1/config"
+	imagesPath   = "/api/v1/images"
 )
 
 // below is a path and words below it.
@@ -36,17 +32,11 @@ func MachinePath(id string, words ...string) string {
 	return below(below(MachinesPath, id), words...)
 }
 
-// ConfigFilePath is the path of a configuration file.
-func ConfigFilePath(section, name string) string { return below(ConfigPath, section, name) }
-
 // ImagePath is the path of an image, or of something of it: archive, manifest,
-// publish.
+// publish, metadata.
 func ImagePath(ref wire.ImageRef, words ...string) string {
-	return below(below(ImagesPath, ref.Version, ref.Role), words...)
+	return below(below(imagesPath, ref.Version, ref.Role), words...)
 }
-
-// UpgradePath is the path of an upgrade.
-func UpgradePath(from wire.ImageRef, to string) string { return ImagePath(from, "metadata", to) }
 
 // Machines are all machines.
 func (c *Client) Machines(ctx context.Context) ([]Machine, error) {
@@ -56,6 +46,11 @@ func (c *Client) Machines(ctx context.Context) ([]Machine, error) {
 // Machine is a machine with its history.
 func (c *Client) Machine(ctx context.Context, id string) (Machine, error) {
 	return ask[Machine](ctx, c, http.MethodGet, MachinePath(id), nil)
+}
+
+// Explanation says why a machine got what it got.
+func (c *Client) Explanation(ctx context.Context, id string) (Explanation, error) {
+	return ask[Explanation](ctx, c, http.MethodGet, MachinePath(id, "explanation"), nil)
 }
 
 // AddMachine says which machine a MAC address belongs to.
@@ -90,7 +85,7 @@ func (c *Client) ForgetStrangers(ctx context.Context) (int, error) {
 
 // Forgotten are the machines that can be restored.
 func (c *Client) Forgotten(ctx context.Context) ([]Forgotten, error) {
-	return ask[[]Forgotten](ctx, c, http.MethodGet, ForgottenPath, nil)
+	return ask[[]Forgotten](ctx, c, http.MethodGet, "/api/v1/forgotten", nil)
 }
 
 // Restore takes a forgotten machine back.
@@ -120,12 +115,12 @@ func (c *Client) Log(ctx context.Context, id, name string) (io.ReadCloser, error
 
 // Problems are what an operator should mend.
 func (c *Client) Problems(ctx context.Context) ([]Problem, error) {
-	return ask[[]Problem](ctx, c, http.MethodGet, ProblemsPath, nil)
+	return ask[[]Problem](ctx, c, http.MethodGet, "/api/v1/problems", nil)
 }
 
 // Version is what the appliance says of itself.
 func (c *Client) Version(ctx context.Context) (Version, error) {
-	return ask[Version](ctx, c, http.MethodGet, VersionPath, nil)
+	return ask[Version](ctx, c, http.MethodGet, "/api/v1/version", nil)
 }
 
 // ConfigFiles lists the configuration files of all deployments.
@@ -135,7 +130,7 @@ func (c *Client) ConfigFiles(ctx context.Context) ([]ConfigFile, error) {
 
 // ConfigFile is the text of a configuration file and its version.
 func (c *Client) ConfigFile(ctx context.Context, section, name string) (text []byte, version string, err error) {
-	text, header, err := c.exchange(ctx, 0, http.MethodGet, ConfigFilePath(section, name), nil, nil)
+	text, header, err := c.exchange(ctx, 0, http.MethodGet, below(ConfigPath, section, name), nil, nil)
 	return text, header.Get("ETag"), err
 }
 
@@ -145,7 +140,7 @@ var ErrChanged = errors.New("the file has changed meanwhile")
 // PutConfigFile replaces a configuration file, if it still is of a version; if
 // not, the error is ErrChanged.
 func (c *Client) PutConfigFile(ctx context.Context, section, name, text, version string) error {
-	_, _, err := c.exchange(ctx, 0, http.MethodPut, ConfigFilePath(section, name), http.Header{"If-Match": {version}}, []byte(text))
+	_, _, err := c.exchange(ctx, 0, http.MethodPut, below(ConfigPath, section, name), http.Header{"If-Match": {version}}, []byte(text))
 	if StatusOf(err) == http.StatusPreconditionFailed {
 		return ErrChanged
 	}
@@ -164,7 +159,7 @@ func (c *Client) PutConfigFiles(ctx context.Context, section string, set ConfigS
 
 // Images are all images, complete or not.
 func (c *Client) Images(ctx context.Context) ([]Image, error) {
-	return ask[[]Image](ctx, c, http.MethodGet, ImagesPath, nil)
+	return ask[[]Image](ctx, c, http.MethodGet, imagesPath, nil)
 }
 
 // Image is one image.
@@ -174,12 +169,12 @@ func (c *Client) Image(ctx context.Context, ref wire.ImageRef) (Image, error) {
 
 // Upgrades are the upgrades that the appliance has the metadata of.
 func (c *Client) Upgrades(ctx context.Context) ([]Upgrade, error) {
-	return ask[[]Upgrade](ctx, c, http.MethodGet, UpgradesPath, nil)
+	return ask[[]Upgrade](ctx, c, http.MethodGet, imagesPath+"/metadata", nil)
 }
 
 // Upgrade is one of them.
 func (c *Client) Upgrade(ctx context.Context, from wire.ImageRef, to string) (Upgrade, error) {
-	return ask[Upgrade](ctx, c, http.MethodGet, UpgradePath(from, to), nil)
+	return ask[Upgrade](ctx, c, http.MethodGet, ImagePath(from, "metadata", to), nil)
 }
 
 // PutUpgrade brings the metadata of an upgrade, a tar, and answers an Upgrade in
@@ -189,7 +184,7 @@ func (c *Client) PutUpgrade(ctx context.Context, from wire.ImageRef, to string, 
 	if !replace {
 		header.Set("If-None-Match", "*") // RFC 9110 section 13.1.2
 	}
-	text, _, err := c.exchange(ctx, 0, http.MethodPut, UpgradePath(from, to), header, tar)
+	text, _, err := c.exchange(ctx, 0, http.MethodPut, ImagePath(from, "metadata", to), header, tar)
 	return text, err
 }
 
@@ -205,6 +200,6 @@ func (c *Client) DeleteImage(ctx context.Context, ref wire.ImageRef) error {
 
 // DeleteUpgrade removes the metadata of an upgrade.
 func (c *Client) DeleteUpgrade(ctx context.Context, from wire.ImageRef, to string) error {
-	_, _, err := c.exchange(ctx, removalTime, http.MethodDelete, UpgradePath(from, to), nil, nil)
+	_, _, err := c.exchange(ctx, removalTime, http.MethodDelete, ImagePath(from, "metadata", to), nil, nil)
 	return err
 }

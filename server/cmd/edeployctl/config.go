@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -60,17 +59,12 @@ func newConfigListCommand(client *api.Client) *cobra.Command {
 		Short: "List the configuration files of all deployments",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := client.Raw(cmd.Context(), api.ConfigPath)
+			if raw {
+				return printRaw(cmd, client, api.ConfigPath)
+			}
+			all, err := client.ConfigFiles(cmd.Context())
 			if err != nil {
 				return err
-			}
-			if raw {
-				_, err = cmd.OutOrStdout().Write(text)
-				return err
-			}
-			var all []api.ConfigFile
-			if err := json.Unmarshal(text, &all); err != nil {
-				return fmt.Errorf("list of files: %w", err)
 			}
 			printConfigFiles(cmd.OutOrStdout(), all, section)
 			return nil

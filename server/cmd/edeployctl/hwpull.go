@@ -45,12 +45,7 @@ func newHWShowCommand(client *api.Client) *cobra.Command {
 		Short: "Print the last hardware description of a machine, in JSON",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := client.Hardware(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
+			return printRaw(cmd, client, api.MachinePath(args[0], "hardware"))
 		},
 		ValidArgsFunction: completeMachine(client),
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -32,17 +31,12 @@ func newWhyCommand(client *api.Client) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := client.Raw(cmd.Context(), api.MachinePath(args[0], "explanation"))
+			if raw {
+				return printRaw(cmd, client, api.MachinePath(args[0], "explanation"))
+			}
+			e, err := client.Explanation(cmd.Context(), args[0])
 			if err != nil {
 				return err
-			}
-			if raw {
-				_, err = cmd.OutOrStdout().Write(text)
-				return err
-			}
-			var e api.Explanation
-			if err := json.Unmarshal(text, &e); err != nil {
-				return fmt.Errorf("explanation of %s: %w", args[0], err)
 			}
 			printWhy(cmd.OutOrStdout(), args[0], e)
 			return nil

@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+
+	"edeploy/server/api"
+
+	"github.com/spf13/cobra"
 )
 
 // plural is a number with its noun: 1 error, 2 errors, 0 entries.
@@ -16,6 +20,15 @@ func plural[N int | int64](n N, noun string) string {
 		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printRaw prints the server's JSON at a path.
+func printRaw(cmd *cobra.Command, client *api.Client, path string) error {
+	text, err := client.Raw(cmd.Context(), path)
+	if err == nil {
+		_, err = cmd.OutOrStdout().Write(text)
+	}
+	return err
 }
 
 // orDash stands for a text that is empty.
