@@ -98,7 +98,10 @@ func (r *Rack) Find(ctx context.Context, mac string) (*api.Machine, error) {
 		return nil, nil
 	}
 	m, err := r.client.Machine(ctx, all[i].ID)
-	return &m, err
+	if err != nil {
+		return nil, err
+	}
+	return &m, nil
 }
 
 // Blank describes a machine with nothing on its disks.
