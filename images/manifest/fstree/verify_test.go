@@ -36,8 +36,13 @@ func isPlainFile(e *manifest.Entry) bool {
 	return isType(manifest.File)(e) && e.Xattrs["security.capability"] == nil
 }
 
+// hasNoACL leaves out files whose ACL holds the permissions of others, too.
+func hasNoACL(e *manifest.Entry) bool {
+	return isType(manifest.File, manifest.Dir, manifest.Fifo, manifest.Char)(e) && e.Xattrs["system.posix_acl_access"] == nil
+}
+
 var mutations = []mutation{
-	{"mode", isType(manifest.File, manifest.Dir, manifest.Fifo, manifest.Char), func(p string, e *manifest.Entry) error {
+	{"mode", hasNoACL, func(p string, e *manifest.Entry) error {
 		return unix.Chmod(p, e.Mode^0o002)
 	}, []string{"mode"}},
 	{"setuid", isType(manifest.File), func(p string, e *manifest.Entry) error { return unix.Chmod(p, e.Mode^0o4000) }, []string{"mode"}},
