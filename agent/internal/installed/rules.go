@@ -10,12 +10,13 @@ import (
 // They are shell patterns without a leading slash; "*" does not match a slash.
 type Rules []string
 
-// Volatile is the built-in list: what every running Linux system changes.
+// Volatile is the built-in list: what every running Linux system changes. The
+// roles' exclude lists have it, too, so upgrades leave it alone.
 var Volatile = Rules{
 	// mounted by the kernel and systemd, or emptied at boot
 	"dev", "proc", "sys", "run", "tmp", "var/tmp",
 	// logs, caches, queues
-	"var/log", "var/cache", "var/spool",
+	"var/log", "var/cache", "var/spool", "var/backups",
 	// states that programs keep for this machine
 	"var/lib/edeploy", "var/lib/systemd", "var/lib/dbus/machine-id", "var/lib/dhcp", "var/lib/dhcpcd", "var/lib/NetworkManager",
 	"var/lib/logrotate", "var/lib/misc", "var/lib/private", "var/lib/chrony", "var/lib/ntp*", "var/lib/urandom", "var/lib/apt/lists",
