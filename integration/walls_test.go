@@ -73,14 +73,14 @@ func TestMayImport(t *testing.T) {
 		dir, imported string
 		want          bool
 	}{
-		{"agent", "fmt", true},
-		{"agent", "go.starlark.net/starlark", true},
-		{"agent/cmd/agent", "edeploy/agent", true},
+		{"agent/internal/install", "fmt", true},
+		{"agent/internal/install", "go.starlark.net/starlark", true},
+		{"agent/cmd/agent", "edeploy/agent/internal/install", true},
 		{"agent/internal/client", "edeploy/server/wire", true},
 		{"agent/internal/transfer", "edeploy/images/manifest", true},
-		{"agent", "edeploy/images/manifest/archive", true},
-		{"agent", "edeploy/images/manifests", false},
-		{"agent", "edeploy/server", false},
+		{"agent/internal/install", "edeploy/images/manifest/archive", true},
+		{"agent/internal/install", "edeploy/images/manifests", false},
+		{"agent/internal/install", "edeploy/server", false},
 		{"images", "edeploy/server/wire", true},
 		{"images/manifest", "edeploy/server", false},
 		{"server", "edeploy/agent/internal/detect", false},

@@ -17,9 +17,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"edeploy/agent"
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/detect"
+	"edeploy/agent/internal/install"
 	"edeploy/agent/internal/machine"
 	"edeploy/agent/internal/network"
 )
@@ -38,16 +38,16 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env := agent.Env{
+	env := install.Env{
 		Cmdline: cmdline, Console: os.Stdout,
 		Devices: machine.Prepare, Network: network.Up, Detect: detect.Hardware, LinkDisks: machine.LinkDisks,
 		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console,
 		LoadKernel: bootloader.Load, Kexec: bootloader.Start,
 	}
 	if slices.Contains(strings.Fields(cmdline), "RESCUE=1") {
-		return agent.Rescue(ctx, env)
+		return install.Rescue(ctx, env)
 	}
-	return agent.Install(ctx, env)
+	return install.Run(ctx, env)
 }
 
 // readCmdline reads the kernel command line. In a fresh initrd nothing is

@@ -1,4 +1,4 @@
-package agent_test
+package install_test
 
 import (
 	"bytes"
@@ -8,14 +8,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"edeploy/agent"
+	"edeploy/agent/internal/install"
 	"edeploy/server/wire"
 )
 
 func TestConsoleLines(t *testing.T) {
 	var out bytes.Buffer
 	clock := time.Unix(1000, 0)
-	log := agent.NewConsoleLogger(&out, func() time.Time { return clock }, "network")
+	log := install.NewConsoleLogger(&out, func() time.Time { return clock }, "network")
 	clock = clock.Add(12345 * time.Millisecond)
 	log.Debug("not shown")
 	log.Info("link is up", "device", "eth0", "speed", 1000)
@@ -28,7 +28,7 @@ func TestConsoleLines(t *testing.T) {
 
 func TestMeter(t *testing.T) {
 	start := time.Unix(1000, 0)
-	m := agent.NewMeter(400e6)
+	m := install.NewMeter(400e6)
 	var got []string
 	for _, p := range []struct {
 		at    float64

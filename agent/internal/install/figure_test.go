@@ -1,4 +1,4 @@
-package agent_test
+package install_test
 
 import (
 	"cmp"
@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/agent"
+	"edeploy/agent/internal/install"
 	"edeploy/server/wire"
 )
 
@@ -45,12 +45,12 @@ func TestFigures(t *testing.T) {
 
 func byRsync(t *testing.T, args wire.BootArgs, port int) func(to string) error {
 	args.RServPort = port
-	return func(to string) error { return agent.Bring(t.Context(), args, figureImage, to) }
+	return func(to string) error { return install.Bring(t.Context(), args, figureImage, to) }
 }
 
 func byHTTP(t *testing.T, args wire.BootArgs, port int) func(to string) error {
 	args.HServ, args.HServPort = "127.0.0.1", port
-	return func(to string) error { return agent.Bring(t.Context(), args, figureImage, to) }
+	return func(to string) error { return install.Bring(t.Context(), args, figureImage, to) }
 }
 
 func rsyncPeer(t *testing.T, port int) way {
@@ -179,7 +179,7 @@ func serveImage(t *testing.T, dir string, image wire.ImageRef) wire.BootArgs {
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	start(t, exec.Command("../out/bin/edeployd", "-config", conf))
+	start(t, exec.Command("../../../out/bin/edeployd", "-config", conf))
 	await(t, "edeployd", func() error {
 		res, err := http.Get("http://127.0.0.1:28082/api/v1/version")
 		if err == nil {
@@ -187,8 +187,8 @@ func serveImage(t *testing.T, dir string, image wire.ImageRef) wire.BootArgs {
 		}
 		return err
 	})
-	push := exec.Command("../out/bin/edeployctl", "--server", "http://127.0.0.1:28082", "push",
-		filepath.Join(cmp.Or(os.Getenv("EDEPLOY_IMAGES"), "../out/install"), image.Archive()))
+	push := exec.Command("../../../out/bin/edeployctl", "--server", "http://127.0.0.1:28082", "push",
+		filepath.Join(cmp.Or(os.Getenv("EDEPLOY_IMAGES"), "../../../out/install"), image.Archive()))
 	if out, err := push.CombinedOutput(); err != nil {
 		t.Fatalf("push: %v\n%s", err, out)
 	}

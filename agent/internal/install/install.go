@@ -1,11 +1,11 @@
-// Package agent installs a machine, step by step: Install brings a
+// Package install installs a machine, step by step: Run brings a
 // blank machine to the point where it boots its own disk.
 //
 // The steps are those of wire.Step: devices, network, detect, upload,
 // configure, transfer, verify, overlay, bootloader, reboot. Each one takes what
 // the ones before it found out and returns its own result. Each is named and
 // timed on the console and in the log, and reported to the server.
-package agent
+package install
 
 import (
 	"context"
@@ -25,11 +25,11 @@ import (
 	"edeploy/server/wire"
 )
 
-// Install installs the machine and does what ONSUCCESS says. When a step
+// Run installs the machine and does what ONSUCCESS says. When a step
 // fails it tells the console and the server why, gives back what the server
 // had reserved, uploads the log, does what ONFAILURE says and returns the
 // failure. On a real machine it comes back only from a console.
-func Install(ctx context.Context, env Env) error {
+func Run(ctx context.Context, env Env) error {
 	env.setDefaults()
 	args, argsErr := wire.ParseBootArgs(env.Cmdline)
 	in, err := newInstallation(ctx, env, args)

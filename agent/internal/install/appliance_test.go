@@ -1,4 +1,4 @@
-package agent_test
+package install_test
 
 import (
 	"compress/gzip"

@@ -1,4 +1,4 @@
-package agent_test
+package install_test
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"edeploy/agent"
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/install"
 	"edeploy/server/wire"
 )
 
@@ -289,7 +289,7 @@ func TestOnSuccess(t *testing.T) {
 func TestRescueChangesNothing(t *testing.T) {
 	a := newAppliance(t)
 	m := newBlank(t, a, "RESCUE=1")
-	if err := agent.Rescue(t.Context(), m.env); err != nil {
+	if err := install.Rescue(t.Context(), m.env); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"devices", "network", "shell"}, m.events); diff != "" {

@@ -1,4 +1,4 @@
-package agent_test
+package install_test
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/agent"
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/install"
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
@@ -28,7 +28,7 @@ type blank struct {
 	events  []string // what happened to the machine, in order
 	fail    string   // a command that holds this text fails
 	before  func(c command.Command)
-	env     agent.Env
+	env     install.Env
 }
 
 func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
@@ -39,7 +39,7 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 	mountinfo := filepath.Join(t.TempDir(), "mountinfo")
 	a.must(os.WriteFile(mountinfo, fmt.Appendf(nil, "30 1 254:1 / %s/chroot rw,relatime - ext4 /dev/vda1 rw\n", m.root), 0o600))
 	note := func(event string) { m.events = append(m.events, event) }
-	m.env = agent.Env{
+	m.env = install.Env{
 		Cmdline: fmt.Sprintf("SERV=%s HTTP_PORT=%s RSERV_PORT=%s | console=ttyS0 | %s", httpHost, httpPort, rsyncPort, cmdline),
 		Root:    m.root, Console: io.MultiWriter(&m.console, t.Output()), MountInfo: mountinfo,
 		Devices: func(context.Context, *slog.Logger) error { note("devices"); return nil },
@@ -122,7 +122,7 @@ func (m *blank) install(t *testing.T) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
-	return agent.Install(ctx, m.env)
+	return install.Run(ctx, m.env)
 }
 
 // checkDisk proves that only listed paths differ from the manifest.
