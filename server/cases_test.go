@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -196,16 +197,47 @@ func matchSpec(t *testing.T, in json.RawMessage) any {
 		Arr   match.Bindings
 	}
 	decode(t, in, &args)
-	specs, err := compile(args.Spec)
+	n, arr, err := matchOne(args.Lines, args.Spec, args.Arr)
 	if err != nil {
 		return failure(err.Error())
 	}
-	n, arr, ok := match.One(args.Lines, specs, args.Arr)
-	if !ok {
+	if n < 0 {
 		return map[string]any{"result": false, "arr": arr, "remaining": args.Lines}
 	}
 	remaining := append(append(wire.Hardware{}, args.Lines[:n]...), args.Lines[n+1:]...)
 	return map[string]any{"result": args.Lines[n], "arr": arr, "remaining": remaining}
+}
+
+// matchOne matches one spec when variables are bound already: facts and specs
+// that nothing else fits bind them first. n is the number of the fact, -1: none
+// fits; names are as in the search, that of $$x is "$x".
+func matchOne(lines wire.Hardware, spec json.RawMessage, bound match.Bindings) (n int, after match.Bindings, err error) {
+	var facts wire.Hardware
+	var specs []json.RawMessage
+	after = match.Bindings{}
+	for name, v := range bound {
+		facts = append(facts, wire.Fact{Category: "bound", ID: name, Field: "before", Value: v})
+		tuple, err := json.Marshal([]string{"bound", name, "before", "$" + name})
+		if err != nil {
+			return 0, nil, err
+		}
+		specs, after[name] = append(specs, tuple), v
+	}
+	compiled, err := compile(append(specs, spec)...)
+	if err != nil {
+		return 0, nil, err
+	}
+	r := match.Match(append(facts, lines...), compiled)
+	if !r.OK {
+		return -1, after, nil
+	}
+	for name, v := range r.Bindings {
+		if _, strict := r.Strict[name]; strict {
+			name = "$" + name
+		}
+		after[name] = v
+	}
+	return r.Facts[len(facts)] - len(facts), after, nil
 }
 
 func matchAll(t *testing.T, in json.RawMessage) any {
@@ -231,12 +263,20 @@ func matchMultiple(t *testing.T, in json.RawMessage) any {
 		Spec  json.RawMessage
 	}
 	decode(t, in, &args)
-	specs, err := compile(args.Spec)
-	if err != nil {
-		return failure(err.Error())
+	lists := map[string][]any{}
+	for left := slices.Clone(args.Lines); ; {
+		n, found, err := matchOne(left, args.Spec, nil)
+		if err != nil {
+			return failure(err.Error())
+		}
+		if n < 0 {
+			return map[string]any{"result": len(left) < len(args.Lines), "arr": lists}
+		}
+		for name, v := range found {
+			lists[name] = append(lists[name], v)
+		}
+		left = slices.Delete(left, n, n+1)
 	}
-	lists, ok := match.All(args.Lines, specs)
-	return map[string]any{"result": ok, "arr": lists}
 }
 
 func systemName(t *testing.T, in json.RawMessage) any {
@@ -269,9 +309,28 @@ func generateDict(t *testing.T, in json.RawMessage) any {
 		Prefix string
 	}
 	decode(t, in, &args)
-	out, err := cmdb.GenerateDict(dictionary(t, args.Model), args.Prefix)
-	if err != nil {
-		return failure(err.Error())
+	out := new(literal.Dict)
+	for key, v := range dictionary(t, args.Model).All() {
+		entries, err := cmdb.Generate(v.(*literal.Dict), args.Prefix)
+		if err != nil {
+			return failure(err.Error())
+		}
+		keys, err := cmdb.Generate(literal.NewDict(args.Prefix+"key", strings.TrimPrefix(key.(string), args.Prefix)), args.Prefix)
+		if err != nil {
+			return failure(err.Error())
+		}
+		for i, entry := range entries[:min(len(entries), len(keys))] {
+			name, _ := keys[i].Get(args.Prefix + "key")
+			if expanded, ok := keys[i].Get("key"); ok {
+				name = expanded
+			}
+			merged, ok := out.Get(name)
+			if ok {
+				merged.(*literal.Dict).Update(entry)
+				continue
+			}
+			out.Set(name, entry.Clone())
+		}
 	}
 	return map[string]any{"dict": toJSON(out)}
 }
@@ -315,7 +374,7 @@ func findMatch(t *testing.T, in json.RawMessage) any {
 	for name, text := range args.Files {
 		writeFile(t, dir, name, text)
 	}
-	d, err := assign.Find(profile.Open(dir), args.Items, nil)
+	d, err := assign.NewFacts(args.Items).Find(profile.Open(dir), nil)
 	if err != nil {
 		var refused *assign.Error
 		if !errors.As(err, &refused) {

@@ -49,7 +49,7 @@ const maxReasons = 50
 // take gives a machine what it would get.
 func (p *plan) take(name string, hw wire.Hardware) gets {
 	g := gets{Machine: name}
-	d, err := assign.Find(p, hw, func(profile, entry string) bool { return p.held[profile+" "+entry] })
+	d, err := assign.NewFacts(hw).Find(p, func(profile, entry string) bool { return p.held[profile+" "+entry] })
 	if err == nil {
 		if _, err = p.Configure(d.Profile); err != nil {
 			err = fmt.Errorf("%s fits, but %w", d.Profile, err)

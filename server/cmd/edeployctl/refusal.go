@@ -57,7 +57,7 @@ func (p *plan) noEntry(profile string, hw wire.Hardware) string {
 	if specs == nil {
 		return err.Error()
 	}
-	strict := match.NewIndex(hw).Match(specs).Strict
+	strict := match.Match(hw, specs).Strict
 	wants := new(literal.Dict)
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(strict)) {

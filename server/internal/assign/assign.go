@@ -15,7 +15,6 @@ import (
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/state"
-	"edeploy/server/wire"
 )
 
 // Source is where the decision reads from: a *profile.Dir. Specs is asked for
@@ -78,11 +77,6 @@ type Others func(profile, entry string) bool
 // Find decides for a machine that holds nothing: the first profile, in the
 // order of the state file, that has a count left and fits. The error is an
 // *Error.
-func Find(src Source, h wire.Hardware, others Others) (Decision, error) {
-	return NewFacts(h).Find(src, others)
-}
-
-// Find is Find for these facts.
 func (facts *Facts) Find(src Source, others Others) (Decision, error) {
 	f := facts.finder(src)
 	st, err := f.state()
@@ -147,11 +141,6 @@ func listed(names []string) string {
 // *Error; ErrNoMatch: the machine does not fit its profile any more; ErrGone:
 // the profile left the state file. In both cases Release what it holds, write
 // that, and Find.
-func Again(src Source, h wire.Hardware, holding Holding, others Others) (Decision, error) {
-	return NewFacts(h).Again(src, holding, others)
-}
-
-// Again is Again for these facts.
 func (facts *Facts) Again(src Source, holding Holding, others Others) (Decision, error) {
 	f := facts.finder(src)
 	st, err := f.state()

@@ -67,7 +67,7 @@ func (s site) read(name string) string {
 // find decides and writes.
 func (s site) find(h wire.Hardware) assign.Decision {
 	s.t.Helper()
-	d, err := assign.Find(s, h, nil)
+	d, err := assign.NewFacts(h).Find(s, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -132,14 +132,14 @@ func TestAgainAndRelease(t *testing.T) {
 	if err := json.Unmarshal(stored, &holding); err != nil {
 		t.Fatal(err)
 	}
-	again, err := assign.Again(s, machine("02:00:00:00:00:01"), holding, nil)
+	again, err := assign.NewFacts(machine("02:00:00:00:00:01")).Again(s, holding, nil)
 	if err != nil || len(again.Files) != 0 || again.Holding != holding || literal.Repr(again.Var) != literal.Repr(first.Var) {
 		t.Errorf("again: %v\ngot  %+v\nwant %+v", err, again, first)
 	}
 	// With another disk, and so other variables, it is still the same machine.
 	changed := machine("02:00:00:00:00:01")
 	changed[0].ID = "sda"
-	again, err = assign.Again(s, changed, holding, nil)
+	again, err = assign.NewFacts(changed).Again(s, holding, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,12 +165,12 @@ func TestAgainRefused(t *testing.T) {
 	d := s.find(machine("02:00:00:00:00:01"))
 	small := machine("02:00:00:00:00:01")
 	small[0].Value = "1"
-	_, err := assign.Again(s, small, d.Holding, nil)
+	_, err := assign.NewFacts(small).Again(s, d.Holding, nil)
 	if !errors.Is(err, assign.ErrNoMatch) || err.Error() != "machine no longer fits its profile vm: vm.specs line 2 finds nothing: ('disk', '$disk', 'size', 'gt(4)')" {
 		t.Errorf("smaller disk: %v", err)
 	}
 	s.write(assign.File{Name: "state", Text: "[('hp', 4)]"})
-	if _, err := assign.Again(s, machine("02:00:00:00:00:01"), d.Holding, nil); !errors.Is(err, assign.ErrGone) {
+	if _, err := assign.NewFacts(machine("02:00:00:00:00:01")).Again(s, d.Holding, nil); !errors.Is(err, assign.ErrGone) {
 		t.Errorf("profile removed: %v", err)
 	}
 }
@@ -179,7 +179,7 @@ func TestAgainRefused(t *testing.T) {
 func TestOthers(t *testing.T) {
 	s := newSite(t, map[string]string{"state": "[('vm', '*')]", "vm.specs": "[('disk', '$d', 'size', '8')]", "vm.cmdb": "[{'ip': '1'}, {'ip': '2'}]"})
 	first := s.find(machine("02:00:00:00:00:01"))
-	second, err := assign.Find(s, machine("02:00:00:00:00:02"), func(profile, entry string) bool {
+	second, err := assign.NewFacts(machine("02:00:00:00:00:02")).Find(s, func(profile, entry string) bool {
 		return profile == "vm" && entry == first.Holding.After
 	})
 	if err != nil {
@@ -194,7 +194,7 @@ func TestStrictVariablesChooseTheEntry(t *testing.T) {
 	s := newSite(t, map[string]string{"state": "[('vm', '*')]", "vm.specs": "[('network', '$eth', 'serial', '$$mac')]",
 		"vm.cmdb": "[{'mac': 'm1', 'ip': '1'}, {'mac': 'm2', 'ip': '2'}]"})
 	d := s.find(machine("m1"))
-	moved, err := assign.Again(s, machine("m2"), d.Holding, nil)
+	moved, err := assign.NewFacts(machine("m2")).Again(s, d.Holding, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestStrictVariablesChooseTheEntry(t *testing.T) {
 	if ip, _ := moved.Var.Get("ip"); ip != "2" || s.read("vm.cmdb") != "[{'ip': '1', 'mac': 'm1'}, {'eth': 'ens3', 'ip': '2', 'mac': 'm2', 'used': 1}]\n" {
 		t.Errorf("after its MAC changed: %s, CMDB %s", literal.Repr(moved.Var), s.read("vm.cmdb"))
 	}
-	_, err = assign.Find(s, machine("m3"), nil)
+	_, err = assign.NewFacts(machine("m3")).Find(s, nil)
 	if !errors.Is(err, assign.ErrCMDBNoEntry) {
 		t.Errorf("unknown MAC: %v", err)
 	}
@@ -225,7 +225,7 @@ func TestErrors(t *testing.T) {
 		{"no variable", map[string]string{"state": "[('a', 1)]", "a.specs": "[('disk', 'vda', 'size', '8')]", "a.cmdb": "[{'a': '1'}]"}, assign.ErrBadCMDB, "a.cmdb: a profile with a CMDB needs at least one variable in its specs"},
 	} {
 		s := newSite(t, tc.files)
-		_, err := assign.Find(s, machine("m"), nil)
+		_, err := assign.NewFacts(machine("m")).Find(s, nil)
 		if !errors.Is(err, tc.kind) || strings.ReplaceAll(err.Error(), s.Path(), "{DIR}") != tc.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", tc.name, err, tc.want)
 		}
@@ -236,7 +236,7 @@ func TestErrors(t *testing.T) {
 func TestBrokenSpecs(t *testing.T) {
 	s := newSite(t, map[string]string{"state": "[('../a', 1), ('bad', 1), ('gone', 1), ('good', 1)]",
 		"bad.specs": "[('disk', '$d', 'size', 'gt(x)')]", "good.specs": "[('disk', '$d', 'size', '8')]"})
-	d, err := assign.Find(s, machine("m"), nil)
+	d, err := assign.NewFacts(machine("m")).Find(s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestBrokenSpecs(t *testing.T) {
 	}
 	// A broken edit of a good file leaves its last version in use.
 	s.write(assign.File{Name: "good.specs", Text: "[('disk'"})
-	d, err = assign.Find(s, machine("m"), nil)
+	d, err = assign.NewFacts(machine("m")).Find(s, nil)
 	if err != nil || d.Profile != "good" || len(d.Problems) != 3 || !strings.HasPrefix(d.Problems[2], "good.specs:1:2: ") {
 		t.Errorf("after a broken edit: %v, %+v", err, d)
 	}
@@ -276,10 +276,10 @@ func FuzzFind(f *testing.F) {
 		}
 		s := newSite(t, map[string]string{"state": state, "vm.specs": specs, "vm.cmdb": cmdb})
 		start := time.Now()
-		d, err := assign.Find(s, h, nil)
+		d, err := assign.NewFacts(h).Find(s, nil)
 		if err == nil {
 			s.write(d.Files...)
-			if again, err := assign.Again(s, h, d.Holding, nil); err != nil {
+			if again, err := assign.NewFacts(h).Again(s, d.Holding, nil); err != nil {
 				t.Errorf("again: %v", err)
 			} else if len(again.Files) != 0 || literal.Repr(again.Var) != literal.Repr(d.Var) {
 				t.Errorf("again: %+v, want %+v", again, d)

@@ -141,3 +141,14 @@ func returned(now, before, after *literal.Dict) *literal.Dict {
 	}
 	return out
 }
+
+// IsIncluded tells whether every key of a is in b with an equal value.
+func IsIncluded(a, b *literal.Dict) bool {
+	for k, v := range a.All() {
+		other, ok := b.Get(k)
+		if !ok || !literal.Equal(v, other) {
+			return false
+		}
+	}
+	return true
+}

@@ -7,7 +7,7 @@ func (p *problem) complete() outcome {
 	p.refill()
 	w := walker{problem: p, taken: make([]choice, len(p.s.specs))}
 	switch {
-	case w.walk(0, p.start(nil, false)):
+	case w.walk(0, p.start()):
 		return outcome{verdict: yes, taken: w.taken}
 	case p.units <= 0:
 		return outcome{verdict: unknown, failed: w.deepest}

@@ -198,18 +198,3 @@ func appendNumbers(key []byte, numbers []int32) []byte {
 	}
 	return key
 }
-
-// known is the number of a value from outside; one that no fact holds gets a
-// number that no fact has.
-func (ix *Index) known(v any, exacting bool) int32 {
-	key := valueText(v)
-	if _, ok := v.(string); !ok && exacting {
-		key = typedKey(v)
-	}
-	if n, ok := ix.ids[key]; ok {
-		return n
-	}
-	return int32(len(ix.values))
-}
-
-func valueText(v any) string { return wire.Fact{Value: v}.Text() }

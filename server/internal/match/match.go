@@ -44,10 +44,7 @@ type Failure struct {
 }
 
 // Match finds facts for all specs.
-func Match(h wire.Hardware, s *Specs) Result { return NewIndex(h).Match(s) }
-
-// Match finds facts for all specs.
-func (ix *Index) Match(s *Specs) Result { return ix.Try(s).Result() }
+func Match(h wire.Hardware, s *Specs) Result { return NewIndex(h).Try(s).Result() }
 
 // Trial is a finished search whose result has not been written out yet: of
 // hundreds of profiles that do not fit, few are ever told about. It belongs to
@@ -205,46 +202,4 @@ func fieldValue(f wire.Fact, field int) any {
 		return f.Field
 	}
 	return f.Value
-}
-
-// One finds the first fact that the first spec takes when the given variables
-// are bound already (reference section 5.2): the number of the fact and the
-// bindings with the new ones, strict names with their second dollar sign.
-func One(h wire.Hardware, s *Specs, bound Bindings) (fact int, after Bindings, ok bool) {
-	p := newProblem(NewIndex(h), s.first(1))
-	after = maps.Clone(bound)
-	if after == nil {
-		after = Bindings{}
-	}
-	for _, exacting := range []bool{true, false} {
-		state := p.start(bound, exacting)
-		if c := p.choose(0, state, exacting); c.fact >= 0 {
-			for name, v := range p.bind([]choice{c}) {
-				if _, ok := after[name]; !ok {
-					after[name] = v
-				}
-			}
-			return int(c.fact), after, true
-		}
-	}
-	return -1, after, false
-}
-
-// All collects every fact that the first spec takes, one after the other
-// (reference section 5.5): each variable becomes the list of its values, in
-// order.
-func All(h wire.Hardware, s *Specs) (lists map[string][]any, ok bool) {
-	left := append(wire.Hardware(nil), h...)
-	lists = make(map[string][]any)
-	for {
-		fact, bound, found := One(left, s, nil)
-		if !found {
-			return lists, ok
-		}
-		for name, v := range bound {
-			lists[name] = append(lists[name], v)
-		}
-		left = append(left[:fact], left[fact+1:]...)
-		ok = true
-	}
 }

@@ -241,13 +241,6 @@ func TestTooComplex(t *testing.T) {
 	t.Logf("%v, too complex %v", time.Since(start), r.Failure.TooComplex)
 }
 
-func TestVariables(t *testing.T) {
-	specs := compile(t, []line{{"c", "$a", "f", "$$b=gt(1)"}, {"c", "$b", "f", "$a"}})
-	if diff := cmp.Diff([]string{"a", "b"}, specs.Variables()); diff != "" {
-		t.Errorf("variables (-want +got):\n%s", diff)
-	}
-}
-
 func BenchmarkHardFailure(b *testing.B) {
 	specs := make([]line, 0, 13)
 	for i := range 12 {
@@ -278,7 +271,7 @@ func FuzzCompile(f *testing.F) {
 		h := hardware([]line{{category, id, field, v}, {category, id, field, "1"}, {v, field, id, category}, {"disk", "sda", "size", v}, {category, v, field, v}})
 		start := time.Now()
 		r := match.Match(h, specs)
-		if r.OK != (r.Failure == nil) || r.OK && len(r.Facts) != specs.Len() {
+		if r.OK != (r.Failure == nil) {
 			t.Errorf("result %+v", r)
 		}
 		if time.Since(start) > 5*time.Second {

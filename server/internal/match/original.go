@@ -13,7 +13,7 @@ const originalDepth = 50
 func (p *problem) original(exacting bool, depth int) []choice {
 	p.refill()
 	r := retracer{problem: p, exacting: exacting, depth: depth, taken: make([]choice, len(p.s.specs)), failed: make(map[string]int)}
-	if r.run(0, p.start(nil, exacting), 0) {
+	if r.run(0, p.start(), 0) {
 		return r.taken
 	}
 	return nil

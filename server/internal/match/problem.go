@@ -225,14 +225,8 @@ func without(order []int32, fact int32) []int32 {
 	return slices.DeleteFunc(slices.Clone(order), func(f int32) bool { return f == fact })
 }
 
-// start is the state with variables given from outside.
-func (p *problem) start(given Bindings, exacting bool) state {
+// start is the state before the search.
+func (p *problem) start() state {
 	p.prepare()
-	st := state{order: p.order, bound: p.unbound()}
-	for i, name := range p.s.names {
-		if v, ok := given[name]; ok {
-			st.bound[i] = p.ix.known(v, exacting)
-		}
-	}
-	return st
+	return state{p.order, p.unbound()}
 }

@@ -87,31 +87,6 @@ func Compile(file, text string) (*Specs, error) {
 	return c.specs, nil
 }
 
-// Len is the number of lines.
-func (s *Specs) Len() int { return len(s.specs) }
-
-// Variables are the names of the variables that a match binds, without dollar
-// signs, in order of appearance.
-func (s *Specs) Variables() []string {
-	var names []string
-	seen := make(map[string]bool)
-	for _, name := range s.names {
-		name = strings.TrimPrefix(name, "$")
-		if !seen[name] {
-			seen[name] = true
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// first is the specs file cut to its first lines.
-func (s *Specs) first(n int) *Specs {
-	short := *s
-	short.specs = s.specs[:min(n, len(s.specs))]
-	return &short
-}
-
 type compiler struct {
 	doc       *literal.Document
 	specs     *Specs

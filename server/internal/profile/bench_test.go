@@ -59,7 +59,7 @@ func manyProfiles(t testing.TB, profiles int) (dir string, machine wire.Hardware
 
 func TestManyProfiles(t *testing.T) {
 	dir, machine := manyProfiles(t, 200)
-	d, err := assign.Find(profile.Open(dir), machine, nil)
+	d, err := assign.NewFacts(machine).Find(profile.Open(dir), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func BenchmarkMatch200Profiles(b *testing.B) {
 	dir, machine := manyProfiles(b, 200)
 	d := profile.Open(dir)
 	for b.Loop() {
-		if got, err := assign.Find(d, machine, nil); err != nil || got.Profile != "p199" {
+		if got, err := assign.NewFacts(machine).Find(d, nil); err != nil || got.Profile != "p199" {
 			b.Fatalf("got %s, %v", got.Profile, err)
 		}
 	}
