@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
@@ -75,21 +74,7 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 	if err != nil {
 		return rec, err
 	}
-	now := s.config.Now()
-	p := s.progress.note(rec.ID, rep, now)
-	step := string(rep.Step)
-	if rep.Status == wire.StatusInstalled { // its time is that of the whole installation
-		step = "installation"
-	}
-	if rep.Status != wire.StatusProgress {
-		line := api.HistoryLine{Time: now, Step: step, Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
-		if err := s.history.Append(rec.ID, rep.Status != wire.StatusStarted, s.notes.take(rec.MACs, line)...); err != nil {
-			return rec, refusal.New(refusal.Unwritable(err), "%v", err)
-		}
-	}
-	s.tell(api.Event{Time: now, Machine: rec.ID, Name: rec.DisplayName(), Step: step, Status: string(rep.Status),
-		Message: rep.Message, Seconds: rep.Seconds, Percent: p.Percent, BytesPerSecond: p.BytesPerSecond})
-	return rec, nil
+	return rec, s.activity.Report(rec, rep, s.config.Now())
 }
 
 // updateRecord changes the machine's record when the report changes it; most
