@@ -24,6 +24,14 @@ func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 	return wire.BootInstall
 }
 
+// Known tells whether there is a record of the machine: it was installed here,
+// has been in the agent, or an operator has added it. One whose identity is
+// refused is known, too: BootAction decides about it.
+func (s *Server) Known(mac, uuid string) bool {
+	_, ok, err := s.records.Book().Booting(mac, uuid)
+	return ok || err != nil
+}
+
 // BootDisk is the disk that the machine was installed on; "" when nobody said.
 func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 	r, _, _ := s.records.Book().Booting(mac, uuid)

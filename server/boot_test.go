@@ -22,7 +22,13 @@ func TestBoot(t *testing.T) {
 		}
 	}
 	boots("unknown", wire.BootInstall)
+	if l.server.Known(mac(1), "") {
+		t.Error("a machine that nobody has said anything about is known")
+	}
 	first := l.mustGet(vm(1))
+	if !l.server.Known(mac(1), "") {
+		t.Error("a machine that is installed is not known")
+	}
 	boots("installing", wire.BootInstall)
 	l.installed(vm(1))
 	boots("installed", wire.BootLocal)
@@ -75,6 +81,9 @@ func TestBootTwins(t *testing.T) {
 		t.Errorf("the upload of a twin that nobody knows: %d %s", a.status, a.body)
 	}
 	l.add(mac(2), "", http.StatusCreated)
+	if !l.server.Known(mac(2), "") {
+		t.Error("a machine that the operator has added is not known")
+	}
 	if got := l.server.BootAction(mac(2), uuid); got != wire.BootInstall {
 		t.Errorf("the twin that is a machine of its own boots %s", got)
 	}
