@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,20 +10,15 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/literal"
+	"edeploy/server/internal/match"
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
 )
-
-type cmdbConfig struct {
-	place
-	raw bool
-}
 
 func newCMDBCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
@@ -67,7 +63,9 @@ func verifyCMDB(out io.Writer, key, value string, files []string) error {
 			return unseen(err)
 		}
 		for i := range f.Len() {
-			if f.Original() == "" && hasUsed(f.Entry(i), key, value) {
+			is, ok := f.Entry(i).Get(key)
+			used, _ := f.Entry(i).Get("used")
+			if f.Original() == "" && ok && literal.Text(is) == value && literal.Equal(used, int64(1)) {
 				found = true
 				fmt.Fprintf(out, "%s: entry %d: %s\n", printable(file), i+1, printable(literal.Repr(f.Entry(i))))
 			}
@@ -79,13 +77,6 @@ func verifyCMDB(out io.Writer, key, value string, files []string) error {
 	return nil
 }
 
-// hasUsed: the entry has the value, and 'used': 1.
-func hasUsed(entry *literal.Dict, key, value string) bool {
-	is, ok := entry.Get(key)
-	used, _ := entry.Get("used")
-	return ok && literal.Text(is) == value && literal.Equal(used, int64(1))
-}
-
 // entry is one entry of a CMDB, for the operator.
 type entry struct {
 	Number int            `json:"entry"` // from 1
@@ -95,44 +86,31 @@ type entry struct {
 }
 
 func newCMDBListCommand(client *api.Client) *cobra.Command {
-	c := cmdbConfig{place: place{client: client}}
+	p := place{client: client}
 	cmd := &cobra.Command{
 		Use: "list PROFILE", Aliases: []string{"show", "ls"},
 		Short: "List the entries of a profile's CMDB and the machines that hold them",
 		Long: `List shows every entry: free, held by a machine, or used without a machine that
 the server knows (the file came from another server, or was edited). Of a
 directory (--config) nobody knows who holds what: its entries are free or used.`,
-		Example: "  edeployctl cmdb list vm\n  edeployctl cmdb list vm --config profiles --json",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.list(cmd.Context(), cmd.OutOrStdout(), args[0])
-		},
-		ValidArgsFunction: c.complete,
+		Example:           "  edeployctl cmdb list vm\n  edeployctl cmdb list vm --config profiles --json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: p.complete,
 	}
-	c.flags(cmd)
-	cmd.Flags().BoolVar(&c.raw, "json", false, "print JSON: a list of entry, used, holder and values")
-	return cmd
+	p.flags(cmd)
+	return answers(cmd, "print JSON: a list of entry, used, holder and values", func(cmd *cobra.Command, args []string) ([]entry, error) {
+		return p.entries(cmd.Context(), args[0])
+	}, printEntries)
 }
 
-func (c *cmdbConfig) complete(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return c.profiles(cmd), cobra.ShellCompDirectiveNoFileComp
-}
-
-func (c *cmdbConfig) list(ctx context.Context, out io.Writer, profile string) error {
-	text, _, err := c.documents().get(ctx, profile+".cmdb")
+func (p *place) entries(ctx context.Context, profile string) ([]entry, error) {
+	f, err := p.cmdb(ctx, profile+".cmdb")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f, err := cmdb.Parse(profile+".cmdb", text)
+	machines, err := p.machines(ctx)
 	if err != nil {
-		return err
-	}
-	machines, err := c.machines(ctx)
-	if err != nil {
-		return err
+		return nil, err
 	}
 	all := []entry{}
 	for i := range f.Len() {
@@ -141,49 +119,45 @@ func (c *cmdbConfig) list(ctx context.Context, out io.Writer, profile string) er
 			e.Holder = m.ID
 		}
 		for k, v := range f.Entry(i).All() {
-			e.Values[literal.Text(k)] = plainValue(v)
+			switch v.(type) {
+			case nil, bool, int64, float64, string:
+			default: // JSON and bindingsText cannot write it
+				v = literal.Repr(v)
+			}
+			e.Values[literal.Text(k)] = v
 		}
 		all = append(all, e)
 	}
-	if c.raw {
-		return printJSON(out, all)
-	}
-	printEntries(out, all)
-	return nil
+	return all, nil
 }
 
-// plainValue is a value that JSON and bindingsText can write.
-func plainValue(v literal.Value) any {
-	switch v.(type) {
-	case nil, bool, int64, float64, string:
-		return v
+// cmdb reads a CMDB.
+func (p *place) cmdb(ctx context.Context, name string) (*cmdb.File, error) {
+	text, _, err := p.documents().get(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	return literal.Repr(v)
-}
-
-func printEntries(out io.Writer, all []entry) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ENTRY\tHOLDER\tVALUES")
-	for _, e := range all {
-		holder := "-"
-		switch {
-		case e.Holder != "":
-			holder = e.Holder
-		case e.Used:
-			holder = "used"
-		}
-		delete(e.Values, "used")
-		fmt.Fprintf(table, "%d\t%s\t%s\n", e.Number, printable(holder), printable(bindingsText(e.Values)))
-	}
-	table.Flush()
+	return cmdb.Parse(name, text)
 }
 
 // machines are those of the server; of a directory nobody knows any.
-func (c *cmdbConfig) machines(ctx context.Context) ([]api.Machine, error) {
-	if c.dir != "" {
+func (p *place) machines(ctx context.Context) ([]api.Machine, error) {
+	if p.dir != "" {
 		return nil, nil
 	}
-	return c.client.Machines(ctx)
+	return p.client.Machines(ctx)
+}
+
+func printEntries(out io.Writer, all []entry) error {
+	t := newTable(out, "ENTRY", "HOLDER", "VALUES")
+	for _, e := range all {
+		if e.Used {
+			e.Holder = cmp.Or(e.Holder, "used")
+		}
+		delete(e.Values, "used")
+		t.row(e.Number, orDash(e.Holder), bindingsText(e.Values))
+	}
+	return t.Flush()
 }
 
 // holderOf is the machine that holds an entry: the entry is as the server wrote
@@ -196,25 +170,21 @@ func holderOf(machines []api.Machine, profile string, entry *literal.Dict) *api.
 			continue
 		}
 		doc, err := literal.Parse("", m.Allocation.CMDB)
-		if err == nil && literal.Equal(doc.Node.Value, entry) || hasAddress(entry, m.MACs) {
+		if err == nil && literal.Equal(doc.Node.Value, entry) {
 			return m
+		}
+		for _, v := range entry.All() {
+			text, _ := v.(string)
+			if mac := wire.NormalMAC(text); mac != "" && slices.Contains(m.MACs, mac) {
+				return m
+			}
 		}
 	}
 	return nil
 }
 
-func hasAddress(entry *literal.Dict, macs []string) bool {
-	for _, v := range entry.All() {
-		text, ok := v.(string)
-		if mac := wire.NormalMAC(text); ok && mac != "" && slices.Contains(macs, mac) {
-			return true
-		}
-	}
-	return false
-}
-
 func newCMDBFreeCommand(client *api.Client) *cobra.Command {
-	c := cmdbConfig{place: place{client: client}}
+	p := place{client: client}
 	cmd := &cobra.Command{
 		Use:   "free PROFILE ENTRY",
 		Short: "Give back an entry that no machine holds any more",
@@ -227,27 +197,25 @@ which also gives back its count. In a directory (--config) do this only while no
 server uses it.`,
 		Example: "  edeployctl cmdb free vm 3\n  edeployctl cmdb free vm ip=192.168.122.5",
 		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.free(cmd.Context(), cmd.OutOrStdout(), args[0], args[1])
-		},
-		ValidArgsFunction: c.complete,
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+			return p.free(cmd.Context(), args[0], args[1])
+		}),
+		ValidArgsFunction: p.complete,
 	}
-	c.flags(cmd)
+	p.flags(cmd)
 	return cmd
 }
 
-func (c *cmdbConfig) free(ctx context.Context, out io.Writer, profile, which string) error {
-	d := c.documents()
-	original, err := c.original(ctx, d, profile)
-	if err != nil {
-		return err
+func (p *place) free(ctx context.Context, profile, which string) (said string, err error) {
+	original, err := p.cmdb(ctx, profile+".cmdb.orig")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
 	}
-	bound, err := boundNames(ctx, d, profile)
+	bound, err := p.boundNames(ctx, profile)
 	if err != nil {
-		return err
+		return "", err
 	}
-	said := ""
-	err = change(ctx, d, profile+".cmdb", func(text string) (string, error) {
+	err = change(ctx, p.documents(), profile+".cmdb", func(text string) (string, error) {
 		f, err := cmdb.Parse(profile+".cmdb", text)
 		if err != nil {
 			return "", err
@@ -256,43 +224,24 @@ func (c *cmdbConfig) free(ctx context.Context, out io.Writer, profile, which str
 		if err != nil {
 			return "", err
 		}
-		machines, err := c.machines(ctx)
+		machines, err := p.machines(ctx)
 		if err != nil {
 			return "", err
 		}
 		if m := holderOf(machines, profile, f.Entry(i)); m != nil {
 			return "", fmt.Errorf("entry %d is held by machine %s: edeployctl forget %s gives it back", i+1, m.ID, m.ID)
 		}
-		before := untaken(f, i, original, bound)
-		said = fmt.Sprintf("entry %d is free: %s", i+1, literal.Repr(before))
-		freed, ok := f.Free(before, f.Entry(i))
-		if !ok {
-			return "", fmt.Errorf("entry %d has changed meanwhile: look at cmdb list, and try again", i+1)
-		}
+		freed := f.Untake(i, original, bound)
+		said = fmt.Sprintf("entry %d is free: %s", i+1, literal.Repr(freed.Entry(i)))
 		return freed.Text(), nil
 	})
-	if err == nil {
-		fmt.Fprintln(out, printable(said))
-	}
-	return err
-}
-
-// original is the generate call that the CMDB once was, expanded; nil: none.
-func (c *cmdbConfig) original(ctx context.Context, d documents, profile string) (*cmdb.File, error) {
-	text, _, err := d.get(ctx, profile+".cmdb.orig")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return cmdb.Parse(profile+".cmdb.orig", text)
+	return said, err
 }
 
 // boundNames are the variables that a profile's specs add to an entry; $$
 // variables were in it before.
-func boundNames(ctx context.Context, d documents, profile string) ([]string, error) {
-	text, _, err := d.get(ctx, profile+".specs")
+func (p *place) boundNames(ctx context.Context, profile string) ([]string, error) {
+	text, _, err := p.documents().get(ctx, profile+".specs")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -303,17 +252,8 @@ func boundNames(ctx context.Context, d documents, profile string) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, line := range doc.Node.Items {
-		for _, field := range line.Items {
-			text, _ := field.Value.(string)
-			name, ok := strings.CutPrefix(text, "$")
-			if name, _, _ = strings.Cut(name, "="); ok && !strings.HasPrefix(name, "$") {
-				names = append(names, name)
-			}
-		}
-	}
-	return names, nil
+	names, strict := match.Variables(doc.Node)
+	return slices.DeleteFunc(names, func(name string) bool { return strict[name] }), nil
 }
 
 // findEntry finds the entry that the operator means, which must be used.
@@ -342,49 +282,4 @@ func findEntry(f *cmdb.File, which string) (int, error) {
 		return 0, fmt.Errorf("entry %d is free", found[0]+1)
 	}
 	return found[0], nil
-}
-
-// untaken is an entry as it was before a machine took it.
-func untaken(f *cmdb.File, i int, original *cmdb.File, bound []string) *literal.Dict {
-	if original != nil && sameEntries(f, original) {
-		return original.Entry(i)
-	}
-	before := f.Entry(i).Clone()
-	before.Delete("used")
-	for _, name := range bound {
-		if !inFreeEntry(f, name) {
-			before.Delete(name)
-		}
-	}
-	return before
-}
-
-// sameEntries: the entries that are free are still those of the original.
-func sameEntries(f, original *cmdb.File) bool {
-	if f.Len() != original.Len() {
-		return false
-	}
-	for i := range f.Len() {
-		if !f.Used(i) && !literal.Equal(f.Entry(i), original.Entry(i)) {
-			return false
-		}
-	}
-	return true
-}
-
-// inFreeEntry: entries have this key before they are taken.
-func inFreeEntry(f *cmdb.File, key string) bool {
-	for i := range f.Len() {
-		if _, ok := f.Entry(i).Get(key); ok && !f.Used(i) {
-			return true
-		}
-	}
-	return false
-}
-
-func listOf(names []string) string {
-	if len(names) == 0 {
-		return "nothing"
-	}
-	return strings.Join(names, ", ")
 }

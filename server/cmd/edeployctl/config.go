@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"edeploy/server/api"
 
@@ -66,24 +64,18 @@ func newConfigListCommand(client *api.Client) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			printConfigFiles(cmd.OutOrStdout(), all, section)
-			return nil
+			t := newTable(cmd.OutOrStdout(), "SECTION", "NAME", "BYTES", "MODIFIED")
+			for _, f := range all {
+				if section == "" || f.Section == section {
+					t.row(f.Section, f.Name, f.Bytes, moment(f.Modified))
+				}
+			}
+			return t.Flush()
 		},
 	}
 	cmd.Flags().StringVar(&section, "section", "", "only this deployment")
 	cmd.Flags().BoolVar(&raw, "json", false, "print the server's JSON")
 	return cmd
-}
-
-func printConfigFiles(out io.Writer, all []api.ConfigFile, section string) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SECTION\tNAME\tBYTES\tMODIFIED")
-	for _, f := range all {
-		if section == "" || f.Section == section {
-			fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", printable(f.Section), printable(f.Name), f.Bytes, f.Modified.Local().Format(time.DateTime))
-		}
-	}
-	table.Flush()
 }
 
 func newConfigShowCommand(client *api.Client) *cobra.Command {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -39,8 +38,7 @@ func newConfigPullCommand(client *api.Client) *cobra.Command {
 		Example: "  edeployctl config pull profiles\n  edeployctl config pull --entries backup",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.client, c.dir, c.in, c.err = client, args[0], cmd.InOrStdin(), cmd.ErrOrStderr()
-			c.asks = isTerminal(c.in) && isTerminal(c.err)
+			c.client, c.dir, c.in, c.err, c.asks = client, args[0], cmd.InOrStdin(), cmd.ErrOrStderr(), somebody(cmd)
 			return c.run(cmd.Context(), cmd.OutOrStdout())
 		},
 		ValidArgsFunction: completeDirectory,
@@ -140,7 +138,7 @@ func (c configPull) one(ctx context.Context, name fileset.Name, there map[string
 	}
 	now, err := cmdb.Parse(p.name, string(text))
 	was, err2 := cmdb.Parse(original, string(call))
-	if err != nil || err2 != nil || !sameEntries(now, was) {
+	if err != nil || err2 != nil || !now.SameFree(was) {
 		p.note = ": its entries, which are no longer those of its generate call"
 		return p, nil
 	}
@@ -163,18 +161,10 @@ func (c configPull) mayReplace(root *os.Root, texts []pulled) error {
 	if !c.asks {
 		return fmt.Errorf("nothing was written: %s; --force replaces them", sentence)
 	}
-	fmt.Fprintf(c.err, "%s\nReplace them? [y/N] ", printable(sentence))
-	if !confirmed(c.in) {
+	if !confirmed(c.in, c.err, printable(sentence)+"\nReplace them?") {
 		return errors.New("nothing was written")
 	}
 	return nil
-}
-
-// confirmed reads an answer.
-func confirmed(in io.Reader) bool {
-	answer, _ := bufio.NewReader(in).ReadString('\n')
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
 }
 
 func writeOne(root *os.Root, f pulled) (word string, err error) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"edeploy/server/api"
+	"edeploy/server/internal/state"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
@@ -23,6 +24,9 @@ type documents interface {
 	put(ctx context.Context, name, text, version string) error
 }
 
+// stateFile is the name of a deployment's state file.
+const stateFile = "state"
+
 // place says where configuration files are: on the server, or in a directory.
 type place struct {
 	client       *api.Client
@@ -32,6 +36,26 @@ type place struct {
 func (p *place) flags(cmd *cobra.Command) {
 	addSectionFlag(cmd, &p.section)
 	cmd.Flags().StringVar(&p.dir, "config", "", "work on this directory instead of the server")
+}
+
+// state reads the state file.
+func (p *place) state(ctx context.Context) (*state.State, error) {
+	text, _, err := p.documents().get(ctx, stateFile)
+	if err != nil {
+		return nil, err
+	}
+	return state.Parse(stateFile, text)
+}
+
+// complete names the profiles, for a first argument.
+func (p *place) complete(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return completes(func(ctx context.Context, before []string) []string {
+		st, err := p.state(ctx)
+		if err != nil || len(before) > 0 {
+			return nil
+		}
+		return profilesOf(st)
+	})(cmd, args, prefix)
 }
 
 func (p *place) documents() documents {

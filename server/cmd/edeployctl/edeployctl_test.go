@@ -256,13 +256,13 @@ func TestForget(t *testing.T) {
 		{"", "", "nothing was changed"},
 		{"y\n", "machine " + id + " (", ""},
 	} {
-		var out, stderr bytes.Buffer
-		err := forgetting{client: &api.Client{Address: address}, in: strings.NewReader(tt.answer), out: &out, err: &stderr, asks: true}.one(t.Context(), id)
-		if err == nil && tt.err != "" || err != nil && err.Error() != tt.err || !strings.HasPrefix(out.String(), tt.want) || !strings.Contains(stderr.String(), "is installed") {
-			t.Errorf("%q: %v, %q, %q", tt.answer, err, out.String(), stderr.String())
+		var stderr bytes.Buffer
+		out, err := forgetting{client: &api.Client{Address: address}, in: strings.NewReader(tt.answer), err: &stderr, asks: true}.one(t.Context(), id)
+		if err == nil && tt.err != "" || err != nil && err.Error() != tt.err || !strings.HasPrefix(out, tt.want) || !strings.Contains(stderr.String(), "is installed") {
+			t.Errorf("%q: %v, %q, %q", tt.answer, err, out, stderr.String())
 		}
-		if tt.err == "" && !strings.Contains(out.String(), "is forgotten; free now: one count of profile vm; edeployctl restore "+id+" takes it back\n") {
-			t.Errorf("%q", out.String())
+		if tt.err == "" && !strings.Contains(out, "is forgotten; free now: one count of profile vm; edeployctl restore "+id+" takes it back") {
+			t.Errorf("%q", out)
 		}
 	}
 	out, _ := ask(t, 0, "forgotten", "--server", address)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"edeploy/server/internal/assign"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
@@ -76,14 +75,6 @@ func plainNames(b match.Bindings) match.Bindings {
 		out[strings.TrimPrefix(name, "$")] = v
 	}
 	return out
-}
-
-// outcome says what became of a line.
-func (l specLine) outcome() string {
-	if l.Fact == nil {
-		return "finds nothing"
-	}
-	return "takes " + assign.FactText(*l.Fact)
 }
 
 // bindingsText writes variables as "disk=vda mac=02:00:00:00:00:01".

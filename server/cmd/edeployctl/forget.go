@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"edeploy/server/api"
 
@@ -27,12 +25,12 @@ type forgetting struct {
 	client           *api.Client
 	force, strangers bool
 	in               io.Reader
-	out, err         io.Writer
+	err              io.Writer
 	asks             bool // somebody is there to answer
 }
 
 func newForgetCommand(client *api.Client) *cobra.Command {
-	var f forgetting
+	f := forgetting{client: client}
 	cmd := &cobra.Command{
 		Use:               "forget ID | forget --strangers",
 		Aliases:           []string{"delete"},
@@ -41,38 +39,33 @@ func newForgetCommand(client *api.Client) *cobra.Command {
 		Example:           "  edeployctl forget node7\n  edeployctl forget --force 52:54:00:12:34:56",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			f.client, f.in, f.out, f.err = client, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-			f.asks = isTerminal(f.in) && isTerminal(f.err)
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+			f.in, f.err, f.asks = cmd.InOrStdin(), cmd.ErrOrStderr(), somebody(cmd)
 			switch {
 			case f.strangers == (len(args) == 1):
-				return unseen(errors.New("which machine? Give its ID, or --strangers"))
+				return "", unseen(errors.New("which machine? Give its ID, or --strangers"))
 			case f.strangers:
-				return f.all(cmd.Context())
+				n, err := client.ForgetStrangers(cmd.Context())
+				return plural(n, "machine") + " forgotten", err
 			}
 			return f.one(cmd.Context(), args[0])
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&f.force, "force", false, "do not ask: also a machine that is installed")
 	cmd.Flags().BoolVar(&f.strangers, "strangers", false, "all machines that nobody needs")
 	return cmd
 }
 
-func (f forgetting) one(ctx context.Context, id string) error {
+func (f forgetting) one(ctx context.Context, id string) (string, error) {
 	gone, err := f.client.Forget(ctx, id, f.force)
 	if api.StatusOf(err) == http.StatusConflict && !f.force && f.asks {
-		fmt.Fprintf(f.err, "%v\nForget it? [y/N] ", err)
-		if !confirmed(f.in) {
-			return errors.New("nothing was changed")
+		if !confirmed(f.in, f.err, err.Error()+"\nForget it?") {
+			return "", errors.New("nothing was changed")
 		}
 		f.force = true
 		return f.one(ctx, id)
 	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(f.out, "machine %s (%s) is forgotten%s\n", gone.ID, printable(gone.DisplayName), printable(freed(gone)))
-	return nil
+	return fmt.Sprintf("machine %s (%s) is forgotten%s", gone.ID, gone.DisplayName, freed(gone)), err
 }
 
 // freed says what a machine that is gone has made free.
@@ -94,15 +87,6 @@ func freed(gone api.Forgotten) string {
 	return text + "; edeployctl restore " + gone.ID + " takes it back"
 }
 
-func (f forgetting) all(ctx context.Context) error {
-	n, err := f.client.ForgetStrangers(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f.out, "%s forgotten\n", plural(n, "machine"))
-	return err
-}
-
 func newRestoreCommand(client *api.Client) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore ID",
@@ -110,55 +94,39 @@ func newRestoreCommand(client *api.Client) *cobra.Command {
 		Long: `Restore takes back a machine that was forgotten, with its profile, its count and its CMDB entry. When others have taken them
 meanwhile, nothing is changed, and the answer says what is in the way.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.Restore(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
 			profile := "holds no profile"
 			if m.Allocation != nil {
 				profile = "holds profile " + m.Allocation.Profile
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "machine %s (%s) is back: it %s and boots next: %s\n", m.ID, printable(m.DisplayName), printable(profile), m.NextBoot)
-			return nil
-		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
+			return fmt.Sprintf("machine %s (%s) is back: it %s and boots next: %s", m.ID, m.DisplayName, profile, m.NextBoot), err
+		}),
+		ValidArgsFunction: completes(func(ctx context.Context, before []string) (words []string) {
+			if len(before) > 0 {
+				return nil
 			}
-			all, _ := client.Forgotten(cmd.Context()) // without an answer there is nothing to complete
-			var words []string
+			all, _ := client.Forgotten(ctx) // without an answer there is nothing to complete
 			for _, gone := range all {
 				words = append(words, gone.ID+"\t"+printable(gone.DisplayName))
 			}
-			return words, cobra.ShellCompDirectiveNoFileComp
-		},
+			return words
+		}),
 	}
 }
 
 func newForgottenCommand(client *api.Client) *cobra.Command {
-	var raw bool
-	cmd := &cobra.Command{
+	return answers(&cobra.Command{
 		Use:   "forgotten",
 		Short: "List the machines that were forgotten and can be taken back",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := client.Forgotten(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if raw {
-				return printJSON(cmd.OutOrStdout(), all)
-			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tNAME\tWAS\tPROFILE\tFORGOTTEN")
-			for _, gone := range all {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", gone.ID, printable(orDash(gone.DisplayName)), printable(gone.State),
-					printable(orDash(gone.Profile)), gone.Time.Local().Format(time.DateTime))
-			}
-			return table.Flush()
-		},
-	}
-	cmd.Flags().BoolVar(&raw, "json", false, "print JSON")
-	return cmd
+	}, "print JSON", func(cmd *cobra.Command, _ []string) ([]api.Forgotten, error) {
+		return client.Forgotten(cmd.Context())
+	}, func(out io.Writer, all []api.Forgotten) error {
+		t := newTable(out, "ID", "NAME", "WAS", "PROFILE", "FORGOTTEN")
+		for _, gone := range all {
+			t.row(gone.ID, orDash(gone.DisplayName), gone.State, orDash(gone.Profile), moment(gone.Time))
+		}
+		return t.Flush()
+	})
 }

@@ -13,14 +13,14 @@ import (
 	"edeploy/server/wire"
 )
 
-// handingOut names the profiles of all deployments whose scripts ask for an
-// image by its name, as "vm" or "vm of deployment LAB", sorted. Profiles that
-// their state file does not list are given to nobody; without a state file that
-// can be read, all count.
-func handingOut(ctx context.Context, client *api.Client, ref wire.ImageRef) ([]string, error) {
+// handedOut is the sentence about the profiles of all deployments whose scripts
+// ask for an image by its name, as "vm" or "vm of deployment LAB"; "": there is
+// none. Profiles that their state file does not list are given to nobody; without
+// a state file that can be read, all count.
+func handedOut(ctx context.Context, client *api.Client, ref wire.ImageRef) (string, error) {
 	all, err := client.ConfigFiles(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	listed := map[string]*state.State{} // by deployment
 	for _, f := range all {
@@ -29,7 +29,7 @@ func handingOut(ctx context.Context, client *api.Client, ref wire.ImageRef) ([]s
 		}
 		text, _, err := client.ConfigFile(ctx, f.Section, f.Name)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		if st, err := state.Parse(stateFile, string(text)); err == nil {
 			listed[f.Section] = st
@@ -44,31 +44,21 @@ func handingOut(ctx context.Context, client *api.Client, ref wire.ImageRef) ([]s
 		}
 		text, _, err := client.ConfigFile(ctx, f.Section, f.Name)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		if slices.Contains(lint.Roles(string(text)), ref) {
-			names = append(names, profileOf(name.Profile, f.Section))
+			if f.Section != defaultSection {
+				name.Profile += " of deployment " + f.Section
+			}
+			names = append(names, name.Profile)
 		}
 	}
 	slices.Sort(names)
-	return names, nil
-}
-
-// profileOf names a profile; that of the default deployment by itself.
-func profileOf(name, section string) string {
-	if section == defaultSection {
-		return name
-	}
-	return name + " of deployment " + section
-}
-
-// handedOut is the sentence about profiles that hand out an image; "": none.
-func handedOut(ref wire.ImageRef, profiles []string) string {
-	switch len(profiles) {
+	switch len(names) {
 	case 0:
-		return ""
+		return "", nil
 	case 1:
-		return fmt.Sprintf("profile %s gives %s to machines", profiles[0], ref)
+		return fmt.Sprintf("profile %s gives %s to machines", names[0], ref), nil
 	}
-	return fmt.Sprintf("profiles %s give %s to machines", strings.Join(profiles, ", "), ref)
+	return fmt.Sprintf("profiles %s give %s to machines", strings.Join(names, ", "), ref), nil
 }

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"edeploy/server/api"
@@ -31,56 +29,46 @@ are left out: serials, UUIDs, addresses, switch ports, temperatures, counters.`,
 }
 
 func newHWDiffCommand() *cobra.Command {
-	var raw, all bool
+	var all bool
+	var names []string
 	cmd := &cobra.Command{
 		Use:     "diff A B",
 		Short:   "Show what two machines differ in",
 		Long:    "Diff compares two hardware descriptions, property by property. The exit status is\n0 when they are alike, 1 when they differ, and 2 when one could not be read.",
 		Example: "  edeployctl hw diff node1.hw node2.hw\n  edeployctl hw diff --all old.hw new.hw",
 		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := readHardware(args[0])
-			if err != nil {
-				return unseen(err)
-			}
-			b, err := readHardware(args[1])
-			if err != nil {
-				return unseen(err)
-			}
-			diffs := hardware.Diff(a, b, all)
-			if err := printDiff(cmd.OutOrStdout(), diffs, args, raw); err != nil {
-				return unseen(err)
-			}
-			if len(diffs) > 0 {
-				return errors.New(plural(len(diffs), "difference"))
-			}
-			return nil
-		},
 	}
-	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a list of category, id, field, a and b")
 	cmd.Flags().BoolVar(&all, "all", false, "compare identities, addresses and measurements, too")
-	return cmd
-}
-
-func printDiff(out io.Writer, diffs []hardware.Difference, names []string, raw bool) error {
-	if raw {
-		return printJSON(out, diffs)
-	}
-	if len(diffs) == 0 {
-		return nil
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "CATEGORY\tID\tFIELD\t%s\t%s\n", printable(machineName(filepath.Base(names[0]))), printable(machineName(filepath.Base(names[1]))))
-	for _, d := range diffs {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", printable(d.Category), printable(d.ID), printable(d.Field),
-			printable(cmp.Or(d.A, "-")), printable(cmp.Or(d.B, "-")))
-	}
-	return table.Flush()
+	return answers(cmd, "print JSON: a list of category, id, field, a and b", func(_ *cobra.Command, args []string) ([]hardware.Difference, error) {
+		var both [2]wire.Hardware
+		for i, file := range args {
+			var err error
+			if both[i], err = readHardware(file); err != nil {
+				return nil, unseen(err)
+			}
+			names = append(names, machineName(filepath.Base(file)))
+		}
+		return hardware.Diff(both[0], both[1], all), nil
+	}, func(out io.Writer, diffs []hardware.Difference) error {
+		if len(diffs) == 0 {
+			return nil
+		}
+		t := newTable(out, "CATEGORY", "ID", "FIELD", names[0], names[1])
+		for _, d := range diffs {
+			t.row(d.Category, d.ID, d.Field, orDash(d.A), orDash(d.B))
+		}
+		return t.Flush()
+	}, func(diffs []hardware.Difference) error {
+		if len(diffs) == 0 {
+			return nil
+		}
+		return errors.New(plural(len(diffs), "difference"))
+	})
 }
 
 func newHWGroupsCommand() *cobra.Command {
-	var raw bool
-	cmd := &cobra.Command{
+	unread := 0
+	return answers(&cobra.Command{
 		Use:   "groups DIR",
 		Short: "Show which machines are alike, and what the odd ones differ in",
 		Long: `Groups reads every .hw and .json file of DIR and sorts the machines by product. For
@@ -92,36 +80,30 @@ What is measured is left out, and what identifies a machine. When ten machines
 or more have a property and most of them another value, it is left out, too, and
 named. Files that are not read are named on standard error; the exit status is 2
 when a description could not be read, else 0.`,
-		Example: "  edeployctl hw groups /var/lib/edeploy/hw",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			all, unread, err := readMachines(args[0], cmd.ErrOrStderr())
-			if err != nil {
-				return unseen(err)
-			}
-			if err := printGroups(cmd.OutOrStdout(), all.Kinds(), raw); err != nil {
-				return unseen(err)
-			}
-			if unread > 0 {
-				return unseen(fmt.Errorf("%s could not be read: what is above is without them", plural(unread, "description")))
-			}
-			return nil
-		},
+		Example:           "  edeployctl hw groups /var/lib/edeploy/hw",
+		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeDirectory,
-	}
-	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: products with groups and differing properties")
-	return cmd
+	}, "print JSON: products with groups and differing properties", func(cmd *cobra.Command, args []string) ([]hardware.Kind, error) {
+		var all *hardware.Groups
+		var err error
+		if all, unread, err = readMachines(args[0], cmd.ErrOrStderr()); err != nil {
+			return nil, unseen(err)
+		}
+		return all.Kinds(), nil
+	}, printGroups, func([]hardware.Kind) error {
+		if unread == 0 {
+			return nil
+		}
+		return unseen(fmt.Errorf("%s could not be read: what is above is without them", plural(unread, "description")))
+	})
 }
 
 // readMachines reads all descriptions of a directory, some at once. Those that
 // cannot be read are named on stderr, and counted.
 func readMachines(dir string, stderr io.Writer) (all *hardware.Groups, unread int, err error) {
-	files, skipped, err := descriptions(dir)
+	files, err := descriptions(dir, stderr)
 	if err != nil {
 		return nil, 0, err
-	}
-	if len(skipped) > 0 {
-		fmt.Fprintf(stderr, "skipped, no .hw or .json: %s\n", printable(someOf(skipped)))
 	}
 	type read struct {
 		file string
@@ -172,10 +154,7 @@ func someOf(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], " "), len(names)-maxListed)
 }
 
-func printGroups(out io.Writer, kinds []hardware.Kind, raw bool) error {
-	if raw {
-		return printJSON(out, kinds)
-	}
+func printGroups(out io.Writer, kinds []hardware.Kind) error {
 	for i, k := range kinds {
 		if i > 0 {
 			fmt.Fprintln(out)
@@ -204,8 +183,7 @@ func printOdd(out io.Writer, odd []hardware.Outlier) {
 	if len(odd) == 0 {
 		return
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  PROPERTY\tVALUE\tMACHINES")
+	t := newTable(out, "  PROPERTY", "VALUE", "MACHINES")
 	for _, o := range odd {
 		name := o.String()
 		for i, v := range o.Values {
@@ -213,9 +191,9 @@ func printOdd(out io.Writer, odd []hardware.Outlier) {
 			if i == 0 && len(v.Machines) > maxNamed {
 				who = fmt.Sprintf("%d machines", len(v.Machines))
 			}
-			fmt.Fprintf(table, "  %s\t%s\t%s\n", printable(name), printable(cmp.Or(v.Text, "-")), printable(who))
+			t.row("  "+name, orDash(v.Text), who)
 			name = ""
 		}
 	}
-	table.Flush()
+	t.Flush()
 }

@@ -28,13 +28,9 @@ func newHWPullCommand(client *api.Client) *cobra.Command {
 		Long:    hwPullLong,
 		Example: "  edeployctl hw pull machines\n  edeployctl match --all machines --config profiles",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "machines"
-			if len(args) == 1 {
-				dir = args[0]
-			}
-			return pullHardware(cmd.Context(), client, dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
-		},
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+			return pullHardware(cmd.Context(), client, append(args, "machines")[0], cmd.ErrOrStderr())
+		}),
 		ValidArgsFunction: completeDirectory,
 	}
 }
@@ -51,22 +47,18 @@ func newHWShowCommand(client *api.Client) *cobra.Command {
 	}
 }
 
-func pullHardware(ctx context.Context, client *api.Client, dir string, out, stderr io.Writer) error {
+func pullHardware(ctx context.Context, client *api.Client, dir string, stderr io.Writer) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return "", err
 	}
 	n, without, err := eachHardware(ctx, client, stderr, func(id string, text []byte) error {
 		return renameio.WriteFile(filepath.Join(dir, filepath.Base(id)+".json"), text, 0o644)
 	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "%s in %s", plural(n, "description"), printable(dir))
+	sentence := plural(n, "description") + " in " + dir
 	if without > 0 {
-		fmt.Fprintf(out, "; %s sent none", plural(without, "machine")+verb(without, " has", " have"))
+		sentence += fmt.Sprintf("; %s %s sent none", plural(without, "machine"), verb(without, "has", "have"))
 	}
-	fmt.Fprintln(out)
-	return nil
+	return sentence, err
 }
 
 // eachHardware fetches the description of every machine that has sent one, and

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -31,14 +30,21 @@ func newRemoveImageCommand(client *api.Client) *cobra.Command {
 		Long:    removeImageLong,
 		Example: "  edeployctl images remove web D12-F.1.0.0",
 		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
 			ref, err := wire.NewImageRef(args[0], args[1])
 			if err != nil {
-				return err
+				return "", err
 			}
-			return removal{client, cmd.OutOrStdout(), cmd.ErrOrStderr()}.image(cmd.Context(), ref, force)
-		},
-		ValidArgsFunction: completeImage(client),
+			return removeImage(cmd, client, ref, force)
+		}),
+		ValidArgsFunction: completes(func(ctx context.Context, before []string) []string {
+			all, _ := client.Images(ctx) // without an answer there is nothing to complete
+			var rows [][]string
+			for _, image := range all {
+				rows = append(rows, []string{image.Role, image.Version})
+			}
+			return nextWords(rows, before)
+		}),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "remove an image that machines need")
 	return cmd
@@ -54,43 +60,43 @@ func newRemoveMetadataCommand(client *api.Client) *cobra.Command {
 		Long:    removeMetadataLong,
 		Example: "  edeployctl images remove-metadata D12-F.1.0.0 web D12-F.1.0.1",
 		Args:    cobra.ExactArgs(3),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
 			u, err := namedUpgrade(args[0], args[1], args[2])
 			if err != nil {
-				return err
+				return "", err
 			}
-			return removal{client, cmd.OutOrStdout(), cmd.ErrOrStderr()}.upgrade(cmd.Context(), u)
-		},
-		ValidArgsFunction: completeUpgrade(client),
+			return removeUpgrade(cmd.Context(), client, u)
+		}),
+		ValidArgsFunction: completes(func(ctx context.Context, before []string) []string {
+			all, _ := client.Upgrades(ctx) // without an answer there is nothing to complete
+			var rows [][]string
+			for _, u := range all {
+				rows = append(rows, []string{u.From, u.Role, u.To})
+			}
+			return nextWords(rows, before)
+		}),
 	}
 }
 
-// removal takes something away from the appliance.
-type removal struct {
-	client   *api.Client
-	out, err io.Writer
-}
-
-func (r removal) image(ctx context.Context, ref wire.ImageRef, force bool) error {
-	image, err := r.client.Image(ctx, ref)
+func removeImage(cmd *cobra.Command, client *api.Client, ref wire.ImageRef, force bool) (string, error) {
+	image, err := client.Image(cmd.Context(), ref)
 	if err != nil {
-		return err
+		return "", err
 	}
-	reasons, err := r.needs(ctx, ref)
+	reasons, err := needs(cmd.Context(), client, ref)
 	if err != nil {
 		reasons = []string{fmt.Sprintf("whether machines need %s could not be found out: %v", ref, err)}
 	}
 	for _, reason := range reasons {
-		fmt.Fprintf(r.err, "warning: %s\n", printable(reason))
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", printable(reason))
 	}
 	if len(reasons) > 0 && !force {
-		return fmt.Errorf("%s is not removed: machines could not be brought onto it; --force removes it all the same", ref)
+		return "", fmt.Errorf("%s is not removed: machines could not be brought onto it; --force removes it all the same", ref)
 	}
-	if err := r.client.DeleteImage(ctx, ref); err != nil {
-		return fmt.Errorf("remove image: %w", err)
+	if err := client.DeleteImage(cmd.Context(), ref); err != nil {
+		return "", fmt.Errorf("remove image: %w", err)
 	}
-	_, err = fmt.Fprintf(r.out, "%s: removed, %s\n", ref, removedParts(image))
-	return err
+	return fmt.Sprintf("%s: removed, %s", ref, removedParts(image)), nil
 }
 
 // removedParts are the parts of an image and their sizes.
@@ -109,21 +115,21 @@ func removedParts(image api.Image) string {
 }
 
 // needs says why machines need an image; nothing when none does.
-func (r removal) needs(ctx context.Context, ref wire.ImageRef) ([]string, error) {
-	machines, err := r.client.Machines(ctx)
+func needs(ctx context.Context, client *api.Client, ref wire.ImageRef) ([]string, error) {
+	machines, err := client.Machines(ctx)
 	if err != nil {
 		return nil, err
 	}
-	upgrades, err := r.client.Upgrades(ctx)
+	upgrades, err := client.Upgrades(ctx)
 	if err != nil {
 		return nil, err
 	}
-	profiles, err := handingOut(ctx, r.client, ref)
+	text, err := handedOut(ctx, client, ref)
 	if err != nil {
 		return nil, err
 	}
 	var reasons []string
-	if text := handedOut(ref, profiles); text != "" {
+	if text != "" {
 		reasons = append(reasons, text)
 	}
 	if found := running(ref, machines); len(found) > 0 {
@@ -170,50 +176,19 @@ func machineList(machines []api.Machine) string {
 	return text
 }
 
-func (r removal) upgrade(ctx context.Context, u upgrade) error {
-	stored, err := r.client.Upgrade(ctx, u.from, u.to)
+func removeUpgrade(ctx context.Context, client *api.Client, u upgrade) (string, error) {
+	stored, err := client.Upgrade(ctx, u.from, u.to)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := r.client.DeleteUpgrade(ctx, u.from, u.to); err != nil {
-		return fmt.Errorf("remove metadata: %w", err)
+	if err := client.DeleteUpgrade(ctx, u.from, u.to); err != nil {
+		return "", fmt.Errorf("remove metadata: %w", err)
 	}
 	size := int64(0)
 	for _, f := range stored.Files {
 		size += f.Bytes
 	}
-	_, err = fmt.Fprintf(r.out, "%s: removed, %s, %s\n", u, plural(len(stored.Files), "file"), plural(size, "byte"))
-	return err
-}
-
-// completeImage completes ROLE VERSION by asking the appliance.
-func completeImage(client *api.Client) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		all, err := client.Images(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var rows [][]string
-		for _, image := range all {
-			rows = append(rows, []string{image.Role, image.Version})
-		}
-		return nextWords(rows, args), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// completeUpgrade completes FROM ROLE TO by asking the appliance.
-func completeUpgrade(client *api.Client) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		all, err := client.Upgrades(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var rows [][]string
-		for _, u := range all {
-			rows = append(rows, []string{u.From, u.Role, u.To})
-		}
-		return nextWords(rows, args), cobra.ShellCompDirectiveNoFileComp
-	}
+	return fmt.Sprintf("%s: removed, %s, %s", u, plural(len(stored.Files), "file"), plural(size, "byte")), nil
 }
 
 // nextWords are the words that come after args in the rows that begin with them.

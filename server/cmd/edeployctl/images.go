@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"edeploy/server/api"
@@ -29,28 +28,18 @@ IMAGE says whether the version that an upgrade leads to is here; without it, no 
 
 // newImagesCommand shows the images and upgrades of the appliance.
 func newImagesCommand(client *api.Client) *cobra.Command {
-	var raw bool
-	list := func(cmd *cobra.Command, _ []string) error {
-		all, err := takeInventory(cmd.Context(), client)
-		if err != nil {
-			return err
-		}
-		if raw {
-			return printJSON(cmd.OutOrStdout(), all)
-		}
-		return printInventory(cmd.OutOrStdout(), all)
-	}
 	cmd := &cobra.Command{
 		Use:     "images",
 		Short:   "List the role images and upgrades of the appliance, or remove some",
 		Long:    imagesLong,
 		Example: "  edeployctl images\n  edeployctl images remove web D12-F.1.0.0",
 		Args:    cobra.NoArgs,
-		RunE:    list,
 	}
-	verb := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the role images and upgrades", Long: imagesLong, Args: cobra.NoArgs, RunE: list}
+	verb := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the role images and upgrades", Long: imagesLong, Args: cobra.NoArgs}
 	for _, c := range []*cobra.Command{cmd, verb} {
-		c.Flags().BoolVar(&raw, "json", false, "print JSON: a document with images and upgrades")
+		answers(c, "print JSON: a document with images and upgrades", func(cmd *cobra.Command, _ []string) (inventory, error) {
+			return takeInventory(cmd.Context(), client)
+		}, printInventory)
 	}
 	cmd.AddCommand(verb, newRemoveImageCommand(client), newRemoveMetadataCommand(client), newPushCommand(client), newMetadataCommand(client))
 	return cmd
@@ -127,32 +116,31 @@ func running(ref wire.ImageRef, machines []api.Machine) []api.Machine {
 }
 
 func printInventory(out io.Writer, all inventory) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ROLE\tVERSION\tENTRIES\tSIZE\tARCHIVE\tPUBLISHED\tMACHINES")
+	t := newTable(out, "ROLE", "VERSION", "ENTRIES", "SIZE", "ARCHIVE", "PUBLISHED", "MACHINES")
 	for _, image := range all.Images {
 		entries, size, published := "-", "-", "incomplete"
 		if image.Complete {
-			entries, size, published = fmt.Sprint(image.Entries), megabytes(image.Bytes), image.Published.Local().Format(time.DateTime)
+			entries, size, published = fmt.Sprint(image.Entries), megabytes(image.Bytes), moment(image.Published)
 		}
 		archive := "-"
 		if image.ArchiveBytes > 0 {
 			archive = megabytes(image.ArchiveBytes)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", printable(image.Role), printable(image.Version), entries, size, archive, published, len(image.Machines))
+		t.row(image.Role, image.Version, entries, size, archive, published, len(image.Machines))
 	}
-	if err := table.Flush(); err != nil || len(all.Upgrades) == 0 {
+	if err := t.Flush(); err != nil || len(all.Upgrades) == 0 {
 		return err
 	}
 	fmt.Fprintln(out)
-	fmt.Fprintln(table, "UPGRADE OF\tFROM\tTO\tFILES\tPUBLISHED\tIMAGE")
+	t = newTable(out, "UPGRADE OF", "FROM", "TO", "FILES", "PUBLISHED", "IMAGE")
 	for _, u := range all.Upgrades {
 		image := "missing"
 		if u.Complete {
 			image = "here"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\n", printable(u.Role), printable(u.From), printable(u.To), len(u.Files), u.Published.Local().Format(time.DateTime), image)
+		t.row(u.Role, u.From, u.To, len(u.Files), moment(u.Published), image)
 	}
-	return table.Flush()
+	return t.Flush()
 }
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }

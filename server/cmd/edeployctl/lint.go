@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"path/filepath"
-	"text/tabwriter"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/lint"
@@ -39,31 +37,31 @@ meant. The exit status is 0 when there is nothing to mend, 1 when there is, and
 2 when the directory could not be read.`
 
 func newLintCommand(client *api.Client) *cobra.Command {
-	var raw, compare bool
+	var compare bool
 	var machines string
 	cmd := &cobra.Command{
-		Use:     "lint CONFIGDIR",
-		Short:   "Check an existing eDeploy configuration: what runs unchanged, what does not, and why",
-		Long:    lintLong,
-		Example: "  edeployctl lint /etc/edeploy/config\n  edeployctl lint --json profiles | jq '.findings[].text'",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			known, err := comparison(cmd, client, machines, compare)
-			if err != nil {
-				return unseen(err)
-			}
-			report, err := lint.Dir(args[0], known)
-			if err != nil {
-				return unseen(err)
-			}
-			return printLint(cmd.OutOrStdout(), report, raw)
-		},
+		Use:               "lint CONFIGDIR",
+		Short:             "Check an existing eDeploy configuration: what runs unchanged, what does not, and why",
+		Long:              lintLong,
+		Example:           "  edeployctl lint /etc/edeploy/config\n  edeployctl lint --json profiles | jq '.findings[].text'",
+		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeDirectory,
 	}
 	cmd.Flags().StringVar(&machines, "machines", "", "compare with the hardware descriptions of this directory (hw pull fetches them)")
 	cmd.Flags().BoolVar(&compare, "live", false, "compare with the machines and the DHCP range of the server")
-	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: files (name verdict errors warnings) and findings (file line column severity text)")
-	return cmd
+	return answers(cmd, "print JSON: files (name verdict errors warnings) and findings (file line column severity text)",
+		func(cmd *cobra.Command, args []string) (report lint.Report, err error) {
+			known, err := comparison(cmd, client, machines, compare)
+			if err == nil {
+				report, err = lint.Dir(args[0], known)
+			}
+			return report, unseen(err)
+		}, printReport, func(r lint.Report) error {
+			if len(r.Findings) == 0 {
+				return nil
+			}
+			return errors.New(plural(r.Count(lint.Error), "error") + ", " + plural(r.Count(lint.Warning), "warning"))
+		})
 }
 
 // comparison is what a configuration is compared with.
@@ -85,7 +83,7 @@ func comparison(cmd *cobra.Command, client *api.Client, machines string, live bo
 
 // readAllHardware reads the descriptions of a directory, by machine.
 func readAllHardware(dir string) (map[string]wire.Hardware, error) {
-	files, _, err := descriptions(dir)
+	files, err := descriptions(dir, io.Discard)
 	if err != nil {
 		return nil, err
 	}
@@ -107,49 +105,16 @@ func dhcpRange(ctx context.Context, client *api.Client) (first, last netip.Addr,
 	return v.DHCP.First, v.DHCP.Last, err
 }
 
-func printLint(out io.Writer, r lint.Report, raw bool) error {
-	if raw {
-		if err := printJSON(out, r); err != nil {
-			return unseen(err)
-		}
-	} else {
-		printReport(out, r)
-	}
-	if len(r.Findings) > 0 {
-		return errors.New(plural(r.Count(lint.Error), "error") + ", " + plural(r.Count(lint.Warning), "warning"))
-	}
-	return nil
-}
-
-func printReport(out io.Writer, r lint.Report) {
+func printReport(out io.Writer, r lint.Report) error {
 	for _, f := range r.Findings {
 		fmt.Fprintln(out, printable(f.String()))
 	}
 	if len(r.Findings) > 0 {
 		fmt.Fprintln(out)
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "FILE\tVERDICT")
+	t := newTable(out, "FILE", "VERDICT")
 	for _, f := range r.Files {
-		fmt.Fprintf(table, "%s\t%s\n", printable(f.Name), printable(f.Verdict))
+		t.row(f.Name, f.Verdict)
 	}
-	table.Flush()
-}
-
-// printJSON writes what scripts read.
-func printJSON(out io.Writer, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%s\n", text)
-	return err
-}
-
-// completeDirectory lets the shell complete the name of a directory.
-func completeDirectory(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return nil, cobra.ShellCompDirectiveFilterDirs
+	return t.Flush()
 }

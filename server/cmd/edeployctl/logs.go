@@ -7,8 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"text/tabwriter"
-	"time"
 
 	"edeploy/server/api"
 
@@ -68,12 +66,11 @@ func newLogsCommand(client *api.Client) *cobra.Command {
 }
 
 func printLogs(out io.Writer, all []api.Log) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NUMBER\tNAME\tBYTES\tSENT")
+	t := newTable(out, "NUMBER", "NAME", "BYTES", "SENT")
 	for i, l := range all {
-		fmt.Fprintf(table, "%d\t%s\t%d\t%s\n", i+1, printable(l.Name), l.Bytes, l.Modified.Local().Format(time.DateTime))
+		t.row(i+1, l.Name, l.Bytes, moment(l.Modified))
 	}
-	return table.Flush()
+	return t.Flush()
 }
 
 // printLog unpacks a log; on a terminal it cannot steer it.

@@ -2,60 +2,26 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"edeploy/server/api"
 
 	"github.com/spf13/cobra"
 )
 
-type machinesConfig struct {
-	client   *api.Client
-	json     bool
-	watch    bool
-	interval time.Duration
-}
-
+// newMachinesCommand has the commands about one machine below it, too.
 func newMachinesCommand(client *api.Client) *cobra.Command {
-	c := machinesConfig{client: client}
-	cmd := &cobra.Command{
-		Use:   "machines [ID]",
-		Short: "List the machines, or show one with its history (ID, MAC address or name)",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd.Context(), args, cmd.OutOrStdout())
-		},
-		ValidArgsFunction: completeMachine(client),
-	}
-	cmd.AddCommand(newSectionCommand(client), newAddCommand(client), newListCommand(client))
+	cmd := machinesVerb(client, "machines [ID]", "List the machines, or show one with its history (ID, MAC address or name)", cobra.MaximumNArgs(1))
+	cmd.AddCommand(newSectionCommand(client), newAddCommand(client), machinesVerb(client, "list", "List the machines", cobra.NoArgs, "ls"))
 	cmd.AddCommand(steering(client)...)
-	c.flags(cmd)
 	return cmd
 }
 
-func (c *machinesConfig) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.json, "json", false, "print the server's JSON")
-	cmd.Flags().BoolVar(&c.watch, "watch", false, "print again whenever something changes, until interrupted")
-	cmd.Flags().DurationVar(&c.interval, "interval", 2*time.Second, "how often --watch asks")
-}
-
-// newListCommand is machines, newShowCommand machines ID, for those who look
-// for a verb.
-func newListCommand(client *api.Client) *cobra.Command {
-	return machinesVerb(client, "list", "List the machines", cobra.NoArgs, "ls")
-}
-
-func newShowCommand(client *api.Client) *cobra.Command {
-	return machinesVerb(client, "show ID", "Show a machine with its history (ID, MAC address or name)", cobra.ExactArgs(1))
-}
-
+// machinesVerb lists the machines, or shows the one that an argument names.
 func machinesVerb(client *api.Client, use, short string, args cobra.PositionalArgs, aliases ...string) *cobra.Command {
 	c := machinesConfig{client: client}
 	cmd := &cobra.Command{
@@ -65,34 +31,36 @@ func machinesVerb(client *api.Client, use, short string, args cobra.PositionalAr
 		},
 		ValidArgsFunction: completeMachine(client),
 	}
-	c.flags(cmd)
+	cmd.Flags().BoolVar(&c.json, "json", false, "print the server's JSON")
+	cmd.Flags().BoolVar(&c.watch, "watch", false, "print again whenever something changes, until interrupted")
+	cmd.Flags().DurationVar(&c.interval, "interval", 2*time.Second, "how often --watch asks")
 	return cmd
 }
 
 // newHistoryCommand prints the history of a machine alone.
 func newHistoryCommand(client *api.Client) *cobra.Command {
-	var raw bool
-	cmd := &cobra.Command{
+	return answers(&cobra.Command{
 		Use:               "history ID",
 		Short:             "Print what has happened to a machine, oldest first (ID, MAC address or name)",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := client.Machine(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if raw {
-				return printJSON(cmd.OutOrStdout(), m.History)
-			}
-			for _, l := range m.History {
-				fmt.Fprintln(cmd.OutOrStdout(), printable(l.String()))
-			}
-			return nil
-		},
+	}, "print JSON: a list of time, step, status, seconds and message", func(cmd *cobra.Command, args []string) ([]api.HistoryLine, error) {
+		m, err := client.Machine(cmd.Context(), args[0])
+		return m.History, err
+	}, func(out io.Writer, history []api.HistoryLine) error { return printHistory(out, "", history) })
+}
+
+func printHistory(out io.Writer, margin string, history []api.HistoryLine) (err error) {
+	for _, l := range history {
+		_, err = fmt.Fprintln(out, margin+printable(l.String()))
 	}
-	cmd.Flags().BoolVar(&raw, "json", false, "print JSON: a list of time, step, status, seconds and message")
-	return cmd
+	return err
+}
+
+type machinesConfig struct {
+	client      *api.Client
+	json, watch bool
+	interval    time.Duration
 }
 
 func (c machinesConfig) run(ctx context.Context, args []string, out io.Writer) error {
@@ -129,17 +97,15 @@ func (c machinesConfig) run(ctx context.Context, args []string, out io.Writer) e
 // picture is what is printed, at one moment.
 func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, error) {
 	var out bytes.Buffer
-	if c.json {
+	switch {
+	case c.json:
 		path := api.MachinesPath
 		if len(args) == 1 {
 			path = api.MachinePath(args[0])
 		}
 		raw, err := c.client.Raw(ctx, path)
-		out.Write(bytes.TrimSpace(raw))
-		out.WriteByte('\n')
-		return out.Bytes(), err
-	}
-	if len(args) == 1 {
+		return append(bytes.TrimSpace(raw), '\n'), err
+	case len(args) == 1:
 		m, err := c.client.Machine(ctx, args[0])
 		printMachine(&out, m)
 		return out.Bytes(), err
@@ -150,8 +116,7 @@ func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, err
 }
 
 func printTable(out io.Writer, all []api.Machine) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tNAME\tSTATE\tBOOTS\tPROFILE\tIMAGE\tNOW")
+	t := newTable(out, "ID", "NAME", "STATE", "BOOTS", "PROFILE", "IMAGE", "NOW")
 	for _, m := range all {
 		profile, image := "-", "-"
 		if m.Allocation != nil {
@@ -160,25 +125,20 @@ func printTable(out io.Writer, all []api.Machine) {
 		if m.Image != nil {
 			image = m.Image.String()
 		}
-		row := []string{m.ID, cmp.Or(m.DisplayName, "-"), m.State, string(m.NextBoot), profile, image, now(m)}
-		for i := range row {
-			row[i] = printable(row[i])
-		}
-		fmt.Fprintln(table, strings.Join(row, "\t"))
+		t.row(m.ID, orDash(m.DisplayName), m.State, m.NextBoot, profile, image, orDash(m.Now))
 	}
-	table.Flush()
-}
-
-// now is what a machine is doing, in the server's words.
-func now(m api.Machine) string {
-	return cmp.Or(m.Now, "-")
+	t.Flush()
 }
 
 func printMachine(out io.Writer, m api.Machine) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	t := newTable(out)
 	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(table, "%s\t%s\n", name, strings.Join(printableLines(value), "\n\t"))
+		if value == "" {
+			return
+		}
+		for _, line := range strings.Split(value, "\n") {
+			t.row(name, line)
+			name = ""
 		}
 	}
 	row("machine", m.ID)
@@ -187,11 +147,11 @@ func printMachine(out io.Writer, m api.Machine) {
 	row("formerly", strings.Join(m.FormerMACs, " "))
 	row("UUID", m.UUID)
 	row("serial", m.Serial)
-	row("state", m.State+" since "+m.Since.Local().Format(time.DateTime))
+	row("state", m.State+" since "+moment(m.Since))
 	row("boots", string(m.NextBoot)+" (set to "+m.Boot+")")
 	row("deployment", m.Section)
 	if a := m.Allocation; a != nil {
-		row("profile", fmt.Sprintf("%s, since %s, handed out %s", a.Profile, a.Given.Local().Format(time.DateTime), plural(a.Asked, "time")))
+		row("profile", fmt.Sprintf("%s, since %s, handed out %s", a.Profile, moment(a.Given), plural(a.Asked, "time")))
 		row("variables", a.Var)
 	}
 	if m.Image != nil {
@@ -199,45 +159,9 @@ func printMachine(out io.Writer, m api.Machine) {
 	}
 	row("now", m.Now)
 	row("error", m.LastError)
-	table.Flush()
+	t.Flush()
 	if len(m.History) > 0 {
 		fmt.Fprintln(out, "\nhistory")
 	}
-	for _, l := range m.History {
-		fmt.Fprintln(out, " ", printable(l.String()))
-	}
-}
-
-// printable takes out what could steer a terminal: the texts come from
-// machines.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case c == '\n':
-			return c
-		case unicode.IsControl(c):
-			return -1
-		}
-		return c
-	}, s)
-}
-
-func printableLines(s string) []string { return strings.Split(printable(s), "\n") }
-
-// completeMachine completes ids and names by asking the server.
-func completeMachine(client *api.Client) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		all, _ := client.Machines(cmd.Context()) // without an answer there is nothing to complete
-		var words []string
-		for _, m := range all {
-			words = append(words, m.ID+"\t"+printable(m.DisplayName))
-			if m.DisplayName != "" && !strings.ContainsAny(m.DisplayName, " \t\n") {
-				words = append(words, printable(m.DisplayName)+"\t"+m.ID)
-			}
-		}
-		return words, cobra.ShellCompDirectiveNoFileComp
-	}
+	_ = printHistory(out, "  ", m.History)
 }

@@ -80,7 +80,7 @@ func newRootCommand() *cobra.Command {
 // below it.
 func steering(client *api.Client) []*cobra.Command {
 	return []*cobra.Command{
-		newShowCommand(client),
+		machinesVerb(client, "show ID", "Show a machine with its history (ID, MAC address or name)", cobra.ExactArgs(1)),
 		newHistoryCommand(client),
 		newWhyCommand(client),
 		newLogsCommand(client),

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/literal"
@@ -123,10 +122,10 @@ func (c matchConfig) run(args []string, out io.Writer) error {
 		answer.Profiles = append(answer.Profiles, one)
 	}
 	if len(args) == 1 {
-		g := (&plan{Dir: dir}).take("", hw)
+		g := newPlan(dir).take("", hw)
 		answer.Gets, fits = &g, g.Profile != ""
 	}
-	if err := c.print(out, answer); err != nil {
+	if err := show(out, c.raw, answer, printMatched); err != nil {
 		return unseen(err)
 	}
 	switch {
@@ -142,12 +141,15 @@ func (c matchConfig) run(args []string, out io.Writer) error {
 }
 
 // refused says why a machine that fits a profile's specs gets nothing; "": it
-// gets the profile.
+// gets the profile. It is looked at as if it were the only one, however few it
+// takes.
 func refused(dir *profile.Dir, name string, hw wire.Hardware, count any) (string, error) {
-	p, err := (&plan{Dir: dir}).only(name)
+	st, err := state.Parse(stateFile, "[("+literal.Repr(name)+", '*')]")
 	if err != nil {
 		return "", err
 	}
+	p := newPlan(dir)
+	p.Apply([]assign.File{{Name: stateFile, State: st}})
 	if g := p.take("", hw); g.Profile == "" {
 		return strings.TrimPrefix(g.Message, name+" fits, but "), nil
 	}
@@ -157,10 +159,7 @@ func refused(dir *profile.Dir, name string, hw wire.Hardware, count any) (string
 	return "", nil
 }
 
-func (c matchConfig) print(out io.Writer, answer matched) error {
-	if c.raw {
-		return printJSON(out, answer)
-	}
+func printMatched(out io.Writer, answer matched) error {
 	for i, one := range answer.Profiles {
 		if i > 0 {
 			fmt.Fprintln(out)
@@ -229,15 +228,18 @@ func printExplained(out io.Writer, e explained) {
 		word += ", but " + e.Refused
 	}
 	fmt.Fprintf(out, "%s: %s%s\n", printable(e.Profile), printable(word), countText(e))
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	t := newTable(out)
 	for _, l := range e.Lines {
-		fmt.Fprintf(table, "  line %d\t%s\t%s", l.Line, printable(l.Spec), printable(l.outcome()))
-		if len(l.Binds) > 0 {
-			fmt.Fprintf(table, "\t%s", printable(bindingsText(l.Binds)))
+		cells := []any{fmt.Sprintf("  line %d", l.Line), l.Spec, "finds nothing"}
+		if l.Fact != nil {
+			cells[2] = "takes " + assign.FactText(*l.Fact)
 		}
-		fmt.Fprintln(table)
+		if len(l.Binds) > 0 {
+			cells = append(cells, bindingsText(l.Binds))
+		}
+		t.row(cells...)
 	}
-	table.Flush()
+	t.Flush()
 	if e.GivenUp {
 		fmt.Fprintln(out, "  the search was given up: too many combinations to try")
 	}

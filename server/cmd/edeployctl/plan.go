@@ -1,46 +1,28 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/profile"
-	"edeploy/server/internal/state"
 	"edeploy/server/wire"
 )
 
 // plan is a configuration directory from which machines take, in memory only.
-// It is an assign.Source.
 type plan struct {
-	*profile.Dir
-	state *state.State          // as the machines so far leave it; nil: as the file is
-	cmdbs map[string]*cmdb.File // those that changed
-	held  map[string]bool       // PROFILE ENTRY: a machine before this one has it
+	*allocation.Directory
+	held map[string]bool // PROFILE ENTRY: a machine before this one has it
 }
 
-// State is the state file, less what was taken.
-func (p *plan) State() (*state.State, error) {
-	if p.state != nil {
-		return p.state, nil
-	}
-	return p.Dir.State()
-}
-
-// CMDB is a CMDB, less what was taken.
-func (p *plan) CMDB(name string) (*cmdb.File, error) {
-	if f, ok := p.cmdbs[name]; ok {
-		return f, nil
-	}
-	return p.Dir.CMDB(name)
+func newPlan(dir *profile.Dir) *plan {
+	return &plan{new(allocation.Snapshot).Directory(&allocation.Deployment{Dir: dir}), map[string]bool{}}
 }
 
 // maxReasons bounds the profiles whose reasons are told for one machine.
@@ -51,7 +33,7 @@ func (p *plan) take(name string, hw wire.Hardware) gets {
 	g := gets{Machine: name}
 	d, err := assign.NewFacts(hw).Find(p, func(profile, entry string) bool { return p.held[profile+" "+entry] })
 	if err == nil {
-		if _, err = p.Configure(d.Profile); err != nil {
+		if _, err = p.Dir.Configure(d.Profile); err != nil {
 			err = fmt.Errorf("%s fits, but %w", d.Profile, err)
 		}
 	}
@@ -65,12 +47,7 @@ func (p *plan) take(name string, hw wire.Hardware) gets {
 		}
 		return g
 	}
-	for _, f := range d.Files {
-		p.keep(f)
-	}
-	if p.held == nil {
-		p.held = map[string]bool{}
-	}
+	p.Apply(d.Files)
 	p.held[d.Profile+" "+d.Holding.After] = true
 	g.Profile = d.Profile
 	g.Variables = map[string]any{}
@@ -87,19 +64,6 @@ func (p *plan) take(name string, hw wire.Hardware) gets {
 	return g
 }
 
-// keep takes on a file that the decision would write.
-func (p *plan) keep(f assign.File) {
-	switch {
-	case f.State != nil:
-		p.state = f.State
-	case f.CMDB != nil:
-		if p.cmdbs == nil {
-			p.cmdbs = map[string]*cmdb.File{}
-		}
-		p.cmdbs[f.Profile] = f.CMDB
-	}
-}
-
 // planned is what match --all answers.
 type planned struct {
 	Machines []gets     `json:"machines"`
@@ -114,16 +78,13 @@ type leftover struct {
 
 // plan answers what all machines of a directory would get.
 func (c matchConfig) plan(machines string, out, stderr io.Writer) error {
-	p := &plan{Dir: profile.Open(c.dir)}
+	p := newPlan(profile.Open(c.dir))
 	if _, err := p.State(); err != nil {
 		return unseen(err)
 	}
-	files, skipped, err := descriptions(machines)
+	files, err := descriptions(machines, stderr)
 	if err != nil {
 		return unseen(err)
-	}
-	if len(skipped) > 0 {
-		fmt.Fprintf(stderr, "skipped, no .hw or .json: %s\n", printable(someOf(skipped)))
 	}
 	answer := planned{Machines: []gets{}}
 	without := 0
@@ -145,7 +106,7 @@ func (c matchConfig) plan(machines string, out, stderr io.Writer) error {
 	for _, name := range profilesOf(st) {
 		answer.Left = append(answer.Left, leftover{name, countOf(st, name)})
 	}
-	if err := printPlanned(out, answer, c.raw); err != nil {
+	if err := show(out, c.raw, answer, printPlanned); err != nil {
 		return unseen(err)
 	}
 	if without > 0 {
@@ -154,13 +115,14 @@ func (c matchConfig) plan(machines string, out, stderr io.Writer) error {
 	return nil
 }
 
-// descriptions are the names of the hardware descriptions in a directory, and
-// of the files in it that are none by their name.
-func descriptions(dir string) (names, skipped []string, err error) {
+// descriptions are the names of the hardware descriptions in a directory; the
+// files in it that are none by their name are told on stderr.
+func descriptions(dir string, stderr io.Writer) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var skipped []string
 	for _, e := range entries {
 		switch ext := filepath.Ext(e.Name()); {
 		case ext == ".hw" || ext == ".json":
@@ -170,20 +132,19 @@ func descriptions(dir string) (names, skipped []string, err error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, nil, fmt.Errorf("%s holds no hardware descriptions: want *.hw or *.json", dir)
+		return nil, fmt.Errorf("%s holds no hardware descriptions: want *.hw or *.json", dir)
 	}
-	return names, skipped, nil
+	if len(skipped) > 0 {
+		fmt.Fprintf(stderr, "skipped, no .hw or .json: %s\n", printable(someOf(skipped)))
+	}
+	return names, nil
 }
 
 // machineName is how a machine is called: by its file.
 func machineName(file string) string { return strings.TrimSuffix(file, filepath.Ext(file)) }
 
-func printPlanned(out io.Writer, p planned, raw bool) error {
-	if raw {
-		return printJSON(out, p)
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "MACHINE\tPROFILE\tVARIABLES\tCMDB ENTRY")
+func printPlanned(out io.Writer, p planned) error {
+	t := newTable(out, "MACHINE", "PROFILE", "VARIABLES", "CMDB ENTRY")
 	for _, g := range p.Machines {
 		bound := map[string]any{}
 		for name, v := range g.Variables {
@@ -191,10 +152,9 @@ func printPlanned(out io.Writer, p planned, raw bool) error {
 				bound[name] = v
 			}
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", printable(g.Machine), printable(cmp.Or(g.Profile, "-")),
-			printable(cmp.Or(bindingsText(bound), "-")), printable(cmp.Or(bindingsText(g.Entry), "-")))
+		t.row(g.Machine, orDash(g.Profile), orDash(bindingsText(bound)), orDash(bindingsText(g.Entry)))
 	}
-	table.Flush()
+	t.Flush()
 	for _, g := range p.Machines {
 		if g.Profile != "" {
 			continue

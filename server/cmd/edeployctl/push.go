@@ -216,11 +216,11 @@ func (p *push) mayReplace(ctx context.Context) error {
 	if p.force {
 		return nil
 	}
-	profiles, err := handingOut(ctx, p.client, p.ref)
+	text, err := handedOut(ctx, p.client, p.ref)
 	if err != nil {
 		return fmt.Errorf("push %s: the image of this name is not replaced: whether profiles give it to machines could not be found out: %w; --force replaces it all the same", p.ref, err)
 	}
-	if text := handedOut(p.ref, profiles); text != "" {
+	if text != "" {
 		return fmt.Errorf("push %s: %s, which would fail until the new one is there: build a new version, or use --replace --force", p.ref, text)
 	}
 	return nil

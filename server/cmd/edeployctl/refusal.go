@@ -11,19 +11,8 @@ import (
 	"edeploy/server/internal/cmdb"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
-	"edeploy/server/internal/state"
 	"edeploy/server/wire"
 )
-
-// only is a plan under which machines can get one profile alone, however few
-// it takes.
-func (p *plan) only(name string) (*plan, error) {
-	st, err := state.Parse(stateFile, "[("+literal.Repr(name)+", '*')]")
-	if err != nil {
-		return nil, err
-	}
-	return &plan{Dir: p.Dir, state: st}, nil
-}
 
 // refusal says why a machine gets nothing, in the words of the files. A
 // machine may well fit a profile and get nothing: there is no entry for it, or

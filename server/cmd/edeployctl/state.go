@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"regexp"
 	"strconv"
-	"text/tabwriter"
+	"strings"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/literal"
@@ -13,13 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 )
-
-const stateFile = "state"
-
-type stateConfig struct {
-	place
-	raw bool
-}
 
 func newStateCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
@@ -37,52 +31,40 @@ Both commands ask the server, or work on a directory (--config DIR).`,
 }
 
 func newStateShowCommand(client *api.Client) *cobra.Command {
-	c := stateConfig{place: place{client: client}}
+	p := place{client: client}
 	cmd := &cobra.Command{
 		Use:     "show",
 		Aliases: []string{"list", "ls"},
 		Short:   "List the profiles and their counts",
 		Example: "  edeployctl state show\n  edeployctl state show --config profiles --json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, _, err := c.documents().get(cmd.Context(), stateFile)
-			if err != nil {
-				return err
-			}
-			st, err := state.Parse(stateFile, text)
-			if err != nil {
-				return err
-			}
-			return printState(cmd.OutOrStdout(), st, c.raw)
-		},
 	}
-	c.flags(cmd)
-	cmd.Flags().BoolVar(&c.raw, "json", false, "print JSON: a list of profile and count")
-	return cmd
-}
-
-func printState(out io.Writer, st *state.State, raw bool) error {
-	all := []leftover{}
-	for _, pair := range st.Pairs() {
-		count := any(pair.Count)
-		if pair.Unlimited {
-			count = "*"
+	p.flags(cmd)
+	return answers(cmd, "print JSON: a list of profile and count", func(cmd *cobra.Command, _ []string) ([]leftover, error) {
+		st, err := p.state(cmd.Context())
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, leftover{pair.Profile, count})
-	}
-	if raw {
-		return printJSON(out, all)
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PROFILE\tCOUNT")
-	for _, l := range all {
-		fmt.Fprintf(table, "%s\t%v\n", printable(l.Profile), l.Count)
-	}
-	return table.Flush()
+		all := []leftover{}
+		for _, pair := range st.Pairs() {
+			count := any(pair.Count)
+			if pair.Unlimited {
+				count = "*"
+			}
+			all = append(all, leftover{pair.Profile, count})
+		}
+		return all, nil
+	}, func(out io.Writer, all []leftover) error {
+		t := newTable(out, "PROFILE", "COUNT")
+		for _, l := range all {
+			t.row(l.Profile, l.Count)
+		}
+		return t.Flush()
+	})
 }
 
 func newStateSetCommand(client *api.Client) *cobra.Command {
-	c := stateConfig{place: place{client: client}}
+	p := place{client: client}
 	cmd := &cobra.Command{
 		Use:   "set PROFILE COUNT",
 		Short: "Set how many more machines a profile takes",
@@ -95,18 +77,15 @@ The server replaces the file only as it was read, so counts that machines take a
 the same moment are not lost.`,
 		Example: "  edeployctl state set web 12\n  edeployctl state set spare '*'",
 		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
 			was := ""
-			err := change(cmd.Context(), c.documents(), stateFile, func(text string) (after string, err error) {
+			err := change(cmd.Context(), p.documents(), stateFile, func(text string) (after string, err error) {
 				was, after, err = withCount(text, args[0], args[1])
 				return after, err
 			})
-			if err == nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s -> %s\n", args[0], was, args[1])
-			}
-			return err
-		},
-		ValidArgsFunction: c.complete,
+			return fmt.Sprintf("%s: %s -> %s", args[0], was, args[1]), err
+		}),
+		ValidArgsFunction: p.complete,
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if is := negative.FindString(err.Error()); is != "" {
@@ -114,7 +93,7 @@ the same moment are not lost.`,
 		}
 		return cmd.Root().FlagErrorFunc()(cmd, err)
 	})
-	c.flags(cmd)
+	p.flags(cmd)
 	return cmd
 }
 
@@ -141,29 +120,8 @@ func withCount(text, profile, count string) (was, after string, err error) {
 	}
 	i := st.Find(profile)
 	if i < 0 {
-		return "", "", fmt.Errorf("profile %s is not in state: it has %s", profile, listOf(profilesOf(st)))
+		return "", "", fmt.Errorf("profile %s is not in state: it has %s", profile, cmp.Or(strings.Join(profilesOf(st), ", "), "nothing"))
 	}
 	node := doc.Node.Items[i].Items[1]
 	return literal.Text(node.Value), text[:node.Start] + written + text[node.End:], nil
-}
-
-// complete names the profiles.
-func (c *stateConfig) complete(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return c.profiles(cmd), cobra.ShellCompDirectiveNoFileComp
-}
-
-// profiles are those of the state file, for completion.
-func (p *place) profiles(cmd *cobra.Command) []string {
-	text, _, err := p.documents().get(cmd.Context(), stateFile)
-	if err != nil {
-		return nil
-	}
-	st, err := state.Parse(stateFile, text)
-	if err != nil {
-		return nil
-	}
-	return profilesOf(st)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/assign"
@@ -47,7 +46,7 @@ func newWhyCommand(client *api.Client) *cobra.Command {
 }
 
 func printWhy(out io.Writer, id string, e api.Explanation) {
-	fmt.Fprintf(out, "machine %s, deployment %s, %s\n", printable(id), printable(e.Section), e.Time.Local().Format(time.DateTime))
+	fmt.Fprintf(out, "machine %s, deployment %s, %s\n", printable(id), printable(e.Section), moment(e.Time))
 	switch {
 	case e.Profile != "" && e.Again:
 		fmt.Fprintf(out, "got %s, as before\n", printable(e.Profile))

@@ -160,7 +160,7 @@ func (a *allocating) choose() (assign.Decision, error) {
 	}
 	decision, err := a.request.Facts.Find(a.directory, a.others())
 	if err == nil {
-		a.directory.apply(decision.Files)
+		a.directory.Apply(decision.Files)
 	}
 	a.complain(decision.Problems)
 	return decision, err
@@ -185,7 +185,7 @@ func (a *allocating) again() (assign.Decision, error) {
 	}
 	decision, err := a.request.Facts.Again(a.directory, held.Holding, a.others())
 	if err == nil {
-		a.directory.apply(decision.Files)
+		a.directory.Apply(decision.Files)
 	}
 	return decision, err
 }
@@ -210,7 +210,7 @@ func (a *allocating) giveBack(reason error) error {
 	if err != nil {
 		return err
 	}
-	d.apply(files)
+	d.Apply(files)
 	a.line("match", "note", "gave profile %s back: %v", held.Profile, reason)
 	a.Record.Allocation = nil
 	return nil

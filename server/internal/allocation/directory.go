@@ -115,8 +115,8 @@ func (d *Directory) saw(name string, text func() string, err error) {
 	d.read[name] = store.VersionOf([]byte(text()))
 }
 
-// apply takes the changes of a decision on.
-func (d *Directory) apply(files []assign.File) {
+// Apply takes the changes of a decision on.
+func (d *Directory) Apply(files []assign.File) {
 	for _, f := range files {
 		if _, ok := d.files[f.Name]; !ok {
 			d.order = append(d.order, f.Name)

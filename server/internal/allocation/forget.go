@@ -216,6 +216,6 @@ func takeAgain(s *Snapshot, r machine.Record) (*Directory, error) {
 	if err != nil {
 		return nil, refusal.New(refusal.Conflict, "machine %s cannot be taken back: %v", r.ID, err)
 	}
-	d.apply(files)
+	d.Apply(files)
 	return d, nil
 }

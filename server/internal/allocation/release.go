@@ -63,7 +63,7 @@ func release(s *Snapshot, r machine.Record) ([]*Directory, []Note, error) {
 	if err != nil {
 		return nil, nil, refusal.New(refusal.Broken, "machine %s cannot give profile %s back: %v", r.ID, a.Profile, err)
 	}
-	d.apply(files)
+	d.Apply(files)
 	return []*Directory{d}, nil, nil
 }
 

@@ -3,7 +3,6 @@ package lint
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -79,7 +78,7 @@ func (l *linter) specs(name string) {
 		return
 	}
 	p.specs, p.lines = true, len(doc.Node.Items)
-	p.variables, p.strict = boundNames(doc.Node)
+	p.variables, p.strict = match.Variables(doc.Node)
 	l.facts(file, doc, fixed)
 	compiled, err := match.Compile(file, text)
 	if err != nil {
@@ -152,28 +151,6 @@ func withoutPlace(s string) string {
 		return m[3]
 	}
 	return s
-}
-
-// boundNames are the variables of a specs file, each once, and which of them
-// are written $$. A field such as $x=300 can never match, so it binds nothing.
-func boundNames(list literal.Node) (all []string, strict map[string]bool) {
-	strict = map[string]bool{}
-	for _, line := range list.Items {
-		for _, field := range line.Items {
-			text, _ := field.Value.(string)
-			name, ok := strings.CutPrefix(text, "$")
-			name, expression, assigned := strings.Cut(name, "=")
-			if !ok || assigned && !strings.HasSuffix(expression, ")") {
-				continue
-			}
-			plain, isStrict := strings.CutPrefix(name, "$")
-			if strict[plain] = strict[plain] || isStrict; !slices.Contains(all, plain) {
-				all = append(all, plain)
-			}
-		}
-	}
-	maps.DeleteFunc(strict, func(_ string, is bool) bool { return !is })
-	return all, strict
 }
 
 // cmdb checks a CMDB, or the generate call that it once was.

@@ -2,6 +2,8 @@ package match
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"edeploy/server/internal/literal"
@@ -85,6 +87,28 @@ func Compile(file, text string) (*Specs, error) {
 		}
 	}
 	return c.specs, nil
+}
+
+// Variables are the variables of a parsed specs file, each once, and which of
+// them are written $$. A field such as $x=300 can never match, so it binds nothing.
+func Variables(list literal.Node) (all []string, strict map[string]bool) {
+	strict = map[string]bool{}
+	for _, line := range list.Items {
+		for _, field := range line.Items {
+			text, _ := field.Value.(string)
+			name, ok := strings.CutPrefix(text, "$")
+			name, expression, assigned := strings.Cut(name, "=")
+			if !ok || assigned && !strings.HasSuffix(expression, ")") {
+				continue
+			}
+			plain, isStrict := strings.CutPrefix(name, "$")
+			if strict[plain] = strict[plain] || isStrict; !slices.Contains(all, plain) {
+				all = append(all, plain)
+			}
+		}
+	}
+	maps.DeleteFunc(strict, func(_ string, is bool) bool { return !is })
+	return all, strict
 }
 
 type compiler struct {
