@@ -110,6 +110,6 @@ func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
-	e.Now, _ = s.activity.Of(rec, s.config.Now())
+	e.Now = s.now(rec)
 	answerJSON(w, http.StatusOK, e)
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"edeploy/server/api"
-	"edeploy/server/internal/configuration"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
@@ -186,9 +185,9 @@ func (s *Server) answer(w http.ResponseWriter, v any, err error) {
 // answerError answers an API request that failed.
 func (s *Server) answerError(w http.ResponseWriter, err error) {
 	body := api.Refusal{Error: err.Error()}
-	var broken *configuration.BrokenFiles
+	var broken *brokenFiles
 	if errors.As(err, &broken) {
-		body.Problems = broken.Problems
+		body.Problems = broken.problems
 	}
 	answerJSON(w, s.failed(w, err), body)
 }

@@ -1,6 +1,8 @@
 package dhcp
 
 import (
+	"fmt"
+
 	"edeploy/pxe/internal/firmware"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -16,46 +18,39 @@ var loaders = map[firmware.Kind]string{
 	firmware.BIOS:     "undionly.kpxe",
 	firmware.UEFI:     "snponly.efi",
 	firmware.UEFIHTTP: "snponly.efi",
+	firmware.ARM:      "snponly-arm64.efi",
+	firmware.ARMHTTP:  "snponly-arm64.efi",
 }
 
-// nothing is what a client that boots nothing here is told.
-type nothing string
-
-func (n nothing) Error() string { return "nothing to boot" + string(n) }
-
-// bootOptions adds what the client can boot to the reply, and says what it is;
-// "" for a client that does not ask. The error is why there is nothing.
-func (q *question) bootOptions() (string, error) {
+// bootOptions adds what the client can boot to the reply, and says what it is.
+func (q *question) bootOptions() string {
 	kind := q.Client.Kind
-	switch kind {
-	case firmware.Plain:
-		return "", nil
-	case firmware.IPXE:
-		q.script()
-		return "its boot script", nil
-	case firmware.Unknown:
-		return "", nothing(" for " + q.Client.ArchName())
+	if kind == firmware.Plain {
+		return ""
 	}
-	loader := loaders[kind]
-	switch {
-	case !q.HasFile(loader):
-		return "", nothing(", because the boot directory has no " + loader)
-	case kind == firmware.UEFIHTTP:
+	if kind == firmware.IPXE {
+		q.script()
+		return " and its boot script"
+	}
+	loader, known := loaders[kind]
+	if !known {
+		return fmt.Sprintf("; nothing to boot for architecture %d", q.Client.Arch)
+	}
+	if !q.HasFile(loader) {
+		return fmt.Sprintf("; nothing to boot, because the boot directory has no %s", loader)
+	}
+	if kind == firmware.UEFIHTTP || kind == firmware.ARMHTTP {
 		q.httpLoader(loader)
-	default:
+	} else {
 		q.tftpLoader(loader)
 	}
-	return "the loader " + loader, nil
+	return " and the loader " + loader
 }
 
 // script sends iPXE to its script. The machine's names are filled in here and
 // not by iPXE: DHCP knows which of the machine's cards asked.
 func (q *question) script() {
 	q.bootFile(q.ScriptURL(q.MAC.String(), q.Client.UUID))
-	if q.proxy {
-		q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient")) // what makes it a proxy's offer
-		return
-	}
 	// DHCP_EB_NO_PXEDHCP: there is no ProxyDHCP server to wait for.
 	q.Reply.UpdateOption(dhcpv4.OptGeneric(optionIPXE, []byte{176, 1, 1}))
 }
@@ -64,13 +59,9 @@ func (q *question) script() {
 func (q *question) tftpLoader(name string) {
 	q.bootFile(name)
 	q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient"))
-	if !q.proxy || q.Client.Kind == firmware.BIOS {
-		// PXE_DISCOVERY_CONTROL, bit 3: take the boot file of this offer, do not
-		// look for boot servers on port 4011. Some UEFI firmware ignores a
-		// proxy's offer with it, but all asks port 4011 without (danderson/netboot,
-		// pixiecore/dhcp.go).
-		q.Reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
-	}
+	// PXE_DISCOVERY_CONTROL, bit 3: take the boot file of this offer, do not
+	// look for boot servers on port 4011.
+	q.Reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
 	q.echoUUID()
 }
 

@@ -45,9 +45,8 @@ type Handler struct {
 	Root    *os.Root
 	// Args is the kernel's command line for a machine that boots the agent.
 	Args func(mac, uuid string) string
-	// Action says what a machine boots, and why when it is not what others would
-	// boot. It is asked once for every script.
-	Action func(mac, uuid string, client netip.Addr) (action wire.BootAction, why string)
+	// Action says what a machine boots. It is asked once for every script.
+	Action func(mac, uuid string) wire.BootAction
 	// Disk is the disk that the machine was installed on; "" when it is not
 	// known.
 	Disk func(mac, uuid string) wire.DiskID
@@ -99,8 +98,7 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "parameter mac is missing or is not an Ethernet address", http.StatusBadRequest)
 		return
 	}
-	action, why := h.Action(mac, uuid, client(r))
-	text, err := h.write(mac, uuid, action, why)
+	text, action, err := h.write(mac, uuid)
 	if err != nil {
 		h.Log.Error("iPXE script", "mac", mac, "err", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -110,9 +108,6 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if sentence := history(wire.BootAction(r.URL.Query().Get("again")), action); sentence != "" && r.Method == http.MethodGet {
-		if why != "" {
-			sentence += ": " + why
-		}
 		h.Notify(mac, uuid, client(r), sentence)
 	}
 	// A client that is gone asks again.
@@ -131,8 +126,9 @@ func history(last, action wire.BootAction) string {
 	return "boots: " + string(action)
 }
 
-// write writes a machine's script.
-func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (string, error) {
+// write asks what the machine boots and writes its script.
+func (h *Handler) write(mac, uuid string) (text string, action wire.BootAction, err error) {
+	action = h.Action(mac, uuid)
 	who := "?" + names(mac, uuid)
 	args, disk := "", ""
 	switch action {
@@ -143,16 +139,16 @@ func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (s
 			disk = h.BaseURL + diskPath + who
 		}
 	}
-	return ipxe.Write(ipxe.Script{
+	text, err = ipxe.Write(ipxe.Script{
 		Machine: mac,
 		Action:  action,
-		Why:     why,
 		Again:   h.ScriptURL(mac, uuid) + "&again=" + string(action),
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
 		Args:    args,
 		Disk:    disk,
 	})
+	return text, action, err
 }
 
 // disk sends the program that starts the machine's installed disk.

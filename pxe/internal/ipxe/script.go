@@ -17,7 +17,6 @@ import (
 type Script struct {
 	Machine string          // who the machine is, for its console
 	Action  wire.BootAction // what it boots
-	Why     string          // for hold: why it waits; "" when an operator said so
 	Again   string          // URL of this script, to ask again
 
 	Kernel, Initrd string // URLs; for install and rescue
@@ -71,7 +70,7 @@ exit 1
 {{end}}
 {{- define "hold"}}#!ipxe
 echo
-echo eDeploy: {{.Machine}} is on hold, asking again every 10 seconds{{with .Why}}: {{.}}{{end}}
+echo eDeploy: {{.Machine}} is on hold, asking again every 10 seconds
 :again
 sleep 10
 chain --replace --autofree {{.Again}} || goto again
