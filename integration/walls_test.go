@@ -77,7 +77,7 @@ func TestMayImport(t *testing.T) {
 		{"agent/internal/install", "go.starlark.net/starlark", true},
 		{"agent/cmd/agent", "edeploy/agent/internal/install", true},
 		{"agent/internal/client", "edeploy/server/wire", true},
-		{"agent/internal/transfer", "edeploy/images/manifest", true},
+		{"agent/internal/source", "edeploy/images/manifest", true},
 		{"agent/internal/install", "edeploy/images/manifest/archive", true},
 		{"agent/internal/install", "edeploy/images/manifests", false},
 		{"agent/internal/install", "edeploy/server", false},

@@ -52,7 +52,7 @@ func (p program) images(ctx context.Context, conf wire.Installed) []api.Image {
 	if conf.Serv == "" {
 		return nil
 	}
-	server := p.system(installed.Machine{}, true).Server(conf)
+	server := p.system(installed.Machine{}, true).Files(conf)
 	defer server.Close()
 	found, err := server.Images(ctx)
 	if err != nil {

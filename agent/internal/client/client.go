@@ -14,9 +14,11 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
+	"edeploy/agent/internal/retry"
 	"edeploy/server/wire"
 )
 
@@ -53,15 +55,8 @@ func (r *Refused) Error() string {
 	return r.Message
 }
 
-// Temporary says that asking again later may help: the server, or a proxy
-// before it, is starting, stopping or overloaded.
-func (r *Refused) Temporary() bool {
-	switch r.Status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
-}
+// Temporary says that asking again later may help.
+func (r *Refused) Temporary() bool { return retry.Temporary(r.Status) }
 
 var direct = &http.Client{
 	Transport: &http.Transport{
@@ -158,6 +153,31 @@ func (c *Client) Report(ctx context.Context, r wire.Report) error {
 // Deliver sends one report until the server has acknowledged it.
 func (c *Client) Deliver(ctx context.Context, r wire.Report) error {
 	return c.retry(ctx, "report", func(ctx context.Context) error { return c.Report(ctx, r) })
+}
+
+// retry calls try until it succeeds, is refused for good, or the patience is
+// over. It logs what it waits for.
+func (c *Client) retry(ctx context.Context, what string, try func(context.Context) error) error {
+	wait := retry.Policy{First: c.FirstPause, Longest: c.LongestPause, Limit: c.Patience, Tell: func(cause error, pause, without time.Duration) {
+		c.log().Warn(fmt.Sprintf("%s: waiting for the server %s (%v), next try in %s, since %s",
+			what, c.Args.Serv, cause, pause.Round(time.Millisecond), without.Round(time.Second)))
+	}}.Start()
+	return wait.Do(ctx, func() (final bool, err error) {
+		if err = try(ctx); err == nil || !again(err) {
+			return true, err
+		}
+		return false, retry.Cause(err)
+	})
+}
+
+// again says whether another attempt may end better.
+func again(err error) bool {
+	var refused *Refused
+	if errors.As(err, &refused) {
+		return refused.Temporary()
+	}
+	var bad *url.Error
+	return !errors.As(err, &bad) || bad.Op != "parse"
 }
 
 // form is the body of a request.

@@ -1,10 +1,9 @@
 package client
 
 import (
-	"cmp"
 	"context"
+	"math"
 	"sync"
-	"time"
 
 	"edeploy/agent/internal/retry"
 	"edeploy/server/wire"
@@ -118,19 +117,15 @@ func (r *Reporter) run(ctx context.Context) {
 // deliver sends one report until it is answered. It does not say on the
 // console that it waits: the step that needs the server says it.
 func (r *Reporter) deliver(ctx context.Context, rep wire.Report) {
-	pause := cmp.Or(r.client.FirstPause, time.Second)
-	for ctx.Err() == nil && !r.outdated(rep) {
-		err := r.client.Report(ctx, rep)
-		if err == nil {
-			return
+	wait := retry.Policy{First: r.client.FirstPause, Longest: r.client.LongestPause, Limit: math.MaxInt64 / 2}.Start()
+	err := wait.Do(ctx, func() (final bool, err error) {
+		if r.outdated(rep) {
+			return true, nil
 		}
-		if !again(err) {
-			r.client.log().Debug("the server refused a report", "step", rep.Step, "status", rep.Status, "error", err)
-			return
-		}
-		if retry.Sleep(ctx, pause) != nil {
-			return
-		}
-		pause = min(2*pause, cmp.Or(r.client.LongestPause, 10*time.Second))
+		err = r.client.Report(ctx, rep)
+		return err == nil || !again(err), err
+	})
+	if err != nil && ctx.Err() == nil {
+		r.client.log().Debug("the server refused a report", "step", rep.Step, "status", rep.Status, "error", err)
 	}
 }

@@ -20,8 +20,8 @@ type console struct {
 	start time.Time
 }
 
-// say writes one line, or several that belong together.
-func (c *console) say(format string, args ...any) {
+// printf writes one line, or several that belong together.
+func (c *console) printf(format string, args ...any) {
 	text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,7 +57,7 @@ func (h lines) Handle(_ context.Context, r slog.Record) error {
 		text += attrText(a)
 		return true
 	})
-	h.console.say("%s", text)
+	h.console.printf("%s", text)
 	return nil
 }
 

@@ -50,5 +50,6 @@ func Bring(ctx context.Context, args wire.BootArgs, image wire.ImageRef, root st
 	if err != nil {
 		return err
 	}
-	return errors.Join(in.verify(ctx, t, log), ctx.Err())
+	_, err = in.verify(ctx, t, log)
+	return errors.Join(err, ctx.Err())
 }

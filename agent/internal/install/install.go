@@ -20,8 +20,6 @@ import (
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/disk"
-	"edeploy/agent/internal/overlay"
-	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
 
@@ -56,19 +54,19 @@ func Rescue(ctx context.Context, env Env) error {
 		return err
 	}
 	defer in.end()
-	in.console.say("rescue: nothing is installed; the network comes up, then a shell")
+	in.console.printf("rescue: nothing is installed; the network comes up, then a shell")
 	if err := env.Devices(ctx, in.logger("devices")); err != nil {
-		in.console.say("devices: %v", err)
+		in.console.printf("devices: %v", err)
 	}
 	up := make(chan error, 1)
 	go func() { up <- env.Network(ctx, args, in.logger("network")) }()
 	select {
 	case err := <-up:
 		if err != nil {
-			in.console.say("network: %v", err)
+			in.console.printf("network: %v", err)
 		}
 	case <-time.After(rescueWait):
-		in.console.say("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
+		in.console.printf("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
 	}
 	return env.Shell(ctx)
 }
@@ -77,91 +75,58 @@ func Rescue(ctx context.Context, env Env) error {
 // the server.
 const rescueWait = 2 * time.Minute
 
-// install walks the steps.
+// install walks the steps, each from a value to the next.
 func (in *installation) install(ctx context.Context) error {
 	if err := checkArgs(in.args); err != nil {
 		return err
 	}
-	if _, err := step(ctx, in, wire.StepDevices, nothing(in.env.Devices)); err != nil {
-		return err
+	step(ctx, in, wire.StepDevices, none{}, in.devices)
+	step(ctx, in, wire.StepNetwork, none{}, in.network)
+	hardware := step(ctx, in, wire.StepDetect, none{}, in.detect)
+	configuration := step(ctx, in, wire.StepUpload, hardware, in.upload)
+	disks := step(ctx, in, wire.StepConfigure, configuration, in.configure)
+	copied := step(ctx, in, wire.StepTransfer, disks, in.transfer)
+	verified := step(ctx, in, wire.StepVerify, copied, in.verify)
+	system := step(ctx, in, wire.StepOverlay, verified, in.overlay)
+	defer system.close()
+	bootable := step(ctx, in, wire.StepBootloader, system, in.bootloader)
+	step(ctx, in, wire.StepReboot, bootable, in.finalize)
+	if in.failure == nil {
+		in.reportInstalled(ctx)
 	}
-	if _, err := step(ctx, in, wire.StepNetwork, in.network); err != nil {
-		return err
-	}
-	hw, err := step(ctx, in, wire.StepDetect, in.detect)
-	if err != nil {
-		return err
-	}
-	conf, err := step(ctx, in, wire.StepUpload, with(in.upload, hw))
-	if err != nil {
-		return err
-	}
-	plan, err := step(ctx, in, wire.StepConfigure, with(in.configure, conf))
-	if err != nil {
-		return err
-	}
-	tree, err := step(ctx, in, wire.StepTransfer, with(in.transfer, plan))
-	if err != nil {
-		return err
-	}
-	if _, err := step(ctx, in, wire.StepVerify, nothing(func(ctx context.Context, log *slog.Logger) error {
-		return in.verify(ctx, tree, log)
-	})); err != nil {
-		return err
-	}
-	files, err := step(ctx, in, wire.StepOverlay, with(in.overlay, tree))
-	if err != nil {
-		return err
-	}
-	defer files.Close()
-	if _, err := step(ctx, in, wire.StepBootloader, nothing(func(ctx context.Context, log *slog.Logger) error {
-		return in.bootloader(ctx, tree, files, log)
-	})); err != nil {
-		return err
-	}
-	if _, err := step(ctx, in, wire.StepReboot, nothing(func(ctx context.Context, log *slog.Logger) error {
-		return in.finalize(ctx, tree, files, log)
-	})); err != nil {
-		return err
-	}
-	in.reportInstalled(ctx)
-	return nil
+	return in.failure
 }
 
-// with is a step that goes on from the result of another.
-func with[A, T any](do func(context.Context, A, *slog.Logger) (T, error), from A) func(context.Context, *slog.Logger) (T, error) {
-	return func(ctx context.Context, log *slog.Logger) (T, error) { return do(ctx, from, log) }
-}
+// none is what a step takes or makes that takes or makes nothing.
+type none struct{}
 
 // checkArgs refuses before anything is touched what would be refused at the end.
 func checkArgs(args wire.BootArgs) error {
 	switch args.OnSuccess {
 	case "reboot", "halt", "console", "kexec":
-	default:
-		return fmt.Errorf("kernel parameter ONSUCCESS=%s: want reboot, halt, console or kexec", args.OnSuccess)
+		return nil
 	}
-	return nil
+	return fmt.Errorf("kernel parameter ONSUCCESS=%s: want reboot, halt, console or kexec", args.OnSuccess)
 }
 
-// nothing is a step that has no result.
-func nothing(do func(context.Context, *slog.Logger) error) func(context.Context, *slog.Logger) (struct{}, error) {
-	return func(ctx context.Context, log *slog.Logger) (struct{}, error) { return struct{}{}, do(ctx, log) }
+func (in *installation) devices(ctx context.Context, _ none, log *slog.Logger) (none, error) {
+	return none{}, in.env.Devices(ctx, log)
 }
 
-func (in *installation) network(ctx context.Context, log *slog.Logger) (struct{}, error) {
+func (in *installation) network(ctx context.Context, _ none, log *slog.Logger) (none, error) {
 	err := in.env.Network(ctx, in.args, log)
 	in.online = err == nil
-	return struct{}{}, err
+	return none{}, err
 }
 
 // detect describes the hardware, and says who this machine is from now on.
-func (in *installation) detect(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
+func (in *installation) detect(ctx context.Context, _ none, log *slog.Logger) (wire.Hardware, error) {
 	hw, err := in.env.Detect(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	in.hardware = hw
-	in.identify(hw.Identity())
+	in.hardware, in.machine = hw, hw.Identity()
+	in.reports.Identify(in.machine)
 	log.Info(fmt.Sprintf("%d facts", len(hw)))
 	f, err := os.Create(in.path("/hw.json"))
 	if err != nil {
@@ -185,10 +150,13 @@ type layout struct {
 	mounts []disk.Mount // at and below /chroot
 }
 
+// splitLinks tells that a hard link of the tree may be two files.
+func (l layout) splitLinks() bool { return len(l.mounts) > 1 }
+
 func (in *installation) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
 	host := configure.Host{Root: in.env.Root, Run: in.env.Run(in.console), Log: in.console, Args: in.args}
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
-		return in.offered(ctx, args, image, log)
+		return in.source(args, nil, log).Has(ctx, image)
 	}
 	res, err := configure.Run(ctx, host, conf)
 	if err != nil {
@@ -209,43 +177,35 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	return layout{res, mounts}, nil
 }
 
-// tree is a role tree on this machine's disks, and what it should be.
-type tree struct {
-	layout
-	manifest *manifest.Manifest
-	file     string // the manifest's text
-	written  bool   // by this agent, which compared the content with the manifest on the way
-}
-
 // bootloader makes the disk boot.
-func (in *installation) bootloader(ctx context.Context, t tree, files *overlay.Tree, log *slog.Logger) error {
+func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logger) (system, error) {
 	loader := bootloader.Loader{
-		Root: in.chroot(), Disk: t.Disk, Arguments: bootArguments(t.Result), Firmware: in.env.Firmware,
+		Root: in.chroot(), Disk: s.Disk, Arguments: bootArguments(s.Result), Firmware: in.env.Firmware,
 		Run:       in.env.Run(in.console),
 		LinkDisks: func() error { return in.env.LinkDisks(ctx, log) },
 		Bind:      in.env.Bind,
 	}
 	written, err := loader.Install(ctx)
 	if err != nil {
-		return err
+		return s, err
 	}
-	if err := files.Note(written...); err != nil {
-		return err
+	if err := s.files.Add(written...); err != nil {
+		return s, err
 	}
-	head, err := in.env.DiskHead(t.Disk)
+	head, err := in.env.DiskHead(s.Disk)
 	if err != nil {
-		log.Warn("the server does not hear which disk boots", "disk", t.Disk, "error", err)
+		log.Warn("the server does not hear which disk boots", "disk", s.Disk, "error", err)
 	}
 	in.bootDisk = wire.ReadDiskID(head)
 	if in.args.OnSuccess != "kexec" {
-		return nil
+		return s, nil
 	}
 	kernel, err := bootloader.ChooseKernel(in.chroot(), in.args.KexecKernel, in.env.Cmdline)
 	if err != nil {
-		return err
+		return s, err
 	}
 	log.Info("kexec: " + kernel.String())
-	return in.env.LoadKernel(kernel)
+	return s, in.env.LoadKernel(kernel)
 }
 
 // bootArguments are the kernel parameters that the installed system gets

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,8 @@ type installation struct {
 	profile  string        // after upload
 	image    wire.ImageRef // after configure
 	bootDisk wire.DiskID   // after bootloader
-	failedAt wire.Step     // the step that failed
+	step     wire.Step     // that runs, or failed
+	failure  error         // of the step
 }
 
 // logPath is the log of everything on the console.
@@ -47,7 +49,7 @@ func newInstallation(ctx context.Context, env Env, args wire.BootArgs) (*install
 	in := &installation{env: env, args: args, logFile: log}
 	in.console = &console{out: io.MultiWriter(env.Console, log), now: env.Now, start: env.Now()}
 	in.log = in.logger("")
-	in.console.say("edeploy agent, protocol %d, kernel command line: %s", wire.Protocol, env.Cmdline)
+	in.console.printf("edeploy agent, protocol %d, kernel command line: %s", wire.Protocol, env.Cmdline)
 	in.client = &client.Client{Args: args, Log: in.log, FirstPause: env.FirstPause, LongestPause: env.LongestPause, Patience: env.Patience}
 	// The last reports are sent after ctx has ended, too.
 	ctx, in.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -74,11 +76,6 @@ func (in *installation) logger(name string) *slog.Logger {
 	return slog.New(h)
 }
 
-func (in *installation) identify(id wire.Identity) {
-	in.machine = id
-	in.reports.Identify(id)
-}
-
 // report tells the server; it never waits and never fails.
 func (in *installation) report(r wire.Report) {
 	in.reports.Send(in.complete(r))
@@ -95,23 +92,27 @@ func (in *installation) complete(r wire.Report) wire.Report {
 	return r
 }
 
-// step runs one step: named, timed, reported.
-func step[T any](ctx context.Context, in *installation, name wire.Step, do func(context.Context, *slog.Logger) (T, error)) (T, error) {
+// step runs one step: named, timed, reported. After a failure none runs.
+func step[A, T any](ctx context.Context, in *installation, name wire.Step, from A, do func(context.Context, A, *slog.Logger) (T, error)) (result T) {
+	if in.failure != nil {
+		return result
+	}
+	in.step = name
 	start := in.env.Now()
-	in.console.say("%s: started", name)
+	in.console.printf("%s: started", name)
 	in.report(wire.Report{Step: name, Status: wire.StatusStarted})
-	result, err := do(ctx, in.logger(string(name)))
+	result, err := do(ctx, from, in.logger(string(name)))
 	if err == nil {
 		err = context.Cause(ctx)
 	}
-	seconds := in.env.Now().Sub(start).Seconds()
 	if err != nil {
-		in.failedAt = name
-		return result, fmt.Errorf("%s: %w", name, err)
+		in.failure = fmt.Errorf("%s: %w", name, err)
+		return result
 	}
-	in.console.say("%s: done in %.1f s", name, seconds)
+	seconds := in.env.Now().Sub(start).Seconds()
+	in.console.printf("%s: done in %.1f s", name, seconds)
 	in.report(wire.Report{Step: name, Status: wire.StatusDone, Seconds: seconds})
-	return result, nil
+	return result
 }
 
 // reportInstalled tells the server that the machine is good, until it answers: from
@@ -125,10 +126,10 @@ func (in *installation) reportInstalled(ctx context.Context) {
 	err := in.client.Deliver(ctx, in.complete(wire.Report{BootDisk: in.bootDisk, Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: seconds}))
 	if err != nil {
 		// The disk is good, with or without the server knowing.
-		in.console.say("the server does not know that this machine is installed (%v): it may be installed again when it boots from the network", err)
+		in.console.printf("the server does not know that this machine is installed (%v): it may be installed again when it boots from the network", err)
 		return
 	}
-	in.console.say("installed: role %s, profile %s, in %.1f s", in.image, in.profile, seconds)
+	in.console.printf("installed: role %s, profile %s, in %.1f s", in.image, in.profile, seconds)
 }
 
 func (in *installation) messageTime(otherwise time.Duration) time.Duration {
@@ -141,13 +142,10 @@ func (in *installation) messageTime(otherwise time.Duration) time.Duration {
 // fail ends a failed installation: the sentence on the console, the report,
 // what was reserved given back, the log uploaded, then ONFAILURE.
 func (in *installation) fail(ctx context.Context, failure error) error {
-	in.console.say("FAILED: %v", failure)
+	in.console.printf("FAILED: %v", failure)
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.messageTime(2*time.Minute))
 	defer cancel()
-	step := in.failedAt
-	if step == "" {
-		step = wire.StepDevices
-	}
+	step := cmp.Or(in.step, wire.StepDevices)
 	// The step is said once, beside the message.
 	in.report(wire.Report{Step: step, Status: wire.StatusFailed, Message: strings.TrimPrefix(failure.Error(), string(step)+": ")})
 	if in.online {
@@ -168,10 +166,10 @@ func (in *installation) giveBack(ctx context.Context) {
 		return
 	}
 	if err := in.client.Failure(ctx, in.profile, in.hardware); err != nil {
-		in.console.say("the server was not told that profile %s failed: %v", in.profile, err)
+		in.console.printf("the server was not told that profile %s failed: %v", in.profile, err)
 		return
 	}
-	in.console.say("gave profile %s back to the server", in.profile)
+	in.console.printf("gave profile %s back to the server", in.profile)
 }
 
 // showFailure leaves a failure on the screen for a while when the machine then goes down.
@@ -179,7 +177,7 @@ func (in *installation) showFailure(ctx context.Context) error {
 	if in.args.OnFailure != "halt" && in.args.OnFailure != "reboot" {
 		return nil
 	}
-	in.console.say("ONFAILURE=%s in %s", in.args.OnFailure, in.env.FailureTime)
+	in.console.printf("ONFAILURE=%s in %s", in.args.OnFailure, in.env.FailureTime)
 	t := time.NewTimer(in.env.FailureTime)
 	defer t.Stop()
 	select {
@@ -192,7 +190,7 @@ func (in *installation) showFailure(ctx context.Context) error {
 
 // finish does what ONSUCCESS or ONFAILURE says; anything unknown is a console.
 func (in *installation) finish(ctx context.Context, action string) error {
-	in.console.say("%s", action)
+	in.console.printf("%s", action)
 	switch action {
 	case "reboot":
 		return in.env.Reboot()
@@ -202,7 +200,7 @@ func (in *installation) finish(ctx context.Context, action string) error {
 		return in.env.Kexec()
 	}
 	if in.args.NoConsole {
-		in.console.say("NOCONSOLE is set: this machine waits for its power button")
+		in.console.printf("NOCONSOLE is set: this machine waits for its power button")
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}

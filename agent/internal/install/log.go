@@ -27,7 +27,7 @@ func (in *installation) uploadLog(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, logTime)
 	defer cancel()
 	if err := in.client.UploadLog(ctx, wire.LogName(in.hardware), in.zipLog()); err != nil {
-		in.console.say("the log was not uploaded: %v", err)
+		in.console.printf("the log was not uploaded: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,27 +19,41 @@ import (
 	"edeploy/server/wire"
 )
 
-// overlay lays the queued files over the tree and writes what the machine
-// knows about itself (reference sections 2.5 and 2.8).
-func (in *installation) overlay(ctx context.Context, t tree, log *slog.Logger) (*overlay.Tree, error) {
+// system is the installed system, which has its own files over the tree's.
+type system struct {
+	tree
+	files *overlay.Tree
+}
+
+func (s system) close() {
+	if s.files != nil {
+		s.files.Close()
+	}
+}
+
+// overlay writes the queued files over the tree, and what the machine knows about
+// itself (reference sections 2.5 and 2.8).
+func (in *installation) overlay(ctx context.Context, t tree, log *slog.Logger) (system, error) {
 	files, err := overlay.Open(in.chroot())
 	if err != nil {
-		return nil, err
+		return system{}, err
 	}
+	var text bytes.Buffer
 	for _, write := range []func() error{
-		func() error { return files.Lay(in.path(configure.OverlayDir)) },
+		func() error { return files.CopyAll(in.path(configure.OverlayDir)) },
 		func() error { return in.queued(files) },
 		func() error { return in.fstab(ctx, t, files, log) },
-		func() error { return files.Copy(t.file, wire.ManifestPath, 0o644) },
+		func() error { _, err := t.Manifest.WriteTo(&text); return err },
+		func() error { return files.Write(wire.ManifestPath, text.Bytes(), 0o644) },
 		func() error { return files.Write(wire.ConfPath, []byte(in.installed().Encode()), 0o644) },
-		func() error { return files.Note(ownDirectories(t, in.chroot(), files)...) },
+		func() error { return files.Add(ownDirectories(t, in.chroot(), files)...) },
 	} {
 		if err := write(); err != nil {
 			files.Close()
-			return nil, err
+			return system{}, err
 		}
 	}
-	return files, nil
+	return system{t, files}, nil
 }
 
 // installed is what the machine knows about itself from now on.
@@ -111,7 +126,7 @@ func ownDirectories(t tree, chroot string, over *overlay.Tree) []string {
 		if lost := path.Join(at, "lost+found"); over.Exists(lost) {
 			names = append(names, lost+"/")
 		}
-		if _, ok := t.manifest.Lookup(strings.TrimPrefix(at, "/")); at != "/" && !ok {
+		if _, ok := t.Manifest.Lookup(strings.TrimPrefix(at, "/")); at != "/" && !ok {
 			names = append(names, at+"/")
 		}
 	}
@@ -120,28 +135,28 @@ func ownDirectories(t tree, chroot string, over *overlay.Tree) []string {
 
 // finalize writes the last files, restores what writing changed beside them (the
 // times of directories), and takes the disks off.
-func (in *installation) finalize(ctx context.Context, t tree, files *overlay.Tree, log *slog.Logger) error {
-	if err := in.keepLogs(files); err != nil {
-		return err
+func (in *installation) finalize(ctx context.Context, s system, log *slog.Logger) (none, error) {
+	if err := in.keepLogs(s.files); err != nil {
+		return none{}, err
 	}
-	if err := files.Note(wire.LocalPath); err != nil {
-		return err
+	if err := s.files.Add(wire.LocalPath); err != nil {
+		return none{}, err
 	}
-	if err := files.Note(newParents(files.Local(), t.manifest)...); err != nil {
-		return err
+	if err := s.files.Add(newParents(s.files.Local(), s.Manifest)...); err != nil {
+		return none{}, err
 	}
-	local := files.Local()
-	if err := files.Write(wire.LocalPath, []byte(strings.Join(local, "\n")+"\n"), 0o644); err != nil {
-		return err
+	local := s.files.Local()
+	if err := s.files.Write(wire.LocalPath, []byte(strings.Join(local, "\n")+"\n"), 0o644); err != nil {
+		return none{}, err
 	}
-	o := fstree.Options{Exclude: matches(local), SplitLinks: len(t.mounts) > 1}
-	if err := fstree.Apply(ctx, t.manifest, in.chroot(), o); err != nil {
-		return err
+	o := fstree.Options{Exclude: matches(local), SplitLinks: s.splitLinks()}
+	if err := fstree.Apply(ctx, s.Manifest, in.chroot(), o); err != nil {
+		return none{}, err
 	}
-	if err := files.Close(); err != nil {
-		return err
+	if err := s.files.Close(); err != nil {
+		return none{}, err
 	}
-	return in.env.Unmount(in.env.MountInfo, in.chroot())
+	return none{}, in.env.Unmount(in.env.MountInfo, in.chroot())
 }
 
 // newParents are the directories of local paths that the tree does not have.

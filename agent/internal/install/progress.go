@@ -56,13 +56,13 @@ func percent(bytes, total int64) int64 {
 	return bytes * 100 / total
 }
 
-// progress returns a function that tells console and server how far a step is.
-func (in *installation) progress(name wire.Step, total int64) func(bytes int64) {
-	m := &meter{total: total}
+// progress returns a function that tells console and server how far the step is.
+func (in *installation) progress(total int64) func(bytes int64) {
+	name, m := in.step, &meter{total: total}
 	return func(bytes int64) {
 		line, report := m.at(in.env.Now(), bytes)
 		if line != "" {
-			in.console.say("%s: %s", name, line)
+			in.console.printf("%s: %s", name, line)
 		}
 		if report {
 			in.report(wire.Report{Step: name, Status: wire.StatusProgress, Bytes: min(bytes, total), TotalBytes: total})

@@ -49,8 +49,8 @@ func (t *Tree) Close() error { return t.root.Close() }
 // system. One that ends with a slash stands for everything below it.
 func (t *Tree) Local() []string { return slices.Sorted(maps.Keys(t.local)) }
 
-// Note adds paths that somebody else writes.
-func (t *Tree) Note(names ...string) error {
+// Add adds paths that somebody else writes to Local.
+func (t *Tree) Add(names ...string) error {
 	for _, name := range names {
 		find, end := t.names.NoFollow, ""
 		if strings.HasSuffix(name, "/") {
@@ -116,13 +116,13 @@ func (t *Tree) Copy(file, name string, mode fs.FileMode) error {
 	return t.create(name, f, attributes{mode: mode, uid: os.Getuid(), gid: os.Getgid()})
 }
 
-// Lay lays the content of dir over the tree: files and symbolic links with
+// CopyAll copies the content of dir over the tree: files and symbolic links with
 // their mode, owner and time replace what is there; directories that the tree
 // has keep their own (a script that queues /root/.profile does not mean to
 // open /root to everybody).
-func (t *Tree) Lay(dir string) error { return walk(dir, t.lay) }
+func (t *Tree) CopyAll(dir string) error { return walk(dir, t.copy) }
 
-// Check tells, before there is a tree, whether Lay can lay dir over the one that
+// Check tells, before there is a tree, whether CopyAll can copy dir over the one that
 // the manifest describes.
 func Check(dir string, m *manifest.Manifest) error {
 	names := treepath.Of(m)
@@ -175,7 +175,7 @@ func exists(name string) bool {
 	return err == nil
 }
 
-func (t *Tree) lay(p, name string, d fs.DirEntry) error {
+func (t *Tree) copy(p, name string, d fs.DirEntry) error {
 	info, err := d.Info()
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func (t *Tree) mkdir(name string, a attributes) error {
 	if err := t.makeDirs(at); err != nil {
 		return err
 	}
-	return t.adorn(at, a)
+	return t.setAttributes(at, a)
 }
 
 func (t *Tree) symlink(name, target string, a attributes) error {
@@ -252,7 +252,7 @@ func (t *Tree) create(name string, content io.Reader, a attributes) error {
 		return fmt.Errorf("write /%s: %w", at, err)
 	}
 	t.local["/"+at] = true
-	return t.adorn(at, a)
+	return t.setAttributes(at, a)
 }
 
 // makeRoom finds a file's place, makes the directories that it needs, and
@@ -281,9 +281,9 @@ func (t *Tree) makeDirs(dir string) error {
 	return t.root.MkdirAll(dir, 0o755)
 }
 
-// adorn sets owner, mode and time. The owner first: changing it clears the
+// setAttributes sets owner, mode and time. The owner first: changing it clears the
 // setuid and setgid bits.
-func (t *Tree) adorn(at string, a attributes) error {
+func (t *Tree) setAttributes(at string, a attributes) error {
 	err := t.root.Chown(at, a.uid, a.gid)
 	err = errors.Join(err, t.root.Chmod(at, a.mode))
 	if !a.modified.IsZero() {

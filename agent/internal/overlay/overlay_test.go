@@ -75,7 +75,7 @@ func TestLay(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree := open(t, dst)
-	if err := tree.Lay(src); err != nil {
+	if err := tree.CopyAll(src); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"/.top", "/etc/hostname", "/etc/hosts", "/etc/link", "/etc/new", "/etc/new/conf", "/etc/resolv.conf", "/root/.profile", "/usr/lib/modules.conf"}
@@ -102,7 +102,7 @@ func TestLay(t *testing.T) {
 }
 
 func TestLayNothing(t *testing.T) {
-	if err := open(t, t.TempDir()).Lay(filepath.Join(t.TempDir(), "none")); err != nil {
+	if err := open(t, t.TempDir()).CopyAll(filepath.Join(t.TempDir(), "none")); err != nil {
 		t.Error(err)
 	}
 }
@@ -129,7 +129,7 @@ func TestThroughLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree := open(t, dst)
-	err = errors.Join(overlay.Check(src, m), tree.Lay(src), tree.Append("/etc/modules", []byte("bonding\n"), 0o644), tree.Note("/boot/grub/", "/sbin/other"))
+	err = errors.Join(overlay.Check(src, m), tree.CopyAll(src), tree.Append("/etc/modules", []byte("bonding\n"), 0o644), tree.Add("/boot/grub/", "/sbin/other"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, err := range []error{overlay.Check(src, m), open(t, dst).Lay(src)} {
+			for _, err := range []error{overlay.Check(src, m), open(t, dst).CopyAll(src)} {
 				if err == nil || err.Error() != tt.want {
 					t.Errorf("got %v, want %s", err, tt.want)
 				}
@@ -194,7 +194,7 @@ func TestQueuedPipeIsRefused(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(src, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := open(t, t.TempDir()).Lay(src)
+	err := open(t, t.TempDir()).CopyAll(src)
 	if err == nil || !strings.Contains(err.Error(), "only files, directories and symbolic links") {
 		t.Errorf("got %v", err)
 	}
@@ -216,7 +216,7 @@ func TestWriteAppendCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tree.Note("/boot/grub/"); err != nil {
+	if err := tree.Add("/boot/grub/"); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"etc/modules": "loop\nbonding\n", "etc/new": "x\n", "var/lib/edeploy/conf": "ROLE=b\n", "var/log/edeploy/install.log": "lines\n"} {

@@ -1,10 +1,14 @@
-// Package retry is how the agent waits for a server that is away: with
-// pauses that double, until something good happens or the time is over.
+// Package retry is how the agent waits for a server that is away: with pauses
+// that double, until something comes or the time is over.
 package retry
 
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -12,7 +16,11 @@ import (
 type Policy struct {
 	First   time.Duration // the first pause; default 1 s, doubled each time
 	Longest time.Duration // default 10 s
-	Limit   time.Duration // give up after so long without anything good; default 1 h
+	Limit   time.Duration // give up after so long without anything; default 1 h
+	Lacking string        // what does not come; default "answer"
+
+	// Tell is told before each pause why there is one, and how long nothing came.
+	Tell func(cause error, pause, without time.Duration)
 }
 
 // Wait is one wait under way.
@@ -24,27 +32,31 @@ type Wait struct {
 
 // Start begins to wait now.
 func (p Policy) Start() *Wait {
-	w := &Wait{p: Policy{
-		First: cmp.Or(p.First, time.Second), Longest: cmp.Or(p.Longest, 10*time.Second), Limit: cmp.Or(p.Limit, time.Hour),
-	}}
+	p.First, p.Longest = cmp.Or(p.First, time.Second), cmp.Or(p.Longest, 10*time.Second)
+	p.Limit, p.Lacking = cmp.Or(p.Limit, time.Hour), cmp.Or(p.Lacking, "answer")
+	w := &Wait{p: p}
 	w.Reset()
 	return w
 }
 
-// Reset says that something good happened: the wait begins again.
+// Reset says that something came: the wait begins again.
 func (w *Wait) Reset() { w.pause, w.since = w.p.First, time.Now() }
 
-// Next answers how long to pause now, and how long nothing good happened. It
-// answers false when the pause would end after the limit.
-func (w *Wait) Next() (pause, without time.Duration, ok bool) {
-	pause, without = w.pause, time.Since(w.since)
+// Pause waits before the next attempt. An error is why there is none: the cause
+// of ctx's end, or cause, when the pause would end after the limit.
+func (w *Wait) Pause(ctx context.Context, cause error) error {
+	pause, without := w.pause, time.Since(w.since)
 	w.pause = min(2*w.pause, w.p.Longest)
-	return pause, without, without+pause <= w.p.Limit
-}
-
-// Sleep pauses, or returns the cause when ctx ends.
-func Sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if without+pause > w.p.Limit {
+		return fmt.Errorf("no %s for %s: %w", w.p.Lacking, without.Round(time.Second), cause)
+	}
+	if w.p.Tell != nil {
+		w.p.Tell(cause, pause, without)
+	}
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -52,4 +64,37 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
+}
+
+// Do calls try until it succeeds or answers that its error is final.
+func (w *Wait) Do(ctx context.Context, try func() (final bool, err error)) error {
+	for {
+		final, err := try()
+		if err == nil || final {
+			return err
+		}
+		if err := w.Pause(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// Temporary tells that a server that answers with an HTTP status may answer
+// otherwise later: it, or a proxy before it, is starting, stopping or overloaded.
+func Temporary(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// Cause leaves out of an HTTP client's error what the caller names: the method and
+// the URL.
+func Cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }

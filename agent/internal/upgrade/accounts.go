@@ -66,7 +66,7 @@ func (p *Preparation) mergeAccounts(ctx context.Context, exclude filter.List) er
 		if text := mine[e.Path]; sha256.Sum256([]byte(text)) == e.SHA256 {
 			return text, nil
 		}
-		return p.text(ctx, p.server.Tree(p.To), e, accounts.MaxBytes)
+		return p.text(ctx, p.files.Tree(p.To), e, accounts.MaxBytes)
 	})
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (p *Preparation) oldAccounts(ctx context.Context, mine, tree accounts.Set) 
 				return text, nil
 			}
 		}
-		return p.text(ctx, p.server.Tree(p.Conf.Image), e, accounts.MaxBytes)
+		return p.text(ctx, p.files.Tree(p.Conf.Image), e, accounts.MaxBytes)
 	})
 	if err != nil {
 		return nil

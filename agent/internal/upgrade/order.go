@@ -56,7 +56,7 @@ func (p *Preparation) order(console Console) (transaction.Upgrade, error) {
 	}
 	scripts := scripts{root: p.system.Root, from: p.Conf.Image, to: p.To.Version, dir: "/" + p.system.Inside(path.Join(path.Dir(wire.ConfPath), p.To.Version)), out: out}
 	return transaction.Upgrade{
-		From: p.Conf.Image, To: p.To, Plan: p.Plan, Disk: p.disk, Target: p.target, Source: p.server.Tree(p.To),
+		From: p.Conf.Image, To: p.To, Plan: p.Plan, Disk: p.disk, Target: p.target, Source: p.files.Tree(p.To),
 		Own: own, Preserve: preserve, Pre: scripts.pre(), Post: scripts.post(),
 	}, nil
 }

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,9 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"edeploy/agent/internal/content"
 	"edeploy/agent/internal/installed"
 	"edeploy/agent/internal/plan"
+	"edeploy/agent/internal/source"
 	"edeploy/agent/internal/treepath"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
@@ -29,7 +30,7 @@ type Preparation struct {
 	Losses []Loss
 
 	system       System
-	server       *content.Server
+	files        *source.Files
 	metadata     string // directory: exclude, add_only, pre, post
 	disk, target *manifest.Manifest
 	collisions   error // of ids of users and groups: one sentence a line
@@ -46,7 +47,7 @@ func (s System) Prepare(ctx context.Context, conf wire.Installed, to, dir string
 	if p.To == conf.Image {
 		return nil, fmt.Errorf("this machine is %s already", conf.Image)
 	}
-	p.server = s.Server(conf)
+	p.files = s.Files(conf)
 	if err := p.fetch(ctx); err != nil {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func (s System) Prepare(ctx context.Context, conf wire.Installed, to, dir string
 }
 
 // Close lets go of the server.
-func (p *Preparation) Close() { p.server.Close() }
+func (p *Preparation) Close() { p.files.Close() }
 
 // compare plans what makes the disk the target, by the given rules.
 func (p *Preparation) compare(ctx context.Context, given installed.Metadata) error {
@@ -112,13 +113,10 @@ func (p *Preparation) warnOfLinks() error {
 	return nil
 }
 
-// Server is where the machine's trees come from.
-func (s System) Server(conf wire.Installed) *content.Server {
-	host := conf.Serv
-	if host == "" {
-		host = conf.RServ // the original's conf loses SERV
-	}
-	return content.New(content.Config{Host: host, Port: conf.HTTPPort, Patience: s.Patience, Say: s.Say})
+// Files is where the machine's trees come from.
+func (s System) Files(conf wire.Installed) *source.Files {
+	host := cmp.Or(conf.Serv, conf.RServ) // the original's conf loses SERV
+	return source.NewFiles(source.Config{Host: host, Port: conf.HTTPPort, Patience: s.Patience, Say: s.Say})
 }
 
 // fetch gets metadata and manifest; what the server has for this upgrade counts
@@ -132,7 +130,7 @@ func (p *Preparation) fetch(ctx context.Context) error {
 		return CannotLook{err}
 	}
 	if p.Conf.Serv != "" {
-		p.target, err = p.server.Manifest(ctx, p.To)
+		p.target, err = p.files.Manifest(ctx, p.To)
 	} else {
 		next := p.Conf
 		next.Image = p.To
@@ -167,7 +165,7 @@ func (p *Preparation) fromTree(ctx context.Context, name string) error {
 	if !ok || e.Type != manifest.File || e.Size > maxScriptBytes {
 		return nil
 	}
-	text, err := p.text(ctx, p.server.Tree(p.To), e, maxScriptBytes)
+	text, err := p.text(ctx, p.files.Tree(p.To), e, maxScriptBytes)
 	if err != nil {
 		return err
 	}
@@ -175,7 +173,7 @@ func (p *Preparation) fromTree(ctx context.Context, name string) error {
 }
 
 // text fetches a small file of a tree.
-func (p *Preparation) text(ctx context.Context, tree content.Tree, e *manifest.Entry, limit int64) (string, error) {
+func (p *Preparation) text(ctx context.Context, tree source.Tree, e *manifest.Entry, limit int64) (string, error) {
 	if e.Size > limit {
 		return "", fmt.Errorf("%s of the tree has %d bytes, at most %d are taken", manifest.Escape(e.Path), e.Size, limit)
 	}

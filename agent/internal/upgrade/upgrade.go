@@ -101,7 +101,7 @@ func (s System) Upgrade(ctx context.Context, to string, console Console) (Outcom
 		report.failed(err)
 		return Outcome{}, err
 	}
-	outcome := Outcome{result, p.server.Bytes()}
+	outcome := Outcome{result, p.files.Bytes()}
 	report.done(outcome.String())
 	return outcome, nil
 }

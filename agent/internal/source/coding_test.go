@@ -1,4 +1,4 @@
-package content_test
+package source_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/agent/internal/content"
+	"edeploy/agent/internal/source"
 	"edeploy/images/manifest"
 
 	"github.com/klauspost/compress/zstd"
@@ -99,7 +99,7 @@ func TestCompressedConnection(t *testing.T) {
 	defer web.Close()
 	config := impatient(t, web.URL)
 	config.Silence = time.Minute
-	s := content.New(config)
+	s := source.NewFiles(config)
 	for range 10 {
 		r, err := s.Tree(image).Open(t.Context(), &manifest.Entry{Path: "x", Size: int64(len(data))})
 		must(t, err)
@@ -137,7 +137,7 @@ func TestBombs(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			config := impatient(t, web.URL)
 			config.Silence = time.Minute // a busy machine compresses slowly
-			_, err := content.New(config).Manifest(t.Context(), image)
+			_, err := source.NewFiles(config).Manifest(t.Context(), image)
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), "read manifest: ") || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Manifest = %v, want %q", err, test.want)

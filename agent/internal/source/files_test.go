@@ -1,4 +1,4 @@
-package content_test
+package source_test
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/agent/internal/content"
+	"edeploy/agent/internal/source"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
 )
@@ -36,18 +36,18 @@ func must(t testing.TB, err error) {
 }
 
 // impatient is a Config that tests can wait for.
-func impatient(t *testing.T, server string) content.Config {
+func impatient(t *testing.T, server string) source.Config {
 	t.Helper()
 	u, err := url.Parse(server)
 	must(t, err)
 	port, err := strconv.Atoi(u.Port())
 	must(t, err)
-	return content.Config{Host: u.Hostname(), Port: port, Patience: 5 * time.Second, Silence: 300 * time.Millisecond, Pause: time.Millisecond}
+	return source.Config{Host: u.Hostname(), Port: port, Patience: 5 * time.Second, Silence: 300 * time.Millisecond, Pause: time.Millisecond}
 }
 
-func fetch(t *testing.T, c content.Config, name string, size int) ([]byte, error) {
+func fetch(t *testing.T, c source.Config, name string, size int) ([]byte, error) {
 	t.Helper()
-	s := content.New(c)
+	s := source.NewFiles(c)
 	defer s.Close()
 	r, err := s.Tree(image).Open(t.Context(), &manifest.Entry{Path: name, Type: manifest.File, Size: int64(size)})
 	if err != nil {
@@ -276,7 +276,7 @@ func TestBytes(t *testing.T) {
 	defer web.Close()
 	config := impatient(t, web.URL)
 	config.Silence = time.Minute
-	s := content.New(config)
+	s := source.NewFiles(config)
 	for range 20 {
 		r, err := s.Tree(image).Open(t.Context(), &manifest.Entry{Path: "x", Size: int64(len(data))})
 		must(t, err)
@@ -301,7 +301,7 @@ func TestCancelled(t *testing.T) {
 	config := impatient(t, web.URL)
 	config.Silence = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
-	s := content.New(config)
+	s := source.NewFiles(config)
 	r, err := s.Tree(image).Open(ctx, &manifest.Entry{Path: "x", Size: 10})
 	must(t, err)
 	cancel()

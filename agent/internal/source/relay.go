@@ -1,4 +1,4 @@
-package transfer
+package source
 
 import (
 	"context"
@@ -23,10 +23,7 @@ const (
 	deadWire = 20 * time.Second
 )
 
-var (
-	errSilent  = errors.New("said nothing")
-	errTooMuch = errors.New("sent more than")
-)
+var errSilent = errors.New("said nothing")
 
 // relay passes one rsync's connections on to the server. It is what rsync
 // itself cannot be asked for when the peer is gokrazy/rsync: counting the

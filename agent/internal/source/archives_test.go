@@ -1,4 +1,4 @@
-package transfer_test
+package source_test
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/agent/internal/transfer"
+	"edeploy/agent/internal/source"
 	"edeploy/integration/needs"
 )
 
@@ -94,13 +94,13 @@ func pythonServer(t *testing.T, dir string) string {
 	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-func readStream(t *testing.T, s *transfer.Stream) ([]byte, error) {
+func readStream(t *testing.T, s *source.Stream) ([]byte, error) {
 	t.Helper()
 	defer s.Close()
 	return io.ReadAll(s)
 }
 
-// The wire is cut at random places; what comes out is the file.
+// The line is cut at random places; what comes out is the file.
 func TestStreamOverCutWires(t *testing.T) {
 	for name, start := range webServers {
 		for _, dead := range []bool{false, true} {
@@ -117,7 +117,7 @@ func TestStreamOverCutWires(t *testing.T) {
 				for i := range cuts {
 					cuts[i] = random.Int64N(300_000)
 				}
-				w := &wire{server: start(t, dir), after: func(n int) (int64, bool) {
+				w := &line{server: start(t, dir), after: func(n int) (int64, bool) {
 					if n > len(cuts) {
 						return -1, false
 					}
@@ -126,12 +126,12 @@ func TestStreamOverCutWires(t *testing.T) {
 				var log bytes.Buffer
 				tr := laptop(t, &log)
 				tr.Stall = 200 * time.Millisecond
+				var last int64
+				tr.Progress = func(n int64) { last = n }
 				s, err := tr.Open(t.Context(), "http://"+w.start(t)+"/archive")
 				if err != nil {
 					t.Fatal(err)
 				}
-				var last int64
-				s.Watch(func(n int64) { last = n })
 				got, err := readStream(t, s)
 				if err != nil || !bytes.Equal(got, content) || last != int64(len(content)) {
 					t.Errorf("got %d bytes, progress %d of %d, %v", len(got), last, len(content), err)
@@ -173,7 +173,7 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p[:min(len(p), w.left)])
 	w.sent.Add(int64(n))
 	if w.left -= n; err == nil && n < len(p) {
-		err = errors.New("the wire is cut")
+		err = errors.New("the line is cut")
 	}
 	return n, err
 }
@@ -183,7 +183,7 @@ func TestStreamOfReplacedFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, content := webDir(t, 1_000_000)
 			shorter := append([]byte("new"), content[:len(content)-100]...)
-			w := &wire{server: start(t, dir), after: func(n int) (int64, bool) {
+			w := &line{server: start(t, dir), after: func(n int) (int64, bool) {
 				if n > 1 {
 					replaceFile(t, filepath.Join(dir, "archive"), shorter, time.Now())
 					return -1, false
@@ -194,8 +194,8 @@ func TestStreamOfReplacedFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := readStream(t, s); !errors.Is(err, transfer.ErrChanged) || !errors.Is(s.Err(), transfer.ErrChanged) {
-				t.Errorf("%d bytes, %v, want %v", len(got), err, transfer.ErrChanged)
+			if got, err := readStream(t, s); !errors.Is(err, source.ErrReplaced) {
+				t.Errorf("%d bytes, %v, want %v", len(got), err, source.ErrReplaced)
 			}
 		})
 	}
@@ -204,7 +204,7 @@ func TestStreamOfReplacedFile(t *testing.T) {
 func TestFetchTakesTheNewFile(t *testing.T) {
 	dir, content := webDir(t, 300_000)
 	changed := append([]byte("new"), content[100:]...)
-	w := &wire{server: webServers["ranges"](t, dir), after: func(n int) (int64, bool) {
+	w := &line{server: webServers["ranges"](t, dir), after: func(n int) (int64, bool) {
 		if n == 2 {
 			replaceFile(t, filepath.Join(dir, "archive"), changed, time.Now())
 		}
@@ -213,14 +213,10 @@ func TestFetchTakesTheNewFile(t *testing.T) {
 		}
 		return 200_000, false
 	}}
-	file := filepath.Join(t.TempDir(), "file")
-	if err := laptop(t, nil).Fetch(t.Context(), "http://"+w.start(t)+"/archive", file, 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, changed) {
+	if got, err := laptop(t, nil).Fetch(t.Context(), "http://"+w.start(t)+"/archive", 1<<20); err != nil || !bytes.Equal(got, changed) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	err := laptop(t, nil).Fetch(t.Context(), "http://"+w.server+"/archive", file, 1000)
+	_, err := laptop(t, nil).Fetch(t.Context(), "http://"+w.server+"/archive", 1000)
 	if err == nil || !strings.Contains(err.Error(), "sent more than 1000 bytes") {
 		t.Errorf("got %v", err)
 	}
@@ -237,7 +233,7 @@ func TestStreamFindsTheFirstThatIsThere(t *testing.T) {
 		t.Errorf("%s: %d of %d bytes, %v", s.URL(), len(got), s.Size(), err)
 	}
 	_, err = laptop(t, nil).Open(t.Context(), top+"none", top+"neither")
-	if !errors.Is(err, transfer.ErrMissing) || !strings.Contains(err.Error(), top+"neither does not exist") {
+	if !errors.Is(err, source.ErrMissing) || !strings.Contains(err.Error(), top+"neither does not exist") {
 		t.Errorf("got %v", err)
 	}
 }

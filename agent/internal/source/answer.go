@@ -1,4 +1,4 @@
-package fetch
+package source
 
 import (
 	"errors"
@@ -6,55 +6,55 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"edeploy/agent/internal/retry"
 )
 
-// ErrChanged says that the file is not the one that was begun with: what came of
+// errChanged says that the file is not the one that was begun with: what came of
 // that is of no use.
-var ErrChanged = errors.New("the file changed on the server meanwhile")
+var errChanged = errors.New("the file changed on the server meanwhile")
 
-// StatusError is an answer without content.
-type StatusError struct {
-	Code     int
-	Status   string // "404 Not Found"
-	Location string // of a redirection, which is not followed
+// statusError is an answer without content.
+type statusError struct {
+	code     int
+	status   string // "404 Not Found"
+	location string // of a redirection, which is not followed
 }
 
-func (e *StatusError) Error() string { return "the server answers " + e.Status }
+func (e *statusError) Error() string { return "the server answers " + e.status }
 
-// Missing tells that the server has no such file.
-func (e *StatusError) Missing() bool {
-	return e.Code == http.StatusNotFound || e.Code == http.StatusGone
+// missing tells that the server has no such file.
+func (e *statusError) missing() bool {
+	return e.code == http.StatusNotFound || e.code == http.StatusGone
 }
 
-// Temporary tells that the server may answer otherwise later.
-func (e *StatusError) Temporary() bool {
-	return e.Code == http.StatusTooManyRequests || e.Code >= 502 && e.Code <= 504
+// temporary tells that the server may answer otherwise later.
+func (e *statusError) temporary() bool { return retry.Temporary(e.code) }
+
+// rangeError is an answer with other bytes than were asked for.
+type rangeError struct {
+	at        int64 // bytes that were there
+	got, want string
 }
 
-// RangeError is an answer with other bytes than were asked for.
-type RangeError struct {
-	At        int64 // bytes that were there
-	Got, Want string
+func (e *rangeError) Error() string {
+	return fmt.Sprintf("the server answers %q, asked for %q", e.got, e.want)
 }
 
-func (e *RangeError) Error() string {
-	return fmt.Sprintf("the server answers %q, asked for %q", e.Got, e.Want)
-}
+// sizeError is a file of another size than is known.
+type sizeError struct{ got, want int64 } // got is -1 when it is longer
 
-// SizeError is a file of another size than is known.
-type SizeError struct{ Got, Want int64 } // Got is -1 when it is longer
-
-func (e *SizeError) Error() string {
-	if e.Got < 0 {
-		return fmt.Sprintf("it is longer on the server than the %d bytes that the manifest says", e.Want)
+func (e *sizeError) Error() string {
+	if e.got < 0 {
+		return fmt.Sprintf("it is longer on the server than the %d bytes that the manifest says", e.want)
 	}
-	return fmt.Sprintf("it has %d bytes on the server, the manifest says %d", e.Got, e.Want)
+	return fmt.Sprintf("it has %d bytes on the server, the manifest says %d", e.got, e.want)
 }
 
-// Silent is the end of a connection that brought nothing.
-type Silent struct{ For time.Duration }
+// silentError is the end of a connection that brought nothing.
+type silentError struct{ duration time.Duration }
 
-func (e *Silent) Error() string { return fmt.Sprintf("said nothing for %s", e.For) }
+func (e *silentError) Error() string { return fmt.Sprintf("said nothing for %s", e.duration) }
 
 // refused is an answer that asking again will not change.
 type refused struct{ error }

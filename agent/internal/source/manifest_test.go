@@ -1,4 +1,4 @@
-package content_test
+package source_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/agent/internal/content"
+	"edeploy/agent/internal/source"
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/fstree"
 
@@ -63,7 +63,7 @@ func TestManifest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			web := httptest.NewServer(handler)
 			defer web.Close()
-			got, err := content.New(impatient(t, web.URL)).Manifest(t.Context(), image)
+			got, err := source.NewFiles(impatient(t, web.URL)).Manifest(t.Context(), image)
 			must(t, err)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("manifest (-want +got):\n%s", diff)
@@ -95,7 +95,7 @@ func TestManifestRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			web := httptest.NewServer(test.handler)
 			defer web.Close()
-			_, err := content.New(impatient(t, web.URL)).Manifest(t.Context(), image)
+			_, err := source.NewFiles(impatient(t, web.URL)).Manifest(t.Context(), image)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error = %v, want %s", err, test.want)
 			}

@@ -1,73 +1,80 @@
-// Package transfer brings trees, archives and manifests from an rsync or a web
-// server to this machine, and goes on as long as there is hope: when the wire
-// is cut or the server is restarted, the copy is resumed; rsync skips what is
-// complete, an archive goes on at the byte where it ended.
-//
-// The rsync program is Debian's rsync: unlike the client of gokrazy/rsync it can
-// write to a target with several mounted file systems. It is called with -a
-// only: the server may be gokrazy/rsync, which refuses -H, -X, --numeric-ids,
-// --timeout and --files-from. What -a does not carry, the manifest restores.
-package transfer
+package source
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"edeploy/agent/internal/command"
-	"edeploy/agent/internal/retry"
+	"edeploy/images/manifest"
+	"edeploy/server/wire"
 )
 
-// ErrMissing says that the server is there and does not have what was asked for.
-var ErrMissing = errors.New("does not exist")
-
-// Transfer is how to copy. Zero fields have the defaults named beside them.
-type Transfer struct {
-	Run   command.Runner
-	Rsync string       // the program; default "rsync"
-	Log   *slog.Logger // nil is silence
-
-	Stall        time.Duration // a server that says nothing for so long is left; default 60 s, doubled after each time
-	FirstPause   time.Duration // before the second attempt; default 1 s, doubled each time
-	LongestPause time.Duration // default 10 s
-	Patience     time.Duration // give up after so long without progress; default 1 h
-
-	// Progress is told the number of bytes received so far, about once per
-	// Tick (default 1 s), from another goroutine.
-	Progress func(bytes int64)
-	Tick     time.Duration
-
-	// Held says how much is on the disk: an attempt that left more there than
-	// all before it was progress. Nil: an attempt that received more than
-	// greetings was.
-	Held func() int64
+// Rsync are trees on an rsync server (RSERV, RSERV_PORT, RPATH).
+//
+// The rsync program is Debian's rsync: unlike the client of gokrazy/rsync it can
+// write to a target with several mounted file systems. It is called with -a
+// only: the server may be gokrazy/rsync, which refuses -H, -X, --numeric-ids,
+// --timeout and --files-from. What -a does not carry, the manifest restores.
+type Rsync struct {
+	Transfer
+	Args wire.BootArgs
 }
 
-// maxStall bounds the doubling of Stall.
-const maxStall = 10 * time.Minute
+// Has is Source.Has.
+func (r Rsync) Has(ctx context.Context, image wire.ImageRef) error {
+	_, err := r.manifest(ctx, image)
+	return err
+}
 
-// Tree copies the content of a directory, rsync://host:port/module/path, into
+// Copy is Source.Copy. The content is not compared on the way.
+func (r Rsync) Copy(ctx context.Context, image wire.ImageRef, to Target) (Received, error) {
+	text, err := r.manifest(ctx, image)
+	if err != nil {
+		return Received{}, err
+	}
+	m, err := readManifest(bytes.NewReader(text))
+	if err != nil {
+		return Received{}, err
+	}
+	url := r.Args.RsyncURL(image.Tree())
+	if err := to.Accept(m, url); err != nil {
+		return Received{}, err
+	}
+	r.Progress = to.Progress(m.TotalBytes())
+	return Received{Manifest: m}, r.Dir(ctx, url, to.Dir)
+}
+
+func (r Rsync) manifest(ctx context.Context, image wire.ImageRef) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "edeploy-manifest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "mtree")
+	if err := r.File(ctx, r.Args.RsyncURL(image.Manifest()), file, manifest.MaxTextBytes); err != nil {
+		return nil, unknown(ctx, r.Args, image, err)
+	}
+	return os.ReadFile(file)
+}
+
+// Dir copies the content of a directory, rsync://host:port/module/path, into
 // dir, which exists. What is in dir already is completed; nothing is removed.
-func (t Transfer) Tree(ctx context.Context, source, dir string) error {
+func (t Transfer) Dir(ctx context.Context, source, dir string) error {
 	return t.copy(ctx, source, "/", dir+"/", 0)
 }
 
 // File copies one file of at most limit bytes to the path file.
 func (t Transfer) File(ctx context.Context, source, file string, limit int64) error {
 	return t.copy(ctx, source, "", file, limit)
-}
-
-func (t Transfer) log() *slog.Logger {
-	if t.Log != nil {
-		return t.Log
-	}
-	return slog.New(slog.DiscardHandler)
 }
 
 // copy tries until it is done, refused, or out of patience.
@@ -96,38 +103,15 @@ type attempts struct {
 }
 
 func (a *attempts) untilDone(ctx context.Context) error {
-	wait, most := a.policy().Start(), a.held()
-	for {
-		err := a.once(ctx)
-		if err == nil || !errors.Is(err, errLost) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	wait, most := a.wait(a.host, a.bytes.Load), a.held()
+	return wait.Do(ctx, func() (final bool, err error) {
+		err = a.once(ctx)
 		if held := a.held(); held > most {
 			most = held
 			wait.Reset()
 		}
-		if err := a.pause(ctx, wait, a.host, a.bytes.Load(), err); err != nil {
-			return err
-		}
-	}
-}
-
-func (t Transfer) policy() retry.Policy {
-	return retry.Policy{First: t.FirstPause, Longest: t.LongestPause, Limit: t.Patience}
-}
-
-// pause waits before the next attempt, and says what for.
-func (t Transfer) pause(ctx context.Context, wait *retry.Wait, host string, bytes int64, cause error) error {
-	pause, without, ok := wait.Next()
-	if !ok {
-		return fmt.Errorf("no progress for %s: %w", without.Round(time.Second), cause)
-	}
-	t.log().Warn(fmt.Sprintf("waiting for %s (%v), next try in %s, %d MB received, no progress since %s",
-		host, cause, pause.Round(time.Millisecond), bytes/1e6, without.Round(time.Second)))
-	return retry.Sleep(ctx, pause)
+		return !errors.Is(err, errLost), err
+	})
 }
 
 func (a *attempts) held() int64 {

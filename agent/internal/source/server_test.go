@@ -1,4 +1,4 @@
-package transfer_test
+package source_test
 
 import (
 	"bytes"
@@ -91,8 +91,8 @@ func serve(t *testing.T, handle func(context.Context, net.Conn)) string {
 	return l.Addr().String()
 }
 
-// wire is a line to a server that a test can cut.
-type wire struct {
+// line is a line to a server that a test can cut.
+type line struct {
 	server string
 	conns  atomic.Int32
 	// after decides about connection n (from 1): how many bytes of the server
@@ -100,7 +100,7 @@ type wire struct {
 	after func(n int) (bytes int64, dead bool)
 }
 
-func (w *wire) start(t *testing.T) string {
+func (w *line) start(t *testing.T) string {
 	return serve(t, func(ctx context.Context, conn net.Conn) {
 		limit, dead := w.after(int(w.conns.Add(1)))
 		up, err := net.Dial("tcp", w.server)

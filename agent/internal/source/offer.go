@@ -1,37 +1,22 @@
-package install
+package source
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"edeploy/agent/internal/transfer"
 	"edeploy/server/wire"
 )
-
-// offered says whether a role can be had from where args say; the error is
-// why not. Nothing of the machine's disks is touched.
-func (in *installation) offered(ctx context.Context, args wire.BootArgs, image wire.ImageRef, log *slog.Logger) error {
-	mover := in.mover(layout{}, log)
-	if args.HServ != "" {
-		return unknown(ctx, args, image, mover.Exists(ctx, archiveURLs(args, image)...))
-	}
-	file := in.path("/offered.mtree")
-	defer os.Remove(file)
-	return in.fetchManifest(ctx, mover, args, image, file)
-}
 
 // unknown completes the error about a role that the server does not have with
 // what it has.
 func unknown(ctx context.Context, args wire.BootArgs, image wire.ImageRef, cause error) error {
-	if !errors.Is(cause, transfer.ErrMissing) {
+	if !errors.Is(cause, ErrMissing) {
 		return cause
 	}
 	host := args.RsyncHost()
@@ -111,7 +96,7 @@ func list(ctx context.Context, url string) []string {
 	if err != nil {
 		return nil
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := web.Do(req)
 	if err != nil {
 		return nil
 	}

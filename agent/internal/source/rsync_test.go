@@ -1,4 +1,4 @@
-package transfer_test
+package source_test
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/command"
-	"edeploy/agent/internal/transfer"
+	"edeploy/agent/internal/source"
 	"edeploy/integration/needs"
 )
 
@@ -64,11 +64,11 @@ func readTree(t *testing.T, dir string) map[string]string {
 	return got
 }
 
-func laptop(t *testing.T, log io.Writer) transfer.Transfer {
+func laptop(t *testing.T, log io.Writer) source.Transfer {
 	if log == nil {
 		log = t.Output()
 	}
-	return transfer.Transfer{
+	return source.Transfer{
 		Run: command.On(t.Output()), Log: slog.New(slog.NewTextHandler(log, nil)),
 		Stall: time.Second, FirstPause: 5 * time.Millisecond, LongestPause: 20 * time.Millisecond, Patience: 10 * time.Second,
 	}
@@ -106,7 +106,7 @@ func TestTree(t *testing.T) {
 			var last atomic.Int64
 			tr.Tick = time.Millisecond
 			tr.Progress = func(n int64) { last.Store(n) }
-			if err := tr.Tree(t.Context(), "rsync://"+start(t, src)+"/install/D7/base", dst); err != nil {
+			if err := tr.Dir(t.Context(), "rsync://"+start(t, src)+"/install/D7/base", dst); err != nil {
 				t.Fatal(err)
 			}
 			sameTree(t, want, dst)
@@ -117,7 +117,7 @@ func TestTree(t *testing.T) {
 	}
 }
 
-// The wire is cut again and again in mid-transfer; each attempt goes on where
+// The line is cut again and again in mid-transfer; each attempt goes on where
 // the last one ended, so that it ends although no attempt gets it all.
 func TestCutWireIsResumed(t *testing.T) {
 	needs.Program(t, "rsync")
@@ -127,7 +127,7 @@ func TestCutWireIsResumed(t *testing.T) {
 				t.Parallel()
 				src, dst := t.TempDir(), t.TempDir()
 				want := testTree(t, filepath.Join(src, "D7", "base"), 12, 100_000)
-				w := &wire{server: start(t, src), after: func(n int) (int64, bool) {
+				w := &line{server: start(t, src), after: func(n int) (int64, bool) {
 					if n > 3 {
 						return -1, false
 					}
@@ -138,7 +138,7 @@ func TestCutWireIsResumed(t *testing.T) {
 				tr.Stall = 300 * time.Millisecond
 				var received atomic.Int64
 				tr.Progress = func(n int64) { received.Store(n) }
-				if err := tr.Tree(t.Context(), "rsync://"+w.start(t)+"/install/D7/base", dst); err != nil {
+				if err := tr.Dir(t.Context(), "rsync://"+w.start(t)+"/install/D7/base", dst); err != nil {
 					t.Fatal(err)
 				}
 				sameTree(t, want, dst)
@@ -158,13 +158,13 @@ func TestServerComesBack(t *testing.T) {
 	needs.Program(t, "rsync")
 	src, dst := t.TempDir(), t.TempDir()
 	want := testTree(t, filepath.Join(src, "base"), 3, 1000)
-	w := &wire{server: gokrazyServer(t, src), after: func(n int) (int64, bool) {
+	w := &line{server: gokrazyServer(t, src), after: func(n int) (int64, bool) {
 		if n < 4 {
 			return 0, false
 		}
 		return -1, false
 	}}
-	if err := laptop(t, nil).Tree(t.Context(), "rsync://"+w.start(t)+"/install/base", dst); err != nil {
+	if err := laptop(t, nil).Dir(t.Context(), "rsync://"+w.start(t)+"/install/base", dst); err != nil {
 		t.Fatal(err)
 	}
 	sameTree(t, want, dst)
@@ -181,14 +181,14 @@ func TestMissing(t *testing.T) {
 			testTree(t, filepath.Join(src, "D7", "base"), 1, 10)
 			server := start(t, src)
 			for _, path := range []string{"install/D7/none", "install/D8/base", "other/D7/base"} {
-				err := laptop(t, nil).Tree(t.Context(), "rsync://"+server+"/"+path, t.TempDir())
-				if !errors.Is(err, transfer.ErrMissing) || !strings.Contains(err.Error(), path+" on "+server+" does not exist") {
+				err := laptop(t, nil).Dir(t.Context(), "rsync://"+server+"/"+path, t.TempDir())
+				if !errors.Is(err, source.ErrMissing) || !strings.Contains(err.Error(), path+" on "+server+" does not exist") {
 					t.Errorf("tree %s: got %v", path, err)
 				}
 			}
 			for _, path := range []string{"install/D7/base-D7.mtree", "install/D8/base-D8.mtree"} {
 				err := laptop(t, nil).File(t.Context(), "rsync://"+server+"/"+path, filepath.Join(t.TempDir(), "m"), 1<<20)
-				if !errors.Is(err, transfer.ErrMissing) {
+				if !errors.Is(err, source.ErrMissing) {
 					t.Errorf("file %s: got %v", path, err)
 				}
 			}
@@ -234,7 +234,7 @@ func TestPatienceEnds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := laptop(t, nil)
 			tr.Stall, tr.Patience = 50*time.Millisecond, 10*time.Millisecond
-			err := tr.Tree(t.Context(), "rsync://"+tt.server+"/install/x", t.TempDir())
+			err := tr.Dir(t.Context(), "rsync://"+tt.server+"/install/x", t.TempDir())
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "no progress for") {
 				t.Errorf("got %v, want ... %s", err, tt.want)
 			}
@@ -250,7 +250,7 @@ func TestFullDisk(t *testing.T) {
 	tr.Run = func(ctx context.Context, c command.Command) ([]byte, error) {
 		return command.On(nil)(ctx, command.Shell("echo 'rsync: write failed on /chroot/a: No space left on device (28)'; exit 11"))
 	}
-	err := tr.Tree(t.Context(), "rsync://"+gokrazyServer(t, src)+"/install/", t.TempDir())
+	err := tr.Dir(t.Context(), "rsync://"+gokrazyServer(t, src)+"/install/", t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "No space left on device") {
 		t.Errorf("got %v", err)
 	}
@@ -262,7 +262,7 @@ func TestCancel(t *testing.T) {
 	defer cancel()
 	server := serve(t, func(ctx context.Context, _ net.Conn) { <-ctx.Done() })
 	start := time.Now()
-	err := laptop(t, nil).Tree(ctx, "rsync://"+server+"/install/x", t.TempDir())
+	err := laptop(t, nil).Dir(ctx, "rsync://"+server+"/install/x", t.TempDir())
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
@@ -270,7 +270,7 @@ func TestCancel(t *testing.T) {
 
 func TestBadURL(t *testing.T) {
 	for _, url := range []string{"http://a:1/b", "rsync://a/b", "\x00"} {
-		err := transfer.Transfer{}.Tree(t.Context(), url, t.TempDir())
+		err := source.Transfer{}.Dir(t.Context(), url, t.TempDir())
 		if err == nil || !strings.Contains(err.Error(), "is not an rsync://host:port/path URL") {
 			t.Errorf("%q: %v", url, err)
 		}
