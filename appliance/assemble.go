@@ -24,7 +24,7 @@ func (a *Appliance) makeServer(context.Context) error {
 	}
 	var err error
 	var first, last netip.Addr
-	if a.config.DHCP.Enabled {
+	if a.config.DHCP.Enabled && a.config.DHCP.Mode == pxe.ModeDHCP {
 		first, last = a.config.DHCP.First, a.config.DHCP.Last
 	}
 	a.server, err = server.New(server.Config{
@@ -83,6 +83,9 @@ func (a *Appliance) makeBoot(context.Context) error {
 	own := a.config.Interface.Address
 	var err error
 	a.boot, err = pxe.New(pxe.Config{
+		Mode:       a.config.DHCP.Mode,
+		Unknown:    a.config.DHCP.Unknown,
+		Known:      a.server.Known,
 		Interface:  a.config.Interface.Name,
 		Address:    own,
 		RangeFirst: a.config.DHCP.First,
@@ -99,8 +102,18 @@ func (a *Appliance) makeBoot(context.Context) error {
 		Policy:     a.server,
 		Section:    a.server.BootSection,
 		BootDisk:   a.server.BootDisk,
-		OnEvent:    a.server.Tell,
+		OnEvent:    a.bootEvent,
 		Log:        a.log.With("room", "pxe"),
 	})
 	return err
+}
+
+// bootEvent takes a machine's event to its history, one of the boot services
+// themselves to the console.
+func (a *Appliance) bootEvent(e pxe.Event) {
+	if e.MAC == "" {
+		a.console.Printf("boot services: %s", e.Message)
+		return
+	}
+	a.server.Note(e.MAC, e.UUID, e.Message)
 }

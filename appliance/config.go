@@ -62,10 +62,23 @@ type netDevice struct {
 
 type dhcpConfig struct {
 	Enabled     bool
+	Mode        pxe.Mode
+	Unknown     pxe.Unknown
 	First, Last netip.Addr
 	Lease       time.Duration
 	Router      netip.Addr
 	DNS         []netip.Addr
+}
+
+// what is what DHCP does here, for the console.
+func (c dhcpConfig) what() string {
+	switch c.Mode {
+	case pxe.ModeProxy:
+		return "ProxyDHCP beside the network's own DHCP server"
+	case pxe.ModeOff:
+		return "no DHCP, TFTP"
+	}
+	return fmt.Sprintf("DHCP %s-%s", c.First, c.Last)
 }
 
 type bootConfig struct {
@@ -81,7 +94,7 @@ type raw map[string]map[string]string
 // deployment with the original's keys.
 var keys = map[string][]string{
 	"NETWORK": {"INTERFACE", "ADDRESS", "CONFIGURE"},
-	"DHCP":    {"ENABLED", "RANGE", "LEASE", "ROUTER", "DNS"},
+	"DHCP":    {"ENABLED", "MODE", "UNKNOWN", "RANGE", "LEASE", "ROUTER", "DNS"},
 	"TFTP":    {"PORT"},
 	"HTTP":    {"PORT", "NAMES"},
 	"RSYNC":   {"PORT"},
@@ -207,11 +220,20 @@ func (r raw) notes(c Config) []string {
 func (f fields) dhcp(own netip.Prefix) dhcpConfig {
 	c := dhcpConfig{
 		Enabled: f.yes("ENABLED", true),
+		Mode:    pxe.Mode(f.word("MODE", "dhcp", "proxy", "off")),
 		Lease:   f.duration("LEASE", pxe.DefaultLeaseTime),
 		Router:  f.addr("ROUTER", f.text("ROUTER", "")),
 	}
+	unknown := []string{"install", "hold", "ignore"}
+	if c.Mode != pxe.ModeDHCP {
+		unknown = []string{"hold", "install", "ignore"}
+	}
+	c.Unknown = pxe.Unknown(f.word("UNKNOWN", unknown...))
 	for dns := range strings.FieldsSeq(strings.ReplaceAll(f.text("DNS", ""), ",", " ")) {
 		c.DNS = append(c.DNS, f.addr("DNS", dns))
+	}
+	if c.Mode != pxe.ModeDHCP {
+		return c
 	}
 	first, last, ok := strings.Cut(f.text("RANGE", defaultRange(own)), "-")
 	c.First, c.Last = f.addr("RANGE", first), f.addr("RANGE", last)

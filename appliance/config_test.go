@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"edeploy/appliance"
+	"edeploy/pxe"
 )
 
 func readText(t *testing.T, text string) (appliance.Config, error) {
@@ -86,6 +87,26 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// On a network that is others' too, unknown machines are not installed unless
+// somebody says so.
+func TestUnknownMachines(t *testing.T) {
+	for text, want := range map[string]pxe.Unknown{
+		"":                                      pxe.UnknownInstall,
+		"[DHCP]\nMODE=proxy\n":                  pxe.UnknownHold,
+		"[DHCP]\nMODE=off\n":                    pxe.UnknownHold,
+		"[DHCP]\nMODE=proxy\nUNKNOWN=install\n": pxe.UnknownInstall,
+		"[DHCP]\nUNKNOWN=Ignore\n":              pxe.UnknownIgnore,
+	} {
+		c, err := readText(t, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.DHCP.Unknown != want {
+			t.Errorf("%q: unknown machines: %s, want %s", text, c.DHCP.Unknown, want)
+		}
+	}
+}
+
 func TestBadFiles(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"unknown key", "[HTTP]\nPROT=80\n", "[HTTP] has an unknown key PROT; known are PORT, NAMES"},
@@ -95,6 +116,8 @@ func TestBadFiles(t *testing.T) {
 		{"range outside", "[DHCP]\nRANGE=10.0.4.1-10.0.4.9\n", "inside the provisioning network 10.0.3.0/24"},
 		{"range holds own address", "[DHCP]\nRANGE=10.0.3.1-10.0.3.9\n", "without the server's own address"},
 		{"lease", "[DHCP]\nLEASE=5s\n", "at least 1m"},
+		{"mode", "[DHCP]\nMODE=relay\n", "[DHCP] MODE = relay: want dhcp, proxy or off"},
+		{"unknown machines", "[DHCP]\nUNKNOWN=wipe\n", "[DHCP] UNKNOWN = wipe: want install, hold or ignore"},
 		{"boot args", "[BOOT]\nARGS=HTTP_PORT=x\n", "HTTP_PORT=x: want a number"},
 		{"flag", "[NETWORK]\nCONFIGURE=perhaps\n", "want yes or no"},
 	} {

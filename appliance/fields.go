@@ -3,6 +3,7 @@ package appliance
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,15 @@ func (f fields) yes(key string, def bool) bool {
 	}
 	f.bad(key, "yes or no")
 	return def
+}
+
+// word is one of the words; the first is the default.
+func (f fields) word(key string, words ...string) string {
+	w := strings.ToLower(f.text(key, words[0]))
+	if !slices.Contains(words, w) {
+		f.bad(key, strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1])
+	}
+	return w
 }
 
 func (f fields) prefix(key, def string) netip.Prefix {

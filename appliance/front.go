@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"edeploy/appliance/internal/admission"
+	"edeploy/server/share"
 	"edeploy/server/wire"
 )
 
@@ -21,7 +22,7 @@ import (
 type front struct {
 	names  map[string]bool // hosts that a browser may ask for, besides the address it has reached
 	origin *http.CrossOriginProtection
-	places [classes]*admission.Places
+	bounds [classes]*admission.Bound
 	pace   admission.Pace
 	room   func(path string) http.Handler // of a clean path
 }
@@ -65,7 +66,7 @@ func newFront(own netip.Addr, names []string, room func(string) http.Handler, wa
 		f.names[strings.ToLower(name)] = true
 	}
 	for i, b := range bounds {
-		f.places[i] = admission.NewPlaces(b.name, b.places, b.share, warn)
+		f.bounds[i] = admission.NewBound(b.name, b.places, b.share, warn)
 	}
 	return f
 }
@@ -92,7 +93,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	leave, err := f.places[classOf(r)].Take(r.Context(), admission.Peer(r.RemoteAddr), patience)
+	leave, err := f.bounds[classOf(r)].Take(r.Context(), share.Peer(r.RemoteAddr), patience)
 	if err != nil {
 		e.Header().Set("Retry-After", "10")
 		refuse(e, r, http.StatusServiceUnavailable, err)

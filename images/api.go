@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"edeploy/images/internal/catalog"
-	"edeploy/images/internal/share"
 	"edeploy/server/api"
+	"edeploy/server/share"
 	"edeploy/server/wire"
 )
 
@@ -141,7 +141,7 @@ func (s *Server) part(w http.ResponseWriter, r *http.Request, ref wire.ImageRef,
 // admit takes one more upload, which ends with leave, or answers that there
 // are too many.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
-	leave, err := s.uploads.Take(share.Peer(r.RemoteAddr))
+	leave, err := s.uploads.Try(share.Peer(r.RemoteAddr))
 	if err != nil {
 		w.Header().Set("Retry-After", "5")
 		apiError(w, http.StatusServiceUnavailable, fmt.Errorf("more uploads are not taken now: %w", err))
@@ -172,7 +172,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageR
 		apiError(w, http.StatusBadRequest, err)
 		return
 	}
-	want.Peer = share.Peer(r.RemoteAddr)
+	want.Peer = share.Peer(r.RemoteAddr).String()
 	body := s.patient(w, r)
 	have, err := s.catalog.Receive(ref, part, want, body)
 	writeUpload(w, have)
@@ -250,7 +250,7 @@ func writeUpload(w http.ResponseWriter, u catalog.Upload) {
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, ref wire.ImageRef) {
 	start := time.Now()
 	out := &lines{w: w, rc: http.NewResponseController(w)}
-	image, err := s.catalog.Publish(r.Context(), ref, share.Peer(r.RemoteAddr), out.write)
+	image, err := s.catalog.Publish(r.Context(), ref, share.Peer(r.RemoteAddr).String(), out.write)
 	if err != nil {
 		s.log.Warn("publish image", "image", ref.String(), "peer", r.RemoteAddr, "err", err)
 		if !out.started {

@@ -11,12 +11,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
 	"edeploy/images/internal/catalog"
 	"edeploy/images/internal/rsyncd"
-	"edeploy/images/internal/share"
+	"edeploy/server/share"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -41,8 +42,8 @@ type Server struct {
 	ready   chan struct{}
 	addr    net.Addr
 
-	static  map[string]*os.Root // by the first element of the URL path
-	uploads *share.Places       // uploads at once
+	static  map[string]*os.Root       // by the first element of the URL path
+	uploads *share.Places[netip.Addr] // uploads at once
 }
 
 // maxUploads bounds the uploads that run at once; a quarter is for one peer.
@@ -64,7 +65,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, catalog: c, ready: make(chan struct{}),
-		static: map[string]*os.Root{}, uploads: share.New(maxUploads)}
+		static: map[string]*os.Root{}, uploads: share.New[netip.Addr](maxUploads, 0)}
 	var modules []rsyncd.Module
 	for _, name := range []string{catalog.InstallDir, catalog.MetadataDir} {
 		root, err := os.OpenRoot(c.Dir(name))

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"edeploy/pxe/internal/ipxe"
-	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
 // Config is what the boot services need to know.
 type Config struct {
+	// Mode is how DHCP is answered; "": ModeDHCP.
+	Mode Mode
 	// Interface is the network device of the provisioning network. DHCP and
 	// TFTP are bound to it. Only with a loopback DHCPListen may it be empty.
 	Interface string
@@ -23,7 +24,8 @@ type Config struct {
 	// length. Machines get everything from it, also when the device has others.
 	Address netip.Prefix
 	// RangeFirst to RangeLast, both included, are the addresses to give away:
-	// inside Address's network, at most 65536.
+	// inside Address's network, at most 65536. They, LeaseTime and LeaseFile
+	// only count in ModeDHCP.
 	RangeFirst, RangeLast netip.Addr
 	LeaseTime             time.Duration // 0: DefaultLeaseTime; at least 10 seconds
 	LeaseFile             string        // text file in an existing directory
@@ -49,15 +51,35 @@ type Config struct {
 	// (SECTION) that the machine belongs to. "" stands for Args.Section, nil
 	// for always "".
 	Section func(mac, uuid string) string
+	// Unknown is what happens to machines that would be installed and are not
+	// Known; "": UnknownInstall in ModeDHCP, else UnknownHold.
+	Unknown Unknown
+	// Known tells whether the machine is one of ours; nil: none is.
+	Known func(mac, uuid string) bool
+
 	// BootDisk is asked for every script that boots a machine's own disk: the
 	// disk that it was installed on. "" is not known; nil for always "".
 	BootDisk func(mac, uuid string) wire.DiskID
-	// OnEvent is called for what belongs into a machine's history, and for what
-	// happens to the services themselves (without a MAC), from many goroutines.
-	// It must not block; nil: nobody wants to know.
-	OnEvent func(api.Event)
+	// OnEvent is called for what belongs into a machine's history, one call at
+	// a time; nil: nobody wants to know.
+	OnEvent func(Event)
 	Log     *slog.Logger // nil: silence
 }
+
+// Mode is how DHCP is answered.
+type Mode string
+
+// The modes.
+const (
+	// ModeDHCP gives every machine its address. There must be no other DHCP
+	// server on the network.
+	ModeDHCP Mode = "dhcp"
+	// ModeProxy leaves addresses to the network's own DHCP server and tells boot
+	// ROMs, beside it, what to boot.
+	ModeProxy Mode = "proxy"
+	// ModeOff answers no DHCP: the network's own server names loader and script.
+	ModeOff Mode = "off"
+)
 
 // DefaultLeaseTime is how long a machine may keep its address unasked.
 const DefaultLeaseTime = time.Hour
@@ -73,7 +95,17 @@ func (c Config) checked() (Config, error) {
 	if c.Policy == nil {
 		return c, errors.New("no policy is given")
 	}
-	if c.LeaseFile == "" {
+	switch c.Mode {
+	case ModeDHCP, ModeProxy, ModeOff:
+	default:
+		return c, fmt.Errorf("DHCP mode %q: want %s, %s or %s", c.Mode, ModeDHCP, ModeProxy, ModeOff)
+	}
+	switch c.Unknown {
+	case UnknownInstall, UnknownHold, UnknownIgnore:
+	default:
+		return c, fmt.Errorf("unknown machines %q: want %s, %s or %s", c.Unknown, UnknownInstall, UnknownHold, UnknownIgnore)
+	}
+	if c.Mode == ModeDHCP && c.LeaseFile == "" {
 		return c, errors.New("no lease file is named")
 	}
 	if c.LeaseTime < minLeaseTime {
@@ -92,8 +124,17 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.OnEvent == nil {
-		c.OnEvent = func(api.Event) {}
+	if c.Mode == "" {
+		c.Mode = ModeDHCP
+	}
+	if c.Unknown == "" {
+		c.Unknown = UnknownInstall
+		if c.Mode != ModeDHCP {
+			c.Unknown = UnknownHold
+		}
+	}
+	if c.Known == nil {
+		c.Known = func(string, string) bool { return false }
 	}
 	if c.BootDisk == nil {
 		c.BootDisk = func(string, string) wire.DiskID { return "" }
@@ -121,6 +162,9 @@ func (c Config) withDefaults() Config {
 func (c Config) checkNetwork() error {
 	if !c.Address.IsValid() || !c.Address.Addr().Is4() || c.Address.Bits() > 30 {
 		return fmt.Errorf("address %s: want an IPv4 address with a network, like 192.168.122.1/24", c.Address)
+	}
+	if c.Mode != ModeDHCP {
+		return nil
 	}
 	first, last := c.RangeFirst, c.RangeLast
 	for _, a := range []netip.Addr{first, last} {

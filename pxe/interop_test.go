@@ -20,7 +20,6 @@ import (
 
 	"edeploy/integration/needs"
 	"edeploy/pxe"
-	"edeploy/server/api"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -211,8 +210,8 @@ func TestDeviceAnew(t *testing.T) {
 	}
 	wire := newWire(t)
 	conf := onWire(t)
-	events := make(chan api.Event, 100)
-	conf.OnEvent = func(e api.Event) { events <- e }
+	events := make(chan pxe.Event, 100)
+	conf.OnEvent = func(e pxe.Event) { events <- e }
 	run(t, conf)
 	boots := func() {
 		t.Helper()
@@ -239,7 +238,7 @@ func TestDeviceAnew(t *testing.T) {
 		needs.IP(t, "link", "del", "srv0")
 		said("no machine can boot: network device srv0 is gone")
 		wire.cable(t)
-		said("machines can boot again: DHCP and TFTP listen on srv0")
+		said("machines can boot again: the boot services listen on srv0")
 		boots()
 	}
 	// So quickly that nobody sees it gone, and at first without its address.
@@ -317,7 +316,13 @@ type peer struct {
 
 func (w *testWire) start(t *testing.T, args ...string) *peer {
 	t.Helper()
-	p := &peer{t: t, cmd: w.Command(t.Context(), args...), lines: make(chan string, 1000)}
+	return startIn(t, w.Neighbour, args...)
+}
+
+// startIn starts a program in a network namespace.
+func startIn(t *testing.T, n needs.Neighbour, args ...string) *peer {
+	t.Helper()
+	p := &peer{t: t, cmd: n.Command(t.Context(), args...), lines: make(chan string, 1000)}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

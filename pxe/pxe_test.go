@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"edeploy/pxe"
-	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,8 +144,8 @@ func TestJourney(t *testing.T) {
 	}
 	conf := loopback(t)
 	conf.HTTPPort = listener.Addr().(*net.TCPAddr).Port
-	events := make(chan api.Event, 100)
-	conf.OnEvent = func(e api.Event) { events <- e }
+	events := make(chan pxe.Event, 100)
+	conf.OnEvent = func(e pxe.Event) { events <- e }
 	s, _ := run(t, conf)
 	web := &http.Server{Handler: s.Handler()}
 	go web.Serve(listener)
@@ -254,8 +253,8 @@ func TestBrokenLeaseFile(t *testing.T) {
 	if err := os.WriteFile(conf.LeaseFile, []byte("x\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	events := make(chan api.Event, 10)
-	conf.OnEvent = func(e api.Event) { events <- e }
+	events := make(chan pxe.Event, 10)
+	conf.OnEvent = func(e pxe.Event) { events <- e }
 	run(t, conf)
 	select {
 	case e := <-events:

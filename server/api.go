@@ -48,7 +48,7 @@ func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 	m := s.show(rec)
 	lines, err := s.history.Tail(rec.ID, historyShown)
 	if err != nil {
-		s.problem(rec.Section, "%v", err)
+		s.late.Add(rec.Section, "%v", err)
 	}
 	m.History = lines
 	answerJSON(w, http.StatusOK, m)
@@ -58,7 +58,7 @@ func (s *Server) showMachine(w http.ResponseWriter, r *http.Request) {
 func (s *Server) show(r machine.Record) api.Machine {
 	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
-		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError, Now: s.now(r)}
+		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError}
 	if r.Image != (wire.ImageRef{}) {
 		m.Image = &r.Image
 	}
@@ -66,9 +66,7 @@ func (s *Server) show(r machine.Record) api.Machine {
 		m.Allocation = &api.Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, Variables: plainValues(a.Var),
 			CMDB: a.After, Entry: plainValues(a.After), Given: a.Given, Asked: a.Asked, Installed: a.Installed}
 	}
-	if p, ok := s.progress.get(r.ID); ok {
-		m.Progress = &p
-	}
+	m.Now, m.Progress = s.activity.Of(r, s.config.Now())
 	return m
 }
 

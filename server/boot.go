@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
+	"iter"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
-	"edeploy/server/internal/machine"
 	"edeploy/server/wire"
 )
 
@@ -15,13 +15,21 @@ import (
 func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 	r, ok, err := s.records.Book().Booting(mac, uuid)
 	if err != nil {
-		s.refused(r.Section, "A machine asked what to boot, %v.", err)
+		s.late.Refused(r.Section, "A machine asked what to boot, %v.", err)
 	}
 	if ok {
-		s.booted.set(r.ID, r.BootAction(), s.config.Now())
+		s.activity.Booted(r.ID, r.BootAction(), s.config.Now())
 		return r.BootAction()
 	}
 	return wire.BootInstall
+}
+
+// Known tells whether there is a record of the machine: it was installed here,
+// has been in the agent, or an operator has added it. One whose identity is
+// refused is known, too: BootAction decides about it.
+func (s *Server) Known(mac, uuid string) bool {
+	_, ok, err := s.records.Book().Booting(mac, uuid)
+	return ok || err != nil
 }
 
 // BootDisk is the disk that the machine was installed on; "" when nobody said.
@@ -30,26 +38,15 @@ func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 	return r.BootDisk
 }
 
-// Tell takes an event of a boot service: about the machine with these MAC and
-// UUID, or about the service itself. It never waits.
-func (s *Server) Tell(e api.Event) {
-	e.Time = s.config.Now()
-	e.MAC = wire.NormalMAC(e.MAC)
-	if r, ok, _ := s.records.Book().Booting(e.MAC, e.UUID); ok {
-		e.Machine, e.Name = r.ID, r.DisplayName()
-		s.booted.say(r.ID, e.Message)
+// Note adds what a boot service has to say to a machine's history. Words about
+// a machine that is not known yet are kept in memory until it is.
+func (s *Server) Note(mac, uuid, message string) {
+	line := api.HistoryLine{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
+	if r, ok, _ := s.records.Book().Booting(mac, uuid); ok {
+		s.activity.Note(r, line)
+		return
 	}
-	s.events.Append(e)
-}
-
-// record tells what happened to a machine, and waits until its history has it.
-// That it cannot be written is no reason to stop anything; it becomes a problem.
-func (s *Server) record(ctx context.Context, r machine.Record, lines []api.HistoryLine) {
-	all := make([]api.Event, len(lines))
-	for i, l := range lines {
-		all[i] = api.Event{Time: l.Time, Machine: r.ID, Name: r.DisplayName(), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds}
-	}
-	_ = s.history.Await(ctx, s.events.Append(all...))
+	s.activity.NoteUnknown(wire.NormalMAC(mac), line)
 }
 
 // BootSection is the deployment (section of edeploy.conf) that a machine
@@ -59,3 +56,19 @@ func (s *Server) BootSection(mac, uuid string) string {
 	r, _, _ := s.records.Book().Booting(mac, uuid)
 	return allocation.Section(s.site, r)
 }
+
+// Events are those after the one with this number, each with its own number; 0:
+// from the first one. They come as they happen, until ctx ends. Nobody waits
+// for a slow reader: of more than the last 1000 it misses the oldest, as their
+// numbers show.
+func (s *Server) Events(ctx context.Context, after uint64) iter.Seq2[uint64, api.Event] {
+	return s.activity.Events(ctx, after)
+}
+
+// Problems are the mistakes in the configuration as it is now, what runs out,
+// the machines that failed, then the last things that went wrong, newest last.
+func (s *Server) Problems() []api.Problem { return s.problems.All() }
+
+// BoundReached notes that a client has used up its share of something outside
+// of this package. Anybody on the network can cause that, too.
+func (s *Server) BoundReached(text string) { s.late.BoundReached(text) }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"testing"
 
-	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,7 +22,13 @@ func TestBoot(t *testing.T) {
 		}
 	}
 	boots("unknown", wire.BootInstall)
+	if l.server.Known(mac(1), "") {
+		t.Error("a machine that nobody has said anything about is known")
+	}
 	first := l.mustGet(vm(1))
+	if !l.server.Known(mac(1), "") {
+		t.Error("a machine that is installed is not known")
+	}
 	boots("installing", wire.BootInstall)
 	l.installed(vm(1))
 	boots("installed", wire.BootLocal)
@@ -76,6 +81,9 @@ func TestBootTwins(t *testing.T) {
 		t.Errorf("the upload of a twin that nobody knows: %d %s", a.status, a.body)
 	}
 	l.add(mac(2), "", http.StatusCreated)
+	if !l.server.Known(mac(2), "") {
+		t.Error("a machine that the operator has added is not known")
+	}
 	if got := l.server.BootAction(mac(2), uuid); got != wire.BootInstall {
 		t.Errorf("the twin that is a machine of its own boots %s", got)
 	}
@@ -92,15 +100,15 @@ func TestBootTwins(t *testing.T) {
 // before the machine was known; strangers cannot fill the memory.
 func TestNotes(t *testing.T) {
 	l := startLab(t, seedFiles())
-	l.server.Tell(api.Event{MAC: mac(1), Name: mac(1), Step: "boot", Status: "note", Message: "offered undionly.kpxe"})
+	l.server.Note(mac(1), "", "offered undionly.kpxe")
 	for n := range 3000 {
-		l.server.Tell(api.Event{MAC: mac(100 + n), Name: mac(100 + n), Step: "boot", Status: "note", Message: "who is this"})
+		l.server.Note(mac(100+n), "", "who is this")
 	}
-	l.server.Tell(api.Event{MAC: mac(2), Name: mac(2), Step: "boot", Status: "note", Message: "offered snponly.efi"})
-	l.server.Tell(api.Event{Name: "boot services", Step: "boot", Status: "note", Message: "nobody"})
+	l.server.Note(mac(2), "", "offered snponly.efi")
+	l.server.Note("", "", "nobody")
 	l.mustGet(vm(1))
 	l.mustGet(vm(2))
-	l.server.Tell(api.Event{MAC: mac(2), Name: mac(2), Step: "boot", Status: "note", Message: "sent the kernel\nand more"})
+	l.server.Note(mac(2), "", "sent the kernel\nand more")
 	var got []string
 	for _, line := range l.machine(idOf(2)).History {
 		got = append(got, fmt.Sprintf("%s %s %s", line.Step, line.Status, line.Message))

@@ -2,9 +2,12 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +15,7 @@ import (
 
 	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/configuration"
 	"edeploy/server/internal/fileset"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/store"
@@ -72,56 +76,58 @@ func (s *Server) showConfigFile(w http.ResponseWriter, r *http.Request) {
 
 // putConfigFile replaces one file, or makes it.
 func (s *Server) putConfigFile(w http.ResponseWriter, r *http.Request) {
-	s.edit(w, r, func(d *deployment, name fileset.Name) (replacement, error) {
-		if err := mayWrite(name); err != nil {
-			return replacement{}, err
-		}
+	s.edit(w, r, func(d *deployment, name fileset.Name) (configuration.Replacement, error) {
 		text, err := readBody(w, r, fileset.MaxFileBytes, name.String())
-		return replacement{files: map[fileset.Name]string{name: string(text)}}, err
+		if err != nil {
+			return configuration.Replacement{}, err
+		}
+		return configuration.New(d.site, api.ConfigSet{Files: map[string]string{name.String(): string(text)}})
 	})
 }
 
 // deleteConfigFile removes one file.
 func (s *Server) deleteConfigFile(w http.ResponseWriter, r *http.Request) {
-	s.edit(w, r, func(_ *deployment, name fileset.Name) (replacement, error) {
-		return replacement{remove: []fileset.Name{name}}, nil
+	s.edit(w, r, func(d *deployment, name fileset.Name) (configuration.Replacement, error) {
+		return configuration.Replacement{Deployment: d.site, Remove: []fileset.Name{name}}, nil
 	})
 }
 
 // edit is what the changes of one file have in common.
-func (s *Server) edit(w http.ResponseWriter, r *http.Request, wish func(*deployment, fileset.Name) (replacement, error)) {
+func (s *Server) edit(w http.ResponseWriter, r *http.Request, wish func(*deployment, fileset.Name) (configuration.Replacement, error)) {
 	d, name, err := s.configFile(r)
 	if err != nil {
 		s.answerError(w, err)
 		return
 	}
-	s.answerReplacement(w, r, name.String(), func() (replacement, error) {
+	s.answerReplacement(w, r, name.String(), func() (configuration.Replacement, error) {
 		q, err := wish(d, name)
-		q.deployment, q.expect = d, expected(r.Header.Get("If-Match"))
+		q.Expect = expected(r.Header.Get("If-Match"))
 		return q, err
 	})
 }
 
 // putConfigFiles replaces several files together.
 func (s *Server) putConfigFiles(w http.ResponseWriter, r *http.Request) {
-	s.answerReplacement(w, r, "", func() (replacement, error) {
+	s.answerReplacement(w, r, "", func() (configuration.Replacement, error) {
 		d, err := s.configSection(r)
 		if err != nil {
-			return replacement{}, err
+			return configuration.Replacement{}, err
 		}
 		body, err := readBody(w, r, maxSetBytes, "the set of files")
 		if err != nil {
-			return replacement{}, err
+			return configuration.Replacement{}, err
 		}
-		q, err := readSet(body)
-		q.deployment = d
-		return q, err
+		set, err := readSet(body)
+		if err != nil {
+			return configuration.Replacement{}, err
+		}
+		return configuration.New(d.site, set)
 	})
 }
 
 // answerReplacement makes a change and answers what became of it; name is the
 // file whose version is answered.
-func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name string, wish func() (replacement, error)) {
+func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name string, wish func() (configuration.Replacement, error)) {
 	leave, err := s.editors.Enter(r.Context(), peerOf(r))
 	if err != nil {
 		s.answerError(w, err)
@@ -134,16 +140,16 @@ func (s *Server) answerReplacement(w http.ResponseWriter, r *http.Request, name 
 		s.answerError(w, err)
 		return
 	}
-	q.force = r.URL.Query().Get("force") == "1"
-	out, versions, err := s.replace(r.Context(), q)
+	q.Force = r.URL.Query().Get("force") == "1"
+	out, err := s.replace(r.Context(), q)
 	if err != nil {
 		s.answerError(w, err)
 		return
 	}
-	if version, ok := versions[name]; ok {
+	if version, ok := out.Versions[name]; ok {
 		w.Header().Set("ETag", etag(version))
 	}
-	answerJSON(w, http.StatusOK, out)
+	answerJSON(w, http.StatusOK, out.Replaced)
 }
 
 func (s *Server) configSection(r *http.Request) (*deployment, error) {
@@ -168,14 +174,6 @@ func (s *Server) configFile(r *http.Request) (*deployment, fileset.Name, error) 
 	return d, name, nil
 }
 
-// mayWrite refuses what only the server writes.
-func mayWrite(name fileset.Name) error {
-	if name.Kind == fileset.Original {
-		return refusal.New(refusal.Input, "%s is written by the server: bring %s%s", name, name.Profile, fileset.CMDB)
-	}
-	return nil
-}
-
 // readBody reads a bounded body.
 func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) ([]byte, error) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
@@ -190,47 +188,53 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) (
 }
 
 // readSet reads the JSON of several files.
-func readSet(body []byte) (replacement, error) {
-	var set api.ConfigSet
+func readSet(body []byte) (set api.ConfigSet, err error) {
 	if !utf8.Valid(body) { // the decoder would quietly replace it
-		return replacement{}, refusal.New(refusal.Input, "the body is no UTF-8 text")
+		return set, refusal.New(refusal.Input, "the body is no UTF-8 text")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&set); err != nil {
-		return replacement{}, refusal.New(refusal.Input, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
+	if err = dec.Decode(&set); err != nil {
+		return set, refusal.New(refusal.Input, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return replacement{}, refusal.New(refusal.Input, "the body goes on behind its JSON object")
+		return set, refusal.New(refusal.Input, "the body goes on behind its JSON object")
 	}
-	return newReplacement(set)
+	return set, nil
 }
 
-// newReplacement checks names and sizes.
-func newReplacement(set api.ConfigSet) (replacement, error) {
-	q := replacement{files: map[fileset.Name]string{}, prune: set.Prune}
-	total := 0
-	for file, text := range set.Files {
-		name, err := fileset.ParseName(file)
-		if err != nil {
-			return q, refusal.New(refusal.Input, "%v", err)
-		}
-		if err := mayWrite(name); err != nil {
-			return q, err
-		}
-		if len(text) > fileset.MaxFileBytes {
-			return q, refusal.New(refusal.TooLarge, "%s may have %d bytes", name, fileset.MaxFileBytes)
-		}
-		total += len(text)
-		q.files[name] = text
+// replace checks the new files and makes the change, in turn with the machines.
+func (s *Server) replace(ctx context.Context, q configuration.Replacement) (out configuration.Result, err error) {
+	warnings, err := q.Check()
+	if err != nil {
+		return out, err
 	}
-	switch {
-	case total > fileset.MaxBytes:
-		return q, refusal.New(refusal.TooLarge, "the files may have %d bytes in all", fileset.MaxBytes)
-	case len(q.files) == 0:
-		return q, refusal.New(refusal.Input, "there are no files in the set")
+	_, err = s.decide(ctx, func(snapshot *allocation.Snapshot) (_ allocation.Outcome, c allocation.Changes, err error) {
+		out, c, err = q.Decide(snapshot)
+		return allocation.Outcome{}, c, err
+	}, alone, s.sectionsWith(q.Deployment.ConfigDir)...)
+	if err != nil {
+		return out, err
 	}
-	return q, nil
+	out.Warnings = clipProblems(slices.Concat(warnings, out.Warnings, s.problems.Others(q.Deployment, slices.Collect(maps.Keys(out.Versions)))))
+	s.config.Log.Info("configuration replaced", "deployment", q.Deployment.Name, "added", out.Added, "changed", out.Changed, "removed", out.Removed, "forced", q.Force)
+	return out, nil
+}
+
+// sectionsWith are the deployments that share a configuration directory.
+func (s *Server) sectionsWith(configDir string) []string {
+	return slices.DeleteFunc(s.allSections(), func(name string) bool { return s.deployments[name].ConfigDir != configDir })
+}
+
+// maxWarnings bounds what an answer tells.
+const maxWarnings = 50
+
+func clipProblems(all []api.Problem) []api.Problem {
+	if len(all) > maxWarnings {
+		more := len(all) - maxWarnings
+		all = append(all[:maxWarnings:maxWarnings], api.Problem{Text: fmt.Sprintf("and %d more", more), Warning: true})
+	}
+	return all
 }
 
 func etag(v store.Version) string { return `"` + string(v) + `"` }

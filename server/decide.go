@@ -36,9 +36,9 @@ func (s *Server) decide(ctx context.Context, decision decision, alone bool, sect
 		return err
 	}
 	err := s.queue.Do(ctx, d)
-	s.tellNotes(out.Notes)
+	s.late.Note(out.Notes)
 	if err == nil && out.Record.ID != "" && len(out.Lines) > 0 {
-		s.record(ctx, out.Record, out.Lines)
+		s.activity.Record(out.Record, out.Lines...)
 	}
 	return out, err
 }
@@ -50,7 +50,7 @@ func (s *Server) documentsOf() queue.Documents[*allocation.Snapshot] {
 		Snapshot:  s.snapshot,
 		Commit:    s.commit,
 		Committed: s.committed,
-		Unwritten: func(err error) { s.problem("", "Documents cannot be written: %v", err) },
+		Unwritten: func(err error) { s.late.Add("", "Documents cannot be written: %v", err) },
 	}
 }
 
@@ -67,34 +67,19 @@ func (s *Server) commit(snapshot *allocation.Snapshot) error {
 }
 
 func (s *Server) committed(snapshot *allocation.Snapshot) {
-	s.tellNotes(snapshot.Keep())
+	s.late.Note(snapshot.Keep())
 	for _, id := range snapshot.Lost() {
 		s.dropProgress(id)
 		if err := s.history.Remove(id); err != nil {
-			s.problem("", "%v", err)
+			s.late.Add("", "%v", err)
 		}
 	}
 }
 
 // dropProgress forgets what a machine was doing.
 func (s *Server) dropProgress(id string) {
-	s.progress.remove(id)
-	s.booted.remove(id)
+	s.activity.Forget(id)
 	s.explanations.finish(id)
-}
-
-// tellNotes tells the operator what decisions have found.
-func (s *Server) tellNotes(notes []allocation.Note) {
-	for _, n := range notes {
-		switch n.Kind {
-		case allocation.Mistake:
-			s.config.Log.Warn("problem", "deployment", n.Section, "text", n.Text)
-		case allocation.Loss:
-			s.problem(n.Section, "%s", n.Text)
-		case allocation.Doubt:
-			s.refused(n.Section, "%s", n.Text)
-		}
-	}
 }
 
 // named finds the machine that an operator means.

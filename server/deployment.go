@@ -33,7 +33,6 @@ type deployment struct {
 	site     *allocation.Deployment // what decisions see of it
 	hardware *archive.Archive
 	logs     *archive.Archive
-	scripts  readScripts
 }
 
 func openDeployments(config Config, limits Limits) (map[string]*deployment, error) {

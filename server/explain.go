@@ -110,6 +110,6 @@ func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
 		s.answerError(w, err)
 		return
 	}
-	e.Now = s.now(rec)
+	e.Now, _ = s.activity.Of(rec, s.config.Now())
 	answerJSON(w, http.StatusOK, e)
 }

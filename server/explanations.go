@@ -177,7 +177,7 @@ func (s *Server) writeExplanation(id string, u untold) {
 	defer func() {
 		if defect := recover(); defect != nil {
 			s.config.Log.Error("defect", "machine", id, "panic", defect, "stack", string(debug.Stack()))
-			s.problem(u.Section, "The explanation of machine %s could not be written: the server has a defect, its log says where.", id)
+			s.late.Add(u.Section, "The explanation of machine %s could not be written: the server has a defect, its log says where.", id)
 		}
 	}()
 	text, err := json.Marshal(u.tell())
@@ -185,7 +185,7 @@ func (s *Server) writeExplanation(id string, u untold) {
 		err = s.history.Explain(id, append(text, '\n'))
 	}
 	if err != nil {
-		s.problem(u.Section, "%v", err)
+		s.late.Add(u.Section, "%v", err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"edeploy/server/api"
+	"edeploy/server/internal/configuration"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
@@ -185,9 +186,9 @@ func (s *Server) answer(w http.ResponseWriter, v any, err error) {
 // answerError answers an API request that failed.
 func (s *Server) answerError(w http.ResponseWriter, err error) {
 	body := api.Refusal{Error: err.Error()}
-	var broken *brokenFiles
+	var broken *configuration.BrokenFiles
 	if errors.As(err, &broken) {
-		body.Problems = broken.problems
+		body.Problems = broken.Problems
 	}
 	answerJSON(w, s.failed(w, err), body)
 }

@@ -94,7 +94,7 @@ func (s *Server) restoreMachine(w http.ResponseWriter, r *http.Request) {
 // listForgotten answers GET /api/v1/forgotten.
 func (s *Server) listForgotten(w http.ResponseWriter, r *http.Request) {
 	kept, broken, err := allocation.ReadForgotten(s.documents)
-	s.tellNotes(broken)
+	s.late.Note(broken)
 	if err != nil {
 		s.answerError(w, err)
 		return

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -27,7 +26,7 @@ func TestNow(t *testing.T) {
 	boots := func(notes ...string) {
 		l.server.BootAction(mac(1), "")
 		for _, note := range notes {
-			l.server.Tell(api.Event{MAC: mac(1), Name: mac(1), Step: "boot", Status: "note", Message: note})
+			l.server.Note(mac(1), "", note)
 		}
 	}
 	say(wire.Report{Step: wire.StepDevices, Status: wire.StatusStarted})
@@ -50,7 +49,7 @@ func TestNow(t *testing.T) {
 	l.boot(idOf(1), "rescue", http.StatusOK)
 	boots("boots: rescue")
 	now("booting into the rescue shell")
-	l.server.Tell(api.Event{MAC: mac(1), Name: mac(1), Step: "boot", Status: "note", Message: "fetched initrd.pxe, 9 bytes in 0.1 s"})
+	l.server.Note(mac(1), "", "fetched initrd.pxe, 9 bytes in 0.1 s")
 	now("in rescue shell")
 	l.boot(idOf(1), "auto", http.StatusOK)
 	boots()
@@ -90,7 +89,7 @@ func TestSilent(t *testing.T) {
 // TestHistoryOrder: what comes into the history later stands at its time.
 func TestHistoryOrder(t *testing.T) {
 	l := startLab(t, seedFiles())
-	l.server.Tell(api.Event{MAC: mac(2), Name: mac(2), Step: "boot", Status: "note", Message: "offered snponly.efi"}) // nobody knows whose it is
+	l.server.Note(mac(2), "", "offered snponly.efi") // nobody knows whose it is
 	l.mustGet(vm(1))
 	l.mustGet(append(vm(1), fact("network", "eth1", "serial", mac(2))))
 	last := l.machine(idOf(1)).History[0]

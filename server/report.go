@@ -2,14 +2,11 @@ package server
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
 
-	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
-	"edeploy/server/internal/history"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
@@ -77,24 +74,7 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 	if err != nil {
 		return rec, err
 	}
-	now := s.config.Now()
-	p := s.progress.note(rec.ID, rep, now)
-	step := string(rep.Step)
-	if rep.Status == wire.StatusInstalled { // its time is that of the whole installation
-		step = "installation"
-	}
-	number := s.events.Append(api.Event{Time: now, Machine: rec.ID, Name: rec.DisplayName(), Step: step, Status: string(rep.Status),
-		Message: rep.Message, Seconds: rep.Seconds, Percent: p.Percent, BytesPerSecond: p.BytesPerSecond})
-	if rep.Status == wire.StatusProgress { // it is in no history
-		return rec, nil
-	}
-	switch err := s.history.Await(ctx, number); {
-	case errors.Is(err, history.ErrMissed):
-		return rec, refusal.New(refusal.Busy, "the server is busy: %v: tell it again", err)
-	case err != nil:
-		return rec, refusal.New(refusal.Unwritable(err), "%v", err)
-	}
-	return rec, nil
+	return rec, s.activity.Report(rec, rep, s.config.Now())
 }
 
 // updateRecord changes the machine's record when the report changes it; most

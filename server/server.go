@@ -25,12 +25,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"edeploy/server/api"
+	"edeploy/server/internal/activity"
 	"edeploy/server/internal/admission"
 	"edeploy/server/internal/allocation"
-	"edeploy/server/internal/events"
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/history"
+	"edeploy/server/internal/problems"
 	"edeploy/server/internal/queue"
 	"edeploy/server/internal/records"
 	"edeploy/server/internal/store"
@@ -99,15 +99,12 @@ type Server struct {
 	documents    store.Store
 	closeStore   func() error
 	records      *records.Records
-	history      *history.Keeper
-	unsubscribe  func() // ends what takes events
+	history      *history.Dir
 	explanations *explanations
-	writers      sync.WaitGroup // of explanations, histories and the log
-	events       *events.Stream[api.Event]
-	progress     *progressTable
-	booted       *bootedTable
-	problems     *problemList
-	refusals     *problemList
+	writers      sync.WaitGroup // of explanations
+	activity     *activity.Activity
+	late         *problems.List // what went wrong
+	problems     *problems.Finder
 	uploads      *admission.Places   // that are read
 	longAnswers  *admission.Places   // that are written
 	editors      *admission.Places   // configuration files in work
@@ -129,8 +126,7 @@ func New(config Config) (*Server, error) { return newServer(config, store.OpenDi
 type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
 
 func newServer(config Config, open opener) (_ *Server, err error) {
-	s := &Server{config: config, events: events.New[api.Event](maxEvents), progress: newProgressTable(), problems: new(problemList), refusals: new(problemList), booted: newBootedTable(),
-		ready: make(chan struct{}), closing: make(chan struct{})}
+	s := &Server{config: config, ready: make(chan struct{}), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.closeAll)
 	s.config.Limits = config.Limits.withDefaults()
 	limits := s.config.Limits
@@ -146,6 +142,7 @@ func newServer(config Config, open opener) (_ *Server, err error) {
 	if s.config.Log == nil {
 		s.config.Log = slog.New(slog.DiscardHandler)
 	}
+	s.late = problems.NewList(s.config.Log, s.config.Now)
 	if s.deployments, err = openDeployments(config, s.config.Limits); err != nil {
 		return nil, err
 	}
@@ -180,7 +177,7 @@ func (s *Server) openState(open opener) error {
 		return fmt.Errorf("state directory %s is in use: %w", s.config.StateDir, err)
 	}
 	if err := clearSpool(at("spool")); err != nil {
-		s.problem("", "%v", err)
+		s.late.Add("", "%v", err)
 	}
 	collections := map[string]string{"machines": at("machines"), "forgotten": at("forgotten")}
 	for name, d := range s.deployments {
@@ -192,14 +189,14 @@ func (s *Server) openState(open opener) error {
 	}
 	s.documents, s.closeStore = documents, documents.Close
 	s.tellRecovery(recovery)
+	if s.history, err = history.Open(at("history"), s.config.Limits.HistoryBytes); err != nil {
+		return err
+	}
 	if s.records, err = records.Open(documents, s.config.Now); err != nil {
 		return err
 	}
-	histories, err := history.Open(at("history"), s.config.Limits.HistoryBytes)
-	if err != nil {
-		return err
-	}
-	s.subscribe(histories)
+	s.activity = activity.New(s.history, s.late, s.config.Log)
+	s.problems = &problems.Finder{StateDir: s.config.StateDir, Site: s.site, Records: s.records, Documents: documents, Images: s.config.Images, Late: s.late}
 	s.explanations = newExplanations(s.writeExplanation)
 	s.queue = queue.New(s.documentsOf(), s.config.Limits.Wait, s.config.Log)
 	s.writers.Go(func() { s.explanations.run(s.closing, func() bool { return s.inWork.Load() > 0 }) })
@@ -227,7 +224,7 @@ func (s *Server) tellRecovery(r store.Recovery) {
 	case r.Outcome == store.Damaged:
 		s.config.Log.Warn("damaged journal put aside", "file", r.Aside, "error", r.Damage)
 	case len(r.Edited) > 0:
-		s.problem("", "An interrupted change of %s was taken back, because %s was edited meanwhile. Compare the counts and CMDB entries with the list of machines.",
+		s.late.Add("", "An interrupted change of %s was taken back, because %s was edited meanwhile. Compare the counts and CMDB entries with the list of machines.",
 			strings.Join(r.Names, ", "), strings.Join(r.Edited, ", "))
 	default:
 		s.config.Log.Info("finished an interrupted change", "documents", r.Names)
@@ -256,9 +253,6 @@ func (s *Server) closeAll() error {
 	close(s.closing)
 	if s.queue != nil {
 		s.queue.Close()
-	}
-	if s.unsubscribe != nil {
-		s.unsubscribe()
 	}
 	s.writers.Wait()
 	var errs []error

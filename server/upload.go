@@ -161,7 +161,7 @@ func (s *Server) readForm(w http.ResponseWriter, r *http.Request) (upload.Form, 
 func (s *Server) keepLog(d *deployment, log *upload.Log, from string) error {
 	name, err := d.logs.SaveLog(log.Name, log.Path)
 	if err != nil {
-		s.problem(d.name, "%v", err)
+		s.late.Add(d.name, "%v", err)
 		return fmt.Errorf("%w: %w", upload.ErrSpool, err)
 	}
 	s.config.Log.Info("log saved", "deployment", d.name, "file", name, "bytes", log.Bytes, "from", from)
@@ -186,7 +186,7 @@ func (s *Server) keepHardware(d *deployment, name string, h wire.Hardware) strin
 	}
 	file, err := d.hardware.SaveHardware(name, h)
 	if err != nil {
-		s.problem(d.name, "%v", err)
+		s.late.Add(d.name, "%v", err)
 	}
 	return file
 }

@@ -4,12 +4,14 @@
 package admission
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
+
+	"edeploy/server/share"
 )
 
 // Listener accepts connections within bounds. Its Accept fails only when the
@@ -18,7 +20,7 @@ import (
 type Listener struct {
 	*net.TCPListener
 	Name    string // of the service, in messages
-	Total   int    // connections at once; more wait in the kernel's queue
+	Total   int    // connections at once; one more waits, and others in the kernel's queue
 	PerPeer int    // of one address; more are refused
 	Refusal string // said to a connection that is refused, in the service's own words
 	// WriteBuffer bounds what the kernel keeps of an answer that is not read,
@@ -28,14 +30,15 @@ type Listener struct {
 	Log         *slog.Logger
 
 	once   sync.Once
-	places *Places
-	closed chan struct{}
+	bound  *Bound
+	open   context.Context
+	closed context.CancelFunc
 }
 
 func (l *Listener) init() {
 	l.once.Do(func() {
-		l.places = NewPlaces(l.Name+" connections", l.Total, l.PerPeer, l.Warn)
-		l.closed = make(chan struct{})
+		l.bound = NewBound(l.Name+" connections", l.Total, l.PerPeer, l.Warn)
+		l.open, l.closed = context.WithCancel(context.Background())
 	})
 }
 
@@ -45,28 +48,43 @@ const (
 	lastPause  = time.Second
 )
 
-// Accept waits for a connection that has a place.
+// Accept waits for a connection, and until it has a place.
 func (l *Listener) Accept() (net.Conn, error) {
 	l.init()
 	for {
-		if !l.places.wait(l.closed) {
-			return nil, net.ErrClosed
-		}
 		conn, err := l.acceptPatiently()
 		if err != nil {
 			return nil, err
 		}
-		leave, err := l.places.try(peerOf(conn.RemoteAddr()))
-		if err != nil {
-			l.refuse(conn)
+		leave, ok := l.admit(conn)
+		if !ok {
+			conn.Close()
 			continue
 		}
 		if l.WriteBuffer > 0 {
 			// Without it a client that does not read costs more memory, no more.
 			_ = conn.SetWriteBuffer(l.WriteBuffer)
 		}
-		return &admitted{TCPConn: conn, leave: sync.OnceFunc(leave)}, nil
+		return &admitted{TCPConn: conn, leave: leave}, nil
 	}
+}
+
+// admit refuses who has his share; when all places are taken it waits.
+func (l *Listener) admit(conn *net.TCPConn) (leave func(), ok bool) {
+	peer := share.Peer(conn.RemoteAddr().String())
+	leave, err := l.bound.places.Try(peer)
+	full, no := errors.AsType[*share.Full](err)
+	if !no {
+		return leave, true
+	}
+	_ = l.bound.used(full, peer) // the peer is told in the words of its protocol
+	if full.OfPeer {
+		// The few bytes fit into the empty buffer of a new connection.
+		_, _ = conn.Write([]byte(l.Refusal))
+		return nil, false
+	}
+	leave, err = l.bound.places.Wait(l.open, peer)
+	return leave, err == nil
 }
 
 // acceptPatiently repeats accept until it has a connection or the listener is
@@ -88,7 +106,7 @@ func (l *Listener) acceptPatiently() (*net.TCPConn, error) {
 			l.Log.Error("accept waits", "service", l.Name, "err", err)
 		}
 		select {
-		case <-l.closed:
+		case <-l.open.Done():
 			return nil, net.ErrClosed
 		case <-time.After(pause):
 		}
@@ -96,21 +114,11 @@ func (l *Listener) acceptPatiently() (*net.TCPConn, error) {
 	}
 }
 
-// refuse says why and closes. The few bytes fit into the empty buffer of a new
-// connection, so this does not wait.
-func (l *Listener) refuse(conn *net.TCPConn) {
-	_, _ = conn.Write([]byte(l.Refusal)) // it is a courtesy
-	conn.Close()
-}
-
 // Close ends Accept.
 func (l *Listener) Close() error {
 	l.init()
-	err := l.TCPListener.Close()
-	if err == nil {
-		close(l.closed)
-	}
-	return err
+	defer l.closed()
+	return l.TCPListener.Close()
 }
 
 // admitted is a connection that gives its place back when it is closed. It
@@ -123,31 +131,4 @@ type admitted struct {
 func (c *admitted) Close() error {
 	defer c.leave()
 	return c.TCPConn.Close()
-}
-
-// peerOf is the address whose share a connection takes: of IPv6 the network,
-// from which a host may choose any address.
-func peerOf(a net.Addr) netip.Addr {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	return shareOf(tcp.AddrPort().Addr())
-}
-
-func shareOf(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		return netip.PrefixFrom(a, 64).Masked().Addr()
-	}
-	return a
-}
-
-// Peer is the address whose share a request takes; addr is its RemoteAddr.
-func Peer(addr string) netip.Addr {
-	a, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return shareOf(a.Addr())
 }

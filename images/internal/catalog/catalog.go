@@ -18,8 +18,8 @@ import (
 	"sync"
 	"time"
 
-	"edeploy/images/internal/share"
 	"edeploy/images/manifest/archive"
+	"edeploy/server/share"
 	"edeploy/server/wire"
 
 	"golang.org/x/sync/semaphore"
@@ -71,8 +71,8 @@ type Catalog struct {
 	manifests known[measured]
 	sums      known[string] // of upgrades' files
 
-	leftovers []string      // of .incoming, found by Open
-	unpacking *share.Places // trees at once, one for each peer
+	leftovers []string              // of .incoming, found by Open
+	unpacking *share.Places[string] // trees at once, one for each peer
 	memory    *semaphore.Weighted
 }
 
@@ -82,7 +82,7 @@ func Open(top string, log *slog.Logger) (*Catalog, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{top: top, log: log, now: time.Now, busy: map[wire.ImageRef]bool{}, unpacking: share.New(maxUnpacking), memory: semaphore.NewWeighted(maxMemory)}
+	c := &Catalog{top: top, log: log, now: time.Now, busy: map[wire.ImageRef]bool{}, unpacking: share.New[string](maxUnpacking, 0), memory: semaphore.NewWeighted(maxMemory)}
 	for _, dir := range []string{InstallDir, MetadataDir, incomingDir} {
 		if err := os.MkdirAll(filepath.Join(top, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("open catalog: %w", err)

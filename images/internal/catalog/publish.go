@@ -68,7 +68,7 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, t
 
 // turn waits until the peer may unpack a tree, which ends with leave.
 func (c *Catalog) turn(ctx context.Context, peer string, tell func(api.Publishing)) (leave func(), err error) {
-	if leave, err = c.unpacking.Take(peer); err == nil {
+	if leave, err = c.unpacking.Try(peer); err == nil {
 		return leave, nil
 	}
 	tell(api.Publishing{Step: "waiting"})

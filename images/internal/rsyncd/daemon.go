@@ -11,12 +11,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
-	"edeploy/images/internal/share"
+	"edeploy/server/share"
 
 	"github.com/gokrazy/rsync/rsyncd"
 )
@@ -40,8 +41,8 @@ type Config struct {
 // Daemon serves its modules.
 type Daemon struct {
 	cfg       Config
-	accepted  *share.Places
-	transfers *share.Places
+	accepted  *share.Places[netip.Addr]
+	transfers *share.Places[netip.Addr]
 	files     budget // on the lists of all transfers
 	sums      budget // blocks of which clients sent checksums, of all transfers
 	roots     map[string]*os.Root
@@ -71,7 +72,7 @@ func New(cfg Config) (*Daemon, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Daemon{cfg: cfg, accepted: share.New(8 * cfg.MaxConnections), transfers: share.New(cfg.MaxConnections), roots: map[string]*os.Root{},
+	d := &Daemon{cfg: cfg, accepted: share.New[netip.Addr](8*cfg.MaxConnections, 0), transfers: share.New[netip.Addr](cfg.MaxConnections, 0), roots: map[string]*os.Root{},
 		files: newBudget("files", maxFiles, cfg.Wait), sums: newBudget("checksums", maxSums, cfg.Wait)}
 	for _, m := range cfg.Modules {
 		root, err := os.OpenRoot(m.Dir)
@@ -119,7 +120,7 @@ func (d *Daemon) Serve(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		failures = 0
-		release, err := d.accepted.Take(share.Peer(conn.RemoteAddr().String()))
+		release, err := d.accepted.Try(share.Peer(conn.RemoteAddr().String()))
 		if err != nil {
 			d.turnAway(conn, err)
 			continue

@@ -30,6 +30,8 @@ type Network struct {
 	FileURL func(name string) string
 	// HasFile tells whether the boot directory holds a loader.
 	HasFile func(name string) bool
+	// Alone tells whether a machine is one to be left alone; nil: none is.
+	Alone func(mac, uuid string) bool
 }
 
 // Answer is what to do about one request.
@@ -46,12 +48,12 @@ type Answer struct {
 	Sentence string     // what was decided, and why when it was nothing
 	Address  netip.Addr // the machine's, when it has one
 	Event    bool       // the sentence belongs into the machine's history
-	Ignored  bool       // the request is none that is to be answered
+	Ignored  bool       // the request is none that is to be answered; without a sentence, not worth a line either
 }
 
 // Destination is where a reply goes.
 type Destination struct {
-	Addr netip.AddrPort
+	Addr netip.AddrPort // the zero value: where the request came from
 	// Frame: the machine does not answer ARP for Addr yet, so the reply goes
 	// in an Ethernet frame straight to its MAC address (RFC 2131 section 4.1).
 	Frame bool
@@ -60,13 +62,15 @@ type Destination struct {
 // Answer decides about one request. Leases change in the table at once; the
 // caller saves it before it sends an answer that is Durable.
 func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
-	q := question{Network: n, req: req, leases: leases, Answer: Answer{Request: req.MessageType(), From: req.ClientHWAddr.String()}}
-	mac, err := machine(req)
-	if err != nil {
-		q.ignore("%v", err)
+	q := n.question(req)
+	if q.Ignored {
 		return q.Answer
 	}
-	q.MAC, q.Client = mac, identify(req)
+	q.leases = leases
+	if q.alone() {
+		q.ignore("it is not known here, and unknown machines are left alone")
+		return q.Answer
+	}
 	if gw := addr(req.GatewayIPAddr); gw.IsValid() && !n.Prefix.Contains(gw) {
 		q.ignore("the relay %s is on a network for which there is no address range", gw)
 		return q.Answer
@@ -87,6 +91,21 @@ func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
 	}
 	return q.Answer
 }
+
+// question starts to answer a request: who asks.
+func (n Network) question(req *dhcpv4.DHCPv4) *question {
+	q := &question{Network: n, req: req, Answer: Answer{Request: req.MessageType(), From: req.ClientHWAddr.String()}}
+	mac, err := machine(req)
+	if err != nil {
+		q.ignore("%v", err)
+		return q
+	}
+	q.MAC, q.Client = mac, identify(req)
+	return q
+}
+
+// alone tells whether the machine is to be left alone.
+func (q *question) alone() bool { return q.Alone != nil && q.Alone(q.MAC.String(), q.Client.UUID) }
 
 // ignore says nothing to the client.
 func (q *question) ignore(why string, args ...any) {
@@ -134,7 +153,8 @@ type question struct {
 	Network
 	Answer
 	req    *dhcpv4.DHCPv4
-	leases *lease.Table
+	leases *lease.Table // nil: another server gives the addresses
+	proxy  bool
 }
 
 // discover: RFC 2131 section 4.3.1.
@@ -260,10 +280,16 @@ func (q *question) grant(kind dhcpv4.MessageType, a netip.Addr) {
 	q.Reply.UpdateOption(dhcpv4.OptRenewTimeValue(length / 2)) // the usual fractions, RFC 2131 section 4.4.5
 	q.Reply.UpdateOption(dhcpv4.OptRebindingTimeValue(length / 8 * 7))
 	q.settings()
-	what := q.bootOptions()
-	q.Sentence = fmt.Sprintf("gets %s%s", a, what)
+	verb := "gets"
 	if kind == dhcpv4.MessageTypeOffer {
-		q.Sentence = fmt.Sprintf("is offered %s%s", a, what)
+		verb = "is offered"
+	}
+	q.Sentence = fmt.Sprintf("%s %s", verb, a)
+	switch what, err := q.bootOptions(); {
+	case err != nil:
+		q.Sentence += "; " + err.Error()
+	case what != "":
+		q.Sentence += " and " + what
 	}
 }
 

@@ -134,10 +134,10 @@ func TestBootFirmware(t *testing.T) {
 			Option66: self, Option67: script("52:54:12:34:00:02"), To: frame, Frame: true, Sentence: "gets 192.168.122.100 and its boot script"}},
 		{"ovmf-pxe", func(m *dhcpv4.DHCPv4) {
 			m.UpdateOption(dhcpv4.OptClientArch(iana.EFI_ARM64))
-		}, boot{Kind: firmware.ARM, To: everybody, Sentence: "gets 192.168.122.100; nothing to boot, because the boot directory has no snponly-arm64.efi"}},
+		}, boot{Kind: firmware.Unknown, To: everybody, Sentence: "gets 192.168.122.100; nothing to boot for 64-bit ARM UEFI (architecture 11): only x86-64 is booted"}},
 		{"ovmf-pxe", func(m *dhcpv4.DHCPv4) {
 			m.UpdateOption(dhcpv4.OptClientArch(iana.EFI_IA32))
-		}, boot{Kind: firmware.Unknown, To: everybody, Sentence: "gets 192.168.122.100; nothing to boot for architecture 6"}},
+		}, boot{Kind: firmware.Unknown, To: everybody, Sentence: "gets 192.168.122.100; nothing to boot for 32-bit UEFI (architecture 6): only x86-64 is booted"}},
 		{"udhcpc", nil, boot{Kind: firmware.Plain, To: frame, Frame: true, Sentence: "gets 192.168.122.100"}},
 		{"dhclient", nil, boot{Kind: firmware.Plain, To: frame, Frame: true, Sentence: "gets 192.168.122.100"}},
 	} {

@@ -1,8 +1,6 @@
 package dhcp
 
 import (
-	"fmt"
-
 	"edeploy/pxe/internal/firmware"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -18,39 +16,46 @@ var loaders = map[firmware.Kind]string{
 	firmware.BIOS:     "undionly.kpxe",
 	firmware.UEFI:     "snponly.efi",
 	firmware.UEFIHTTP: "snponly.efi",
-	firmware.ARM:      "snponly-arm64.efi",
-	firmware.ARMHTTP:  "snponly-arm64.efi",
 }
 
-// bootOptions adds what the client can boot to the reply, and says what it is.
-func (q *question) bootOptions() string {
+// nothing is what a client that boots nothing here is told.
+type nothing string
+
+func (n nothing) Error() string { return "nothing to boot" + string(n) }
+
+// bootOptions adds what the client can boot to the reply, and says what it is;
+// "" for a client that does not ask. The error is why there is nothing.
+func (q *question) bootOptions() (string, error) {
 	kind := q.Client.Kind
-	if kind == firmware.Plain {
-		return ""
-	}
-	if kind == firmware.IPXE {
+	switch kind {
+	case firmware.Plain:
+		return "", nil
+	case firmware.IPXE:
 		q.script()
-		return " and its boot script"
+		return "its boot script", nil
+	case firmware.Unknown:
+		return "", nothing(" for " + q.Client.ArchName())
 	}
-	loader, known := loaders[kind]
-	if !known {
-		return fmt.Sprintf("; nothing to boot for architecture %d", q.Client.Arch)
-	}
-	if !q.HasFile(loader) {
-		return fmt.Sprintf("; nothing to boot, because the boot directory has no %s", loader)
-	}
-	if kind == firmware.UEFIHTTP || kind == firmware.ARMHTTP {
+	loader := loaders[kind]
+	switch {
+	case !q.HasFile(loader):
+		return "", nothing(", because the boot directory has no " + loader)
+	case kind == firmware.UEFIHTTP:
 		q.httpLoader(loader)
-	} else {
+	default:
 		q.tftpLoader(loader)
 	}
-	return " and the loader " + loader
+	return "the loader " + loader, nil
 }
 
 // script sends iPXE to its script. The machine's names are filled in here and
 // not by iPXE: DHCP knows which of the machine's cards asked.
 func (q *question) script() {
 	q.bootFile(q.ScriptURL(q.MAC.String(), q.Client.UUID))
+	if q.proxy {
+		q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient")) // what makes it a proxy's offer
+		return
+	}
 	// DHCP_EB_NO_PXEDHCP: there is no ProxyDHCP server to wait for.
 	q.Reply.UpdateOption(dhcpv4.OptGeneric(optionIPXE, []byte{176, 1, 1}))
 }
@@ -59,9 +64,13 @@ func (q *question) script() {
 func (q *question) tftpLoader(name string) {
 	q.bootFile(name)
 	q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient"))
-	// PXE_DISCOVERY_CONTROL, bit 3: take the boot file of this offer, do not
-	// look for boot servers on port 4011.
-	q.Reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
+	if !q.proxy || q.Client.Kind == firmware.BIOS {
+		// PXE_DISCOVERY_CONTROL, bit 3: take the boot file of this offer, do not
+		// look for boot servers on port 4011. Some UEFI firmware ignores a
+		// proxy's offer with it, but all asks port 4011 without (danderson/netboot,
+		// pixiecore/dhcp.go).
+		q.Reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
+	}
 	q.echoUUID()
 }
 

@@ -12,21 +12,27 @@ import (
 	"edeploy/pxe/internal/lease"
 	"edeploy/pxe/internal/quiet"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sync/errgroup"
 )
 
-// Server is the loop around Answer.
+// Server is the loop around Answer, or around Proxy.
 type Server struct {
 	Network Network
-	Leases  *lease.Table
+	Leases  *lease.Table // nil: another server gives the addresses
 	// Save makes the leases durable; nil: Leases.Save.
 	Save   func() error
 	Notify func(Answer) // called for every answer that is an event; must not block
 	Log    *slog.Logger
 
-	socket *socket
-	quiet  quiet.Limiter
+	socket     *socket
+	bootSocket *socket // port 4011, beside another server; else nil
+	quiet      quiet.Limiter
 }
+
+// bootPort is where machines that have their address from another server ask
+// what to boot (PXE specification 2.1, section 2.2.3).
+const bootPort = 4011
 
 // maxWaiting is how many answers may wait for the lease file to be written.
 // The machines of further ones ask again by themselves.
@@ -35,7 +41,8 @@ const maxWaiting = 1024
 // outgoing is an answer and where its request came from.
 type outgoing struct {
 	Answer
-	peer netip.AddrPort
+	socket *socket
+	peer   netip.AddrPort
 }
 
 // Listen opens the socket: bound to the device, so that requests of other
@@ -50,25 +57,42 @@ func (s *Server) Listen(device string, listen netip.AddrPort) error {
 		s.Log.Warn("DHCP answers are broadcast: no raw socket", "device", device, "err", socket.framesErr)
 	}
 	s.socket = socket
+	if s.Leases != nil {
+		return nil
+	}
+	port := uint16(bootPort)
+	if listen.Port() == 0 { // of a test
+		port = 0
+	}
+	s.bootSocket, err = openSocket(device, netip.AddrPortFrom(listen.Addr(), port), s.Network.Prefix.Addr())
+	if err != nil {
+		socket.Close()
+		return fmt.Errorf("ProxyDHCP: %w", err)
+	}
 	return nil
 }
 
 // Addr is the address that Listen bound.
 func (s *Server) Addr() netip.AddrPort { return s.socket.addr() }
 
-// Serve answers until ctx ends or the socket fails.
+// BootAddr is the one of port 4011, beside another server.
+func (s *Server) BootAddr() netip.AddrPort { return s.bootSocket.addr() }
+
+// Serve answers until ctx ends or a socket fails.
 func (s *Server) Serve(ctx context.Context) error {
+	if s.Leases == nil {
+		return s.serveProxy(ctx)
+	}
 	if s.Save == nil {
 		s.Save = s.Leases.Save
 	}
 	waiting := make(chan outgoing, maxWaiting)
 	g, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { s.socket.udp.Close() })
-	defer stop()
-	defer s.socket.Close()
 	g.Go(func() error {
 		defer close(waiting)
-		return s.receive(ctx, waiting)
+		return s.receive(ctx, s.socket, func(req *dhcpv4.DHCPv4, peer netip.AddrPort) {
+			s.answer(outgoing{s.Network.Answer(req, s.Leases), s.socket, peer}, waiting)
+		})
 	})
 	g.Go(func() error {
 		s.confirm(waiting)
@@ -77,12 +101,27 @@ func (s *Server) Serve(ctx context.Context) error {
 	return g.Wait()
 }
 
-// receive reads requests and decides. Answers that must be durable first go to
-// waiting, others go out.
-func (s *Server) receive(ctx context.Context, waiting chan<- outgoing) error {
+// serveProxy answers beside another server.
+func (s *Server) serveProxy(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, socket := range []*socket{s.socket, s.bootSocket} {
+		g.Go(func() error {
+			return s.receive(ctx, socket, func(req *dhcpv4.DHCPv4, peer netip.AddrPort) {
+				s.finish(outgoing{s.Network.Proxy(req, socket == s.bootSocket), socket, peer})
+			})
+		})
+	}
+	return g.Wait()
+}
+
+// receive reads requests until ctx ends, and closes the socket.
+func (s *Server) receive(ctx context.Context, from *socket, handle func(*dhcpv4.DHCPv4, netip.AddrPort)) error {
+	stop := context.AfterFunc(ctx, func() { from.udp.Close() })
+	defer stop()
+	defer from.Close()
 	buf := make([]byte, 64<<10)
 	for {
-		n, peer, err := s.socket.receive(buf)
+		n, peer, err := from.receive(buf)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -94,16 +133,20 @@ func (s *Server) receive(ctx context.Context, waiting chan<- outgoing) error {
 			s.ignored(hardware(buf[:n]), fmt.Sprintf("ignored: %v", err), "from", peer.String())
 			continue
 		}
-		out := outgoing{s.Network.Answer(req, s.Leases), peer}
-		if !out.Durable {
-			s.finish(out)
-			continue
-		}
-		select {
-		case waiting <- out:
-		default:
-			s.Log.Warn("DHCP answer dropped: the lease file is written too slowly", "mac", out.MAC)
-		}
+		handle(req, peer)
+	}
+}
+
+// answer sends an answer; one that must be durable first goes to waiting.
+func (s *Server) answer(out outgoing, waiting chan<- outgoing) {
+	if !out.Durable {
+		s.finish(out)
+		return
+	}
+	select {
+	case waiting <- out:
+	default:
+		s.Log.Warn("DHCP answer dropped: the lease file is written too slowly", "mac", out.MAC)
 	}
 }
 
@@ -159,6 +202,9 @@ func drain(waiting <-chan outgoing) (all []outgoing) {
 // on the moment it has the answer: telling later would put its next steps
 // before this one.
 func (s *Server) finish(out outgoing) {
+	if out.Ignored && out.Sentence == "" {
+		return
+	}
 	if out.Ignored {
 		s.ignored(out.From, out.Sentence, "request", out.Request.String())
 		return
@@ -174,7 +220,7 @@ func (s *Server) finish(out outgoing) {
 	if out.Reply == nil {
 		return
 	}
-	err := s.socket.send(out.To, out.MAC, out.peer, out.Reply.ToBytes())
+	err := out.socket.send(out.To, out.MAC, out.peer, out.Reply.ToBytes())
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		log.Error("DHCP answer not sent", "to", out.To.Addr, "err", err)
 	}

@@ -84,7 +84,7 @@ func (s *socket) receive(buf []byte) (int, netip.AddrPort, error) {
 // send sends a reply. On loopback, where nothing can be broadcast, it goes
 // back to where its request came from.
 func (s *socket) send(to Destination, mac lease.MAC, peer netip.AddrPort, payload []byte) error {
-	if s.device == "" {
+	if s.device == "" || to == (Destination{}) {
 		to = Destination{Addr: peer}
 	}
 	if to.Frame && s.frames != nil {

@@ -19,14 +19,12 @@ type Kind string
 
 // The kinds.
 const (
-	Plain    Kind = "plain"           // an operating system or the agent: an address, nothing to boot
-	BIOS     Kind = "bios"            // legacy PXE ROM
-	UEFI     Kind = "uefi-x64"        // UEFI PXE, x86-64
-	UEFIHTTP Kind = "uefi-x64-http"   // UEFI HTTP boot, x86-64
-	ARM      Kind = "uefi-arm64"      // UEFI PXE, ARM 64 bit
-	ARMHTTP  Kind = "uefi-arm64-http" // UEFI HTTP boot, ARM 64 bit
-	IPXE     Kind = "ipxe"            // iPXE that speaks HTTP, on any firmware
-	Unknown  Kind = "unknown"         // a boot ROM of an architecture that nothing here boots
+	Plain    Kind = "plain"         // an operating system or the agent: an address, nothing to boot
+	BIOS     Kind = "bios"          // legacy PXE ROM
+	UEFI     Kind = "uefi-x64"      // UEFI PXE, x86-64
+	UEFIHTTP Kind = "uefi-x64-http" // UEFI HTTP boot, x86-64
+	IPXE     Kind = "ipxe"          // iPXE that speaks HTTP, on any firmware
+	Unknown  Kind = "unknown"       // a boot ROM of an architecture that nothing here boots
 )
 
 // Client is who asks.
@@ -53,17 +51,39 @@ const (
 	// firmware sends 7 (OVMF too), and the registry now follows it.
 	archX64     = 7
 	archX64Old  = 9
-	archARM64   = 11
 	archX64HTTP = 16
-	archARMHTTP = 19
 )
+
+// refused are the architectures that machines ask for and nothing here boots:
+// the agent is a program for x86-64.
+var refused = map[int]string{
+	6:  "32-bit UEFI",
+	10: "32-bit ARM UEFI",
+	11: "64-bit ARM UEFI",
+	15: "32-bit UEFI HTTP boot",
+	18: "32-bit ARM UEFI HTTP boot",
+	19: "64-bit ARM UEFI HTTP boot",
+	20: "HTTP boot without UEFI",
+}
+
+// ArchName is the client's architecture for people: "64-bit ARM UEFI
+// (architecture 11): only x86-64 is booted".
+func (c Client) ArchName() string {
+	name := fmt.Sprintf("architecture %d", c.Arch)
+	if text, ok := refused[c.Arch]; ok {
+		name = fmt.Sprintf("%s (%s): only x86-64 is booted", text, name)
+	}
+	return name
+}
 
 // Identify tells who asks. It accepts any bytes.
 func Identify(o Options) Client {
 	c := Client{Kind: Plain, Arch: arch(o), UUID: UUID(o.UUID)}
 	class := string(o.VendorClass)
 	pxe, http := strings.HasPrefix(class, "PXEClient"), strings.HasPrefix(class, "HTTPClient")
-	switch {
+	switch _, no := refused[c.Arch]; {
+	case no:
+		c.Kind = Unknown
 	case isIPXE(o.UserClass) && hasHTTP(o.IPXE):
 		// Also without "PXEClient": some iPXE builds send another vendor class.
 		c.Kind = IPXE
@@ -81,18 +101,13 @@ func pxeKind(arch int) Kind {
 		return BIOS
 	case archX64, archX64Old:
 		return UEFI
-	case archARM64:
-		return ARM
 	}
 	return Unknown
 }
 
 func httpKind(arch int) Kind {
-	switch arch {
-	case archX64HTTP:
+	if arch == archX64HTTP {
 		return UEFIHTTP
-	case archARMHTTP:
-		return ARMHTTP
 	}
 	return Unknown
 }

@@ -74,8 +74,9 @@ func TestIdentify(t *testing.T) {
 		{"x86-64 by its old number", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 9}}, firmware.UEFI, 9},
 		{"first of two architectures", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 7, 0, 0}}, firmware.UEFI, 7},
 		{"UEFI of 32 bits", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 6}}, firmware.Unknown, 6},
-		{"ARM", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 11}}, firmware.ARM, 11},
-		{"ARM over HTTP", firmware.Options{VendorClass: []byte("HTTPClient"), Arch: []byte{0, 19}}, firmware.ARMHTTP, 19},
+		{"ARM", firmware.Options{VendorClass: []byte("PXEClient"), Arch: []byte{0, 11}}, firmware.Unknown, 11},
+		{"ARM over HTTP", firmware.Options{VendorClass: []byte("HTTPClient"), Arch: []byte{0, 19}}, firmware.Unknown, 19},
+		{"iPXE on ARM", firmware.Options{UserClass: []byte("iPXE"), Arch: []byte{0, 11}}, firmware.Unknown, 11},
 		{"HTTP boot", firmware.Options{VendorClass: []byte("HTTPClient:Arch:00016:UNDI:003001")}, firmware.UEFIHTTP, 16},
 		{"HTTP boot of RISC-V", firmware.Options{VendorClass: []byte("HTTPClient"), Arch: []byte{0, 28}}, firmware.Unknown, 28},
 		{"bare iPXE", firmware.Options{UserClass: []byte("iPXE")}, firmware.IPXE, -1},
@@ -93,6 +94,19 @@ func TestIdentify(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestArchName: what is refused has a name.
+func TestArchName(t *testing.T) {
+	for arch, want := range map[int]string{
+		6:  "32-bit UEFI (architecture 6): only x86-64 is booted",
+		11: "64-bit ARM UEFI (architecture 11): only x86-64 is booted",
+		28: "architecture 28",
+	} {
+		if got := (firmware.Client{Arch: arch}).ArchName(); got != want {
+			t.Errorf("architecture %d is %q, want %q", arch, got, want)
+		}
 	}
 }
 

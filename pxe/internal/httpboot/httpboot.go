@@ -45,8 +45,9 @@ type Handler struct {
 	Root    *os.Root
 	// Args is the kernel's command line for a machine that boots the agent.
 	Args func(mac, uuid string) string
-	// Action says what a machine boots. It is asked once for every script.
-	Action func(mac, uuid string) wire.BootAction
+	// Action says what a machine boots, and why when it is not what others would
+	// boot. It is asked once for every script.
+	Action func(mac, uuid string, client netip.Addr) (action wire.BootAction, why string)
 	// Disk is the disk that the machine was installed on; "" when it is not
 	// known.
 	Disk func(mac, uuid string) wire.DiskID
@@ -98,7 +99,8 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "parameter mac is missing or is not an Ethernet address", http.StatusBadRequest)
 		return
 	}
-	text, action, err := h.write(mac, uuid)
+	action, why := h.Action(mac, uuid, client(r))
+	text, err := h.write(mac, uuid, action, why)
 	if err != nil {
 		h.Log.Error("iPXE script", "mac", mac, "err", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -108,6 +110,9 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if sentence := history(wire.BootAction(r.URL.Query().Get("again")), action); sentence != "" && r.Method == http.MethodGet {
+		if why != "" {
+			sentence += ": " + why
+		}
 		h.Notify(mac, uuid, client(r), sentence)
 	}
 	// A client that is gone asks again.
@@ -126,9 +131,8 @@ func history(last, action wire.BootAction) string {
 	return "boots: " + string(action)
 }
 
-// write asks what the machine boots and writes its script.
-func (h *Handler) write(mac, uuid string) (text string, action wire.BootAction, err error) {
-	action = h.Action(mac, uuid)
+// write writes a machine's script.
+func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (string, error) {
 	who := "?" + names(mac, uuid)
 	args, disk := "", ""
 	switch action {
@@ -139,16 +143,16 @@ func (h *Handler) write(mac, uuid string) (text string, action wire.BootAction, 
 			disk = h.BaseURL + diskPath + who
 		}
 	}
-	text, err = ipxe.Write(ipxe.Script{
+	return ipxe.Write(ipxe.Script{
 		Machine: mac,
 		Action:  action,
+		Why:     why,
 		Again:   h.ScriptURL(mac, uuid) + "&again=" + string(action),
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
 		Args:    args,
 		Disk:    disk,
 	})
-	return text, action, err
 }
 
 // disk sends the program that starts the machine's installed disk.

@@ -52,9 +52,9 @@ func newLab(t *testing.T) *lab {
 	l := &lab{action: wire.BootInstall}
 	l.Server = httptest.NewServer(&httpboot.Handler{
 		BaseURL: "http://192.168.122.1", Root: root, Args: func(string, string) string { return "SERV=192.168.122.1" },
-		Action: func(mac, uuid string) wire.BootAction {
+		Action: func(mac, uuid string, _ netip.Addr) (wire.BootAction, string) {
 			l.asked = append(l.asked, mac+" "+uuid)
-			return l.action
+			return l.action, ""
 		},
 		Disk: func(string, string) wire.DiskID { return l.disk },
 		Notify: func(mac, uuid string, _ netip.Addr, sentence string) {

@@ -17,6 +17,7 @@ import (
 type Script struct {
 	Machine string          // who the machine is, for its console
 	Action  wire.BootAction // what it boots
+	Why     string          // for hold: why it waits; "" when an operator said so
 	Again   string          // URL of this script, to ask again
 
 	Kernel, Initrd string // URLs; for install and rescue
@@ -70,7 +71,7 @@ exit 1
 {{end}}
 {{- define "hold"}}#!ipxe
 echo
-echo eDeploy: {{.Machine}} is on hold, asking again every 10 seconds
+echo eDeploy: {{.Machine}} is on hold, asking again every 10 seconds{{with .Why}}: {{.}}{{end}}
 :again
 sleep 10
 chain --replace --autofree {{.Again}} || goto again

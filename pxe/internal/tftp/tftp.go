@@ -40,10 +40,10 @@ type Server struct {
 	// Notify is called after a complete transfer.
 	Notify func(client netip.Addr, name string, bytes int64, took time.Duration)
 
-	device string
-	conn   *net.UDPConn
-	places *places
-	quiet  quiet.Limiter
+	device    string
+	conn      *net.UDPConn
+	transfers *transfers
+	quiet     quiet.Limiter
 }
 
 // Listen opens the socket on one address, and on one device if it is named. A
@@ -69,7 +69,7 @@ func (s *Server) Listen(device string, listen netip.AddrPort) error {
 		// to have it, the usual size must do.
 		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20) })
 	}
-	s.conn, s.places = conn.(*net.UDPConn), newPlaces(s.Sessions)
+	s.conn, s.transfers = conn.(*net.UDPConn), newTransfers(s.Sessions)
 	return nil
 }
 
@@ -122,7 +122,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		t := &transfer{client: client, packet: append([]byte(nil), buf[:n]...)}
 		var own context.Context
 		own, t.end = context.WithCancelCause(ctx)
-		ok, why := s.places.take(t)
+		ok, why := s.transfers.begin(t)
 		if why != "" {
 			s.Log.Warn(why)
 		}
@@ -132,7 +132,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		}
 		running.Go(func() {
 			defer t.end(nil)
-			defer s.places.free(t)
+			defer s.transfers.done(t)
 			s.serve(own, t, req, largest)
 		})
 	}
@@ -184,7 +184,7 @@ func (s *Server) serve(ctx context.Context, t *transfer, req request, largest in
 	defer conn.Close()
 	began := time.Now()
 	wire := &session{UDPConn: conn, client: net.UDPAddrFromAddrPort(t.client), patience: s.Patience, request: req.packet(), since: began,
-		heard: func() { s.places.acknowledged(t) }}
+		heard: func() { s.transfers.acknowledged(t) }}
 	stop := context.AfterFunc(ctx, func() { wire.end(context.Cause(ctx)) })
 	defer stop()
 	var missing error

@@ -1,59 +1,14 @@
-package server
+package activity
 
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/machine"
-	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
-
-// booted is what a machine was last told to boot. It is kept in memory only.
-type booted struct {
-	Action  wire.BootAction
-	Message string // what the boot services have said since
-	Time    time.Time
-}
-
-// bootedTable is that of all machines that are known, by id.
-type bootedTable struct {
-	mu  sync.Mutex
-	now map[string]booted
-}
-
-func newBootedTable() *bootedTable { return &bootedTable{now: map[string]booted{}} }
-
-func (t *bootedTable) set(id string, action wire.BootAction, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.now[id] = booted{Action: action, Time: now}
-}
-
-// say adds what a boot service says, if the machine is booting.
-func (t *bootedTable) say(id, message string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if b, ok := t.now[id]; ok {
-		b.Message = refusal.Clip(message, 200)
-		t.now[id] = b
-	}
-}
-
-func (t *bootedTable) get(id string) booted {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.now[id]
-}
-
-func (t *bootedTable) remove(id string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.now, id)
-}
 
 // Times after which a machine that says nothing is called silent. On hold it
 // asks every ten seconds; a step of an installation says how far it is.
@@ -64,26 +19,26 @@ const (
 )
 
 // present says in words what a machine is doing now. All lists show the same.
-func present(r machine.Record, p api.Progress, b booted, now time.Time) string {
+func present(r machine.Record, p api.Progress, b boot, now time.Time) string {
 	silent := func(since time.Time, most time.Duration) string {
 		if took := now.Sub(since); took > most {
 			return fmt.Sprintf(", silent for %d min", int(took.Minutes()))
 		}
 		return ""
 	}
-	if b.Time.After(p.Updated) && b.Time.After(r.Since) || b.Action == wire.BootHold && b.Time.After(p.Updated) {
-		switch b.Action {
+	if b.time.After(p.Updated) && b.time.After(r.Since) || b.action == wire.BootHold && b.time.After(p.Updated) {
+		switch b.action {
 		case wire.BootHold:
-			return "on hold, waiting" + silent(b.Time, holdSilence)
+			return "on hold, waiting" + silent(b.time, holdSilence)
 		case wire.BootRescue:
-			if strings.HasPrefix(b.Message, "fetched initrd") {
+			if strings.HasPrefix(b.message, "fetched initrd") {
 				return "in rescue shell"
 			}
-			return "booting into the rescue shell" + silent(b.Time, bootSilence)
+			return "booting into the rescue shell" + silent(b.time, bootSilence)
 		case wire.BootInstall:
-			return "booting the installer" + silent(b.Time, bootSilence)
+			return "booting the installer" + silent(b.time, bootSilence)
 		case wire.BootLocal:
-			if now.Sub(b.Time) < bootSilence {
+			if now.Sub(b.time) < bootSilence {
 				return "booting its own disk"
 			}
 		}
@@ -149,10 +104,4 @@ func wish(r machine.Record) string {
 		return "; boots its own disk until edeployctl release"
 	}
 	return ""
-}
-
-// now says what a machine is doing now.
-func (s *Server) now(r machine.Record) string {
-	p, _ := s.progress.get(r.ID)
-	return present(r, p, s.booted.get(r.ID), s.config.Now())
 }

@@ -1,8 +1,9 @@
-package server
+// Package configuration replaces the configuration files of a deployment. CMDB
+// entries that machines hold stay theirs.
+package configuration
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,166 +20,128 @@ import (
 	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/state"
 	"edeploy/server/internal/store"
-	"edeploy/server/wire"
 )
 
-// replacement is a wish to replace or remove configuration files together.
-type replacement struct {
-	deployment *deployment
-	files      map[fileset.Name]string  // new texts
-	remove     []fileset.Name           // must be there
-	prune      bool                     // remove all other files of profiles
-	expect     func(store.Version) bool // of the only file's version, for compare and swap; nil: whatever it is
-	force      bool                     // store broken files, too
+// Replacement is a wish to replace or remove configuration files together.
+type Replacement struct {
+	Deployment *allocation.Deployment
+	Files      map[fileset.Name]string  // new texts
+	Remove     []fileset.Name           // must be there
+	Prune      bool                     // remove all other files of profiles
+	Expect     func(store.Version) bool // of the only file's version, for compare and swap; nil: whatever it is
+	Force      bool                     // store broken files, too
 }
 
-// brokenFiles refuses files that could not be used.
-type brokenFiles struct {
-	problems []api.Problem
+// New checks names and sizes.
+func New(of *allocation.Deployment, set api.ConfigSet) (Replacement, error) {
+	q := Replacement{Deployment: of, Files: map[fileset.Name]string{}, Prune: set.Prune}
+	total := 0
+	for file, text := range set.Files {
+		name, err := fileset.ParseName(file)
+		switch {
+		case err != nil:
+			return q, refusal.New(refusal.Input, "%v", err)
+		case name.Kind == fileset.Original:
+			return q, refusal.New(refusal.Input, "%s is written by the server: bring %s%s", name, name.Profile, fileset.CMDB)
+		case len(text) > fileset.MaxFileBytes:
+			return q, refusal.New(refusal.TooLarge, "%s may have %d bytes", name, fileset.MaxFileBytes)
+		}
+		total += len(text)
+		q.Files[name] = text
+	}
+	switch {
+	case total > fileset.MaxBytes:
+		return q, refusal.New(refusal.TooLarge, "the files may have %d bytes in all", fileset.MaxBytes)
+	case len(q.Files) == 0:
+		return q, refusal.New(refusal.Input, "there are no files in the set")
+	}
+	return q, nil
+}
+
+// BrokenFiles refuses files that could not be used.
+type BrokenFiles struct {
+	Problems []api.Problem
 	error    // a *refusal.Error
 }
 
-func (e *brokenFiles) Unwrap() error { return e.error }
+func (e *BrokenFiles) Unwrap() error { return e.error }
 
-// replace checks the new files and makes the change: all of it or nothing, in
-// turn with the machines. CMDB entries that machines hold stay theirs. versions
-// are those of the files that were given, as they are now, by name.
-func (s *Server) replace(ctx context.Context, q replacement) (out api.Replaced, versions map[string]store.Version, err error) {
-	warnings, err := q.check()
-	if err != nil {
-		return out, nil, err
-	}
-	_, err = s.decide(ctx, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
-		r := &replacing{snapshot: snapshot, replacement: q, collection: allocation.Collection(q.deployment.name)}
-		c, err := r.decide()
-		out, versions = r.out, r.versions
-		return allocation.Outcome{}, c, err
-	}, alone, s.sectionsWith(q.deployment.ConfigDir)...)
-	if err != nil {
-		return api.Replaced{}, nil, err
-	}
-	out.Warnings = clipProblems(slices.Concat(warnings, out.Warnings, q.deployment.complaints(q.files, s.images())))
-	s.config.Log.Info("configuration replaced", "deployment", q.deployment.name, "added", out.Added, "changed", out.Changed, "removed", out.Removed, "forced", q.force)
-	return out, versions, nil
-}
-
-// sectionsWith are the deployments that share a configuration directory.
-func (s *Server) sectionsWith(configDir string) []string {
-	return slices.DeleteFunc(s.allSections(), func(name string) bool { return s.deployments[name].ConfigDir != configDir })
-}
-
-// check reads the new files; mistakes refuse the whole replacement, unless it
-// is forced.
-func (q replacement) check() (warnings []api.Problem, err error) {
-	var broken []api.Problem
-	for _, name := range sortedNames(maps.Keys(q.files)) {
-		for _, p := range fileset.Check(name, q.files[name]) {
-			found := api.Problem{Section: q.deployment.name, File: p.File, Line: p.Line, Column: p.Column, Text: p.Text, Warning: p.Warning || q.force}
-			if found.Warning {
-				warnings = append(warnings, found)
-			} else {
-				broken = append(broken, found)
-			}
+// Check reads the new files; mistakes refuse the whole replacement with
+// *BrokenFiles, unless it is forced.
+func (q Replacement) Check() (warnings []api.Problem, err error) {
+	var inFiles, inScripts []api.Problem
+	for _, name := range q.names() {
+		text := q.Files[name]
+		found := fileset.Check(name, text)
+		for _, p := range found {
+			inFiles = append(inFiles, api.Problem{Section: q.Deployment.Name, File: p.File, Line: p.Line, Column: p.Column, Text: p.Text, Warning: p.Warning || q.Force})
+		}
+		if name.Kind != fileset.Configure || len(found) > 0 {
+			continue
+		}
+		// What specs and CMDB give a script is left to edeployctl, which sees all files.
+		for _, m := range lint.Script(name.String(), text) {
+			inScripts = append(inScripts, api.Problem{Section: q.Deployment.Name, File: m.File, Line: m.Line, Column: m.Column, Text: m.Where() + ": " + m.Text, Warning: q.Force})
 		}
 	}
-	for _, p := range q.scripts() {
-		if p.Warning {
-			warnings = append(warnings, p)
-		} else {
-			broken = append(broken, p)
-		}
+	all := slices.Concat(inFiles, inScripts)
+	if !q.Force && slices.Contains(q.Remove, fileset.Name{Kind: fileset.State}) {
+		all = append(all, api.Problem{Section: q.Deployment.Name, File: "state", Text: "state: without this file no machine gets anything"})
 	}
-	for _, name := range q.remove {
-		if name.Kind == fileset.State && !q.force {
-			broken = append(broken, api.Problem{Section: q.deployment.name, File: name.String(), Text: "state: without this file no machine gets anything"})
-		}
-	}
+	warnings = slices.DeleteFunc(slices.Clone(all), func(p api.Problem) bool { return !p.Warning })
+	broken := slices.DeleteFunc(all, func(p api.Problem) bool { return p.Warning })
 	if len(broken) > 0 {
-		return nil, &brokenFiles{broken, refusal.New(refusal.Unusable, "nothing is changed: %s", broken[0].Text)}
+		return nil, &BrokenFiles{broken, refusal.New(refusal.Unusable, "nothing is changed: %s", broken[0].Text)}
 	}
 	return warnings, nil
 }
 
-// scripts are the mistakes in new configuration scripts, in the words of lint;
-// what specs and CMDB give them is left to edeployctl, which sees all files.
-func (q replacement) scripts() []api.Problem {
-	var all []api.Problem
-	for _, name := range sortedNames(maps.Keys(q.files)) {
-		if name.Kind != fileset.Configure || len(fileset.Check(name, q.files[name])) > 0 {
-			continue
-		}
-		for _, f := range lint.Script(name.String(), q.files[name]) {
-			all = append(all, api.Problem{Section: q.deployment.name, File: f.File, Line: f.Line, Column: f.Column, Text: f.Where() + ": " + f.Text, Warning: q.force})
-		}
-	}
-	return all
+// names are those of the new files.
+func (q Replacement) names() []fileset.Name {
+	return slices.SortedFunc(maps.Keys(q.Files), func(x, y fileset.Name) int { return cmp.Compare(x.String(), y.String()) })
 }
 
-func sortedNames(names func(func(fileset.Name) bool)) []fileset.Name {
-	return slices.SortedFunc(names, func(x, y fileset.Name) int { return cmp.Compare(x.String(), y.String()) })
-}
-
-// complaints are the present problems of the deployment about other files
-// than those given, whose problems are known already.
-func (d *deployment) complaints(given map[fileset.Name]string, images []wire.ImageRef) []api.Problem {
-	return slices.DeleteFunc(slices.Concat(d.problems(), d.supplies(images, false)), func(p api.Problem) bool {
-		for name := range given {
-			if p.File != "" && strings.HasSuffix(p.File, "/"+name.String()) || strings.HasPrefix(p.Text, name.String()+":") {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-// maxWarnings bounds what an answer tells.
-const maxWarnings = 50
-
-func clipProblems(all []api.Problem) []api.Problem {
-	if len(all) > maxWarnings {
-		more := len(all) - maxWarnings
-		all = append(all[:maxWarnings:maxWarnings], api.Problem{Text: fmt.Sprintf("and %d more", more), Warning: true})
-	}
-	return all
+// Result is what became of a replacement.
+type Result struct {
+	api.Replaced
+	Versions map[string]store.Version // of the files that were given, as they are now, by name
 }
 
 // replacing is one replacement on its way.
 type replacing struct {
-	replacement
+	Replacement
+	Result
 	snapshot   *allocation.Snapshot
 	collection string
-	out        api.Replaced
-	versions   map[string]store.Version // of the files that were given, as they are now
-	changes    []store.Change
-	records    map[string]machine.Record // of machines whose entry has changed
+	changes    allocation.Changes
 }
 
-// decide makes the whole change. It is asked again when a file was edited
-// meanwhile.
-func (r *replacing) decide() (allocation.Changes, error) {
-	r.versions, r.records = map[string]store.Version{}, map[string]machine.Record{}
-	for _, name := range sortedNames(maps.Keys(r.files)) {
-		if err := r.put(name, r.files[name]); err != nil {
-			return allocation.Changes{}, err
+// Decide makes the whole change. With an error there is none.
+func (q Replacement) Decide(snapshot *allocation.Snapshot) (Result, allocation.Changes, error) {
+	r := &replacing{Replacement: q, Result: Result{Versions: map[string]store.Version{}}, snapshot: snapshot, collection: allocation.Collection(q.Deployment.Name)}
+	err := r.decide()
+	return r.Result, r.changes, err
+}
+
+func (r *replacing) decide() error {
+	for _, name := range r.names() {
+		if err := r.put(name, r.Files[name]); err != nil {
+			return err
 		}
 	}
-	doomed := r.remove
-	if r.prune {
+	removed := r.Remove
+	if r.Prune {
 		var err error
-		if doomed, err = r.others(); err != nil {
-			return allocation.Changes{}, err
+		if removed, err = r.others(); err != nil {
+			return err
 		}
 	}
-	for _, name := range doomed {
+	for _, name := range removed {
 		if err := r.delete(name); err != nil {
-			return allocation.Changes{}, err
+			return err
 		}
 	}
-	c := allocation.Changes{Documents: r.changes}
-	for _, id := range slices.Sorted(maps.Keys(r.records)) {
-		c.Records = append(c.Records, r.records[id])
-	}
-	return c, nil
+	return nil
 }
 
 // get reads a file as it is now; the version says whether there is one.
@@ -197,7 +160,7 @@ func (r *replacing) getExpected(name fileset.Name) (store.Document, error) {
 	if err != nil {
 		return doc, err
 	}
-	if r.expect != nil && !r.expect(doc.Version) {
+	if r.Expect != nil && !r.Expect(doc.Version) {
 		if doc.Version == store.Absent {
 			return doc, refusal.New(refusal.Precondition, "%s is not there any more: look again before you replace it", name)
 		}
@@ -221,22 +184,22 @@ func (r *replacing) put(name fileset.Name, text string) error {
 		r.compareStates(string(is.Text), text)
 	}
 	next := store.VersionOf([]byte(text))
-	list := &r.out.Changed
+	list := &r.Changed
 	switch is.Version {
 	case store.Absent:
-		list = &r.out.Added
+		list = &r.Added
 	case next:
-		list = &r.out.Unchanged
+		list = &r.Unchanged
 	}
 	*list = append(*list, name.String())
-	r.versions[name.String()] = next
+	r.Versions[name.String()] = next
 	r.change(name, store.Change{Was: is.Version, Text: []byte(text)})
 	return nil
 }
 
 func (r *replacing) change(name fileset.Name, c store.Change) {
 	c.Name = r.collection + "/" + name.String()
-	r.changes = append(r.changes, c)
+	r.changes.Documents = append(r.changes.Documents, c)
 }
 
 // others are the profiles' files that were not given: what prune removes. It
@@ -250,7 +213,7 @@ func (r *replacing) others() ([]fileset.Name, error) {
 	var all []fileset.Name
 	for _, document := range documents {
 		name, err := fileset.ParseName(strings.TrimPrefix(document, r.collection+"/"))
-		_, given := r.files[name]
+		_, given := r.Files[name]
 		if err == nil && !given && name.Kind != fileset.State && name.Kind != fileset.Original {
 			all = append(all, name)
 		}
@@ -265,9 +228,9 @@ func (r *replacing) delete(name fileset.Name) error {
 		return err
 	}
 	if is.Version == store.Absent {
-		return refusal.New(refusal.NoFile, "deployment %s has no file %s", r.deployment.name, name)
+		return refusal.New(refusal.NoFile, "deployment %s has no file %s", r.Deployment.Name, name)
 	}
-	r.out.Removed = append(r.out.Removed, name.String())
+	r.Removed = append(r.Removed, name.String())
 	r.change(name, store.Change{Was: is.Version, Delete: true})
 	if name.Kind != fileset.CMDB {
 		return nil
@@ -279,7 +242,7 @@ func (r *replacing) delete(name fileset.Name) error {
 	if is, err = r.get(original); err != nil || is.Version == store.Absent {
 		return err
 	}
-	r.out.Removed = append(r.out.Removed, original.String())
+	r.Removed = append(r.Removed, original.String())
 	r.change(original, store.Change{Was: is.Version, Delete: true})
 	return nil
 }
@@ -305,7 +268,7 @@ func (r *replacing) adopt(profile, text string) (string, error) {
 		a.Before, a.After = literal.Repr(h.Before), literal.Repr(h.After)
 		if a != *rec.Allocation {
 			rec.Allocation = &a
-			r.records[h.ID] = rec
+			r.changes.Records = append(r.changes.Records, rec)
 		}
 	}
 	if call := f.Original(); call != "" && adoption.Text != text {
@@ -343,7 +306,7 @@ func (r *replacing) holds(rec machine.Record) bool {
 		return false
 	}
 	d := r.snapshot.Site.Deployments[rec.Allocation.Section]
-	return d != nil && d.ConfigDir == r.deployment.ConfigDir
+	return d != nil && d.ConfigDir == r.Deployment.ConfigDir
 }
 
 // compareStates says what a new state file changes for machines: counts, and
@@ -359,7 +322,7 @@ func (r *replacing) compareStates(before, after string) {
 		}
 	}
 	if is, err := state.Parse("state", before); err == nil {
-		r.out.Counts = countChanges(is, next)
+		r.Counts = countChanges(is, next)
 	}
 }
 
@@ -388,5 +351,5 @@ func countChanges(before, after *state.State) []string {
 }
 
 func (r *replacing) warn(format string, args ...any) {
-	r.out.Warnings = append(r.out.Warnings, api.Problem{Section: r.deployment.name, Text: fmt.Sprintf(format, args...), Warning: true})
+	r.Warnings = append(r.Warnings, api.Problem{Section: r.Deployment.Name, Text: fmt.Sprintf(format, args...), Warning: true})
 }

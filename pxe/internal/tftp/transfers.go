@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+
+	"edeploy/server/share"
 )
 
 // transfer is one client port that is being served.
@@ -14,6 +16,7 @@ type transfer struct {
 	client netip.AddrPort
 	packet []byte // its request, to know it again
 	end    context.CancelCauseFunc
+	leave  func() // gives its place back
 	order  uint64
 	heard  bool // the client has acknowledged something: nobody takes its place
 }
@@ -24,12 +27,13 @@ var (
 	errEvicted  = errors.New("never acknowledged, and others wait for its place")
 )
 
-// places bounds the transfers: limit in all, a quarter of it for one client
+// transfers are those that run: limit in all, a quarter of it for one client
 // address. A transfer whose client has not acknowledged anything yet gives its
 // place to a newcomer, so that requests without a client behind them lock
 // nobody out.
-type places struct {
-	limit int
+type transfers struct {
+	limit  int
+	places *share.Places[netip.Addr]
 
 	mu      sync.Mutex
 	running map[netip.AddrPort]*transfer
@@ -37,17 +41,14 @@ type places struct {
 	full    bool // has been said since a place was free
 }
 
-func newPlaces(limit int) *places {
-	return &places{limit: limit, running: map[netip.AddrPort]*transfer{}}
+func newTransfers(limit int) *transfers {
+	return &transfers{limit: limit, places: share.New[netip.Addr](limit, 0), running: map[netip.AddrPort]*transfer{}}
 }
 
-// share is the most places of one client address.
-func (p *places) share() int { return max(p.limit/4, 1) }
-
-// take takes a place. It answers false when the request is not to be served:
+// begin takes a place. It answers false when the request is not to be served:
 // it is one that is being served, or there is no place; then why is not empty
 // the first time.
-func (p *places) take(t *transfer) (ok bool, why string) {
+func (p *transfers) begin(t *transfer) (ok bool, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.running[t.client]; old != nil {
@@ -57,69 +58,67 @@ func (p *places) take(t *transfer) (ok bool, why string) {
 		p.remove(old, errReplaced)
 	}
 	host := t.client.Addr()
-	if n := p.count(host); n >= p.share() && !p.evict(host) {
-		return false, p.say(fmt.Sprintf("TFTP requests of %s wait: it has %d transfers, its share of %d", host.Unmap(), n, p.limit))
+	leave, err := p.places.Try(host)
+	full, no := errors.AsType[*share.Full](err)
+	if no && p.evict(host, full.OfPeer) {
+		leave, err = p.places.Try(host)
 	}
-	if len(p.running) >= p.limit && !p.evict(netip.Addr{}) {
-		return false, p.say(fmt.Sprintf("TFTP requests wait: all %d places are taken", p.limit))
+	if err != nil {
+		return false, p.say(host, full)
 	}
 	p.order++
-	t.order = p.order
+	t.order, t.leave = p.order, leave
 	p.running[t.client] = t
 	return true, ""
 }
 
-func (p *places) say(sentence string) string {
-	if p.full {
+func (p *transfers) say(host netip.Addr, up *share.Full) string {
+	switch {
+	case p.full:
 		return ""
+	case up.OfPeer:
+		p.full = true
+		return fmt.Sprintf("TFTP requests of %s wait: it has %d transfers, its share of %d", host.Unmap(), up.Most, p.limit)
 	}
 	p.full = true
-	return sentence
+	return fmt.Sprintf("TFTP requests wait: all %d places are taken", p.limit)
 }
 
-func (p *places) count(host netip.Addr) (n int) {
-	for client := range p.running {
-		if client.Addr() == host {
-			n++
-		}
-	}
-	return n
-}
-
-// evict ends the oldest transfer of the host (the zero Addr: of any) that has
-// not been acknowledged.
-func (p *places) evict(host netip.Addr) bool {
+// evict ends the oldest transfer that has not been acknowledged, of the host or
+// of any.
+func (p *transfers) evict(host netip.Addr, ofHost bool) bool {
 	var oldest *transfer
 	for client, t := range p.running {
-		if !t.heard && (client.Addr() == host || !host.IsValid()) && (oldest == nil || t.order < oldest.order) {
+		if !t.heard && (client.Addr() == host || !ofHost) && (oldest == nil || t.order < oldest.order) {
 			oldest = t
 		}
 	}
-	if oldest == nil {
-		return false
+	if oldest != nil {
+		p.remove(oldest, errEvicted)
 	}
-	p.remove(oldest, errEvicted)
-	return true
+	return oldest != nil
 }
 
-func (p *places) remove(t *transfer, why error) {
+func (p *transfers) remove(t *transfer, why error) {
 	delete(p.running, t.client)
+	t.leave()
 	t.end(why)
 }
 
 // acknowledged makes the place the client's own.
-func (p *places) acknowledged(t *transfer) {
+func (p *transfers) acknowledged(t *transfer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t.heard = true
 }
 
-// free gives the place back.
-func (p *places) free(t *transfer) {
+// done gives the place back.
+func (p *transfers) done(t *transfer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running[t.client] == t {
 		delete(p.running, t.client)
 	}
+	t.leave()
 	p.full = false
 }

@@ -1,0 +1,72 @@
+package pxe
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"unicode"
+
+	"edeploy/pxe/internal/ipxe"
+	"edeploy/server/wire"
+)
+
+// Unknown is what happens to a machine that would be installed and that nobody
+// has said anything about.
+type Unknown string
+
+// What happens to unknown machines.
+const (
+	UnknownInstall Unknown = "install" // they are installed
+	UnknownHold    Unknown = "hold"    // they wait in their boot script
+	UnknownIgnore  Unknown = "ignore"  // DHCP does not answer them
+)
+
+// action is what a machine boots now, and why it waits when it is not known.
+func (c Config) action(mac, uuid string, _ netip.Addr) (action wire.BootAction, why string) {
+	action = c.Policy.BootAction(mac, uuid)
+	if action != wire.BootInstall || c.Known(mac, uuid) {
+		return action, ""
+	}
+	switch c.Unknown {
+	case UnknownHold:
+		return wire.BootHold, "it is not known here; edeployctl add " + mac + " lets it be installed"
+	case UnknownIgnore:
+		return wire.BootLocal, "it is not known here, and left alone"
+	}
+	return action, ""
+}
+
+// alone tells whether DHCP leaves a machine alone.
+func (c Config) alone(mac, uuid string) bool {
+	return c.Unknown == UnknownIgnore && !c.Known(mac, uuid) && c.Policy.BootAction(mac, uuid) == wire.BootInstall
+}
+
+// kernelLine is the agent's kernel command line for a deployment; "" is the
+// one of Args.
+func (c Config) kernelLine(section string) string {
+	args := c.Args
+	if section != "" {
+		args.Section = section
+	}
+	return strings.TrimSpace(c.KernelArgs + " " + args.String())
+}
+
+// machineLine is the kernel command line of one machine. The name of a section
+// may be one that cannot stand there: then the machine boots with the default
+// and the server, which knows where it belongs, decides.
+func (c Config) machineLine(mac, uuid string) string {
+	if c.Section == nil {
+		return c.kernelLine("")
+	}
+	section := c.Section(mac, uuid)
+	line := c.kernelLine(section)
+	err := ipxe.CheckArgs(line)
+	if err == nil && strings.ContainsFunc(section, unicode.IsSpace) {
+		err = errors.New("kernel arguments cannot hold blanks")
+	}
+	if err != nil {
+		c.Log.Error("section", "mac", mac, "section", section, "err", err)
+		return c.kernelLine("")
+	}
+	return line
+}

@@ -1,0 +1,52 @@
+package problems
+
+import (
+	"fmt"
+	"strings"
+
+	"edeploy/server/api"
+	"edeploy/server/internal/machine"
+)
+
+// maxMachines bounds the machines that are named one by one.
+const maxMachines = 200
+
+// ofMachines are the machines that an operator has to look at, each with
+// the command that helps. restorable tells whether a forgotten record of the
+// machine is kept.
+func ofMachines(records []machine.Record, restorable func(id string) bool) []api.Problem {
+	var all []api.Problem
+	more := 0
+	for _, r := range records {
+		text := machineProblem(r, restorable)
+		switch {
+		case text == "":
+		case len(all) >= maxMachines:
+			more++
+		default:
+			all = append(all, api.Problem{Section: r.Section, Text: text})
+		}
+	}
+	if more > 0 {
+		all = append(all, api.Problem{Text: fmt.Sprintf("%d more machines have failed: edeployctl machines", more)})
+	}
+	return all
+}
+
+func machineProblem(r machine.Record, restorable func(id string) bool) string {
+	who := fmt.Sprintf("machine %s (%s)", r.ID, r.DisplayName())
+	first, _, _ := strings.Cut(r.LastError, "\n")
+	switch {
+	case r.Boot == machine.Hold: // the operator knows
+		return ""
+	case r.State == machine.Failed:
+		return fmt.Sprintf("%s FAILED %s. It tries again when it boots: edeployctl logs %s and edeployctl machines explain %s say more, edeployctl hold %s stops it", who, first, r.ID, r.ID, r.ID)
+	case r.State == machine.Installed && first != "":
+		return fmt.Sprintf("%s is installed, but since then failed: %s", who, first)
+	case r.State == machine.Installed && r.Allocation == nil && restorable(r.ID):
+		return fmt.Sprintf("%s is installed and was forgotten: others may get its addresses. edeployctl machines restore %s takes it back", who, r.ID)
+	case r.State == machine.Installed && r.Allocation == nil:
+		return fmt.Sprintf("%s is installed, and which profile it has is not known: others may get its addresses. edeployctl reinstall %s gives it one", who, r.ID)
+	}
+	return ""
+}
