@@ -44,15 +44,11 @@ func TestDeviceMadeAnew(t *testing.T) {
 		return
 	}
 	wires := newWires(t)
-	serve(t)
+	screen := serve(t)
 	wires.expect(t, true, "10.0.3.1", 80, 873)
-	for _, args := range [][]string{
-		{"link", "del", "srv0"},
-		{"link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "netns", wires.PID},
-	} {
-		time.Sleep(2 * time.Second) // longer than the interval at which it looks
-		needs.IP(t, args...)
-	}
+	needs.IP(t, "link", "del", "srv0")
+	screen.await(t, "network device srv0 is gone: no machine can boot until it is back")
+	needs.IP(t, "link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "netns", wires.PID)
 	wires.Run(t, "ip", "address", "add", "10.0.3.50/24", "dev", "cli0")
 	wires.Run(t, "ip", "link", "set", "cli0", "up")
 	for end := time.Now().Add(20 * time.Second); wires.Command(t.Context(), "timeout", "3", "bash", "-c", "exec 3<>/dev/tcp/10.0.3.1/80").Run() != nil; {
@@ -94,7 +90,7 @@ func (w wires) expect(t *testing.T, answer bool, host string, ports ...int) {
 }
 
 // serve runs the daemon on the provisioning card until the test ends.
-func serve(t *testing.T) {
+func serve(t *testing.T) *screen {
 	t.Helper()
 	dir := t.TempDir()
 	files := map[string]string{
@@ -118,5 +114,5 @@ func serve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, a)
+	return run(t, a)
 }

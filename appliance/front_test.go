@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,12 +71,39 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// run runs an appliance until the test ends.
-func run(t *testing.T, a *appliance.Appliance) {
+// screen keeps what the person in front of the appliance sees.
+type screen struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *screen) await(t *testing.T, line string) {
 	t.Helper()
-	ended := make(chan error, 1)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s.mu.Lock()
+		text := s.text.String()
+		s.mu.Unlock()
+		if strings.Contains(text, line) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the console does not say %q within 20 s:\n%s", line, text)
+		}
+	}
+}
+
+// run runs an appliance until the test ends.
+func run(t *testing.T, a *appliance.Appliance) *screen {
+	t.Helper()
+	ended, shown := make(chan error, 1), new(screen)
 	ctx, stop := context.WithCancel(t.Context())
-	go func() { ended <- a.Run(ctx, t.Output()) }()
+	go func() { ended <- a.Run(ctx, io.MultiWriter(shown, t.Output())) }()
 	select {
 	case <-a.Ready():
 	case err := <-ended:
@@ -89,6 +117,7 @@ func run(t *testing.T, a *appliance.Appliance) {
 			t.Error(err)
 		}
 	})
+	return shown
 }
 
 // Paths with doubled slashes and dots reach every room, without a redirect.
@@ -196,42 +225,68 @@ func TestPlacesOfAPeer(t *testing.T) {
 	for _, test := range []struct {
 		method, path string
 		headers      string
-		connections  int
+		share, more  int
 	}{
-		{"POST", "//cgi-bin//upload.py", "Content-Type: multipart/form-data; boundary=x\r\n", 40},
-		{"PATCH", "/api/v1/images/V1/base/archive", "Upload-Offset: 0\r\nUpload-Length: 100000\r\nUpload-Sha256: " + strings.Repeat("0", 64) + "\r\n", 10},
-		{"PUT", "/api/v1/config/SERVER/vm.specs", "", 10},
-		{"POST", "/api/v1/report", "", 40},
+		{"POST", "//cgi-bin//upload.py", "Content-Type: multipart/form-data; boundary=x\r\n", 16, 24},
+		{"PATCH", "/api/v1/images/V%d/base/archive", "Upload-Offset: 0\r\nUpload-Length: 100000\r\nUpload-Sha256: " + strings.Repeat("0", 64) + "\r\n", 2, 8},
+		{"PUT", "/api/v1/config/SERVER/vm.specs", "", 1, 9},
+		{"POST", wire.ReportPath, "", 16, 24},
 	} {
 		t.Run(test.path, func(t *testing.T) {
-			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: 100000\r\n\r\n--", test.method, test.path, test.headers)
-			for range test.connections {
-				c := dialFrom(t, addr, "127.0.0.2")
-				io.WriteString(c, request)
+			n := 0
+			request := func() string {
+				n++
+				path := strings.ReplaceAll(test.path, "%d", fmt.Sprint(n))
+				return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: 100000\r\n\r\n--", test.method, path, test.headers)
 			}
-			time.Sleep(200 * time.Millisecond) // they are there
+			var conns []net.Conn
+			for range test.share {
+				conns = append(conns, takePlace(t, addr, request()))
+			}
+			for range test.more {
+				conns = append(conns, dialFrom(t, addr, "127.0.0.2"))
+				io.WriteString(conns[len(conns)-1], request())
+			}
 			honest := dialFrom(t, addr, "127.0.0.3")
 			began := time.Now()
-			io.WriteString(honest, request+"\r\n"+strings.Repeat("-", 100000-4))
+			io.WriteString(honest, request()+"\r\n"+strings.Repeat("-", 100000-4))
 			buf := make([]byte, 4096)
-			n, err := honest.Read(buf)
-			if took := time.Since(began); err != nil || took > 2*time.Second || strings.HasPrefix(string(buf[:n]), "HTTP/1.1 503") {
-				t.Errorf("%s %s: another peer gets %.200q, %v after %v", test.method, test.path, buf[:n], err, took)
+			got, err := honest.Read(buf)
+			if took := time.Since(began); err != nil || took > 2*time.Second || strings.HasPrefix(string(buf[:got]), "HTTP/1.1 503") {
+				t.Errorf("%s %s: another peer gets %.200q, %v after %v", test.method, test.path, buf[:got], err, took)
+			}
+			for _, c := range conns {
+				c.Close()
+			}
+			for range test.share { // all places come back
+				takePlace(t, addr, request())
 			}
 		})
 	}
 }
 
+// takePlace sends a request whose body does not come, and waits until it is
+// asked for: the request has its place then.
+func takePlace(t *testing.T, addr, request string) net.Conn {
+	t.Helper()
+	c := dialFrom(t, addr, "127.0.0.2")
+	head, _, _ := strings.Cut(request, "\r\n\r\n")
+	io.WriteString(c, head+"\r\nExpect: 100-continue\r\n\r\n")
+	const want = "HTTP/1.1 100 Continue"
+	answer := make([]byte, len(want))
+	if _, err := io.ReadFull(c, answer); string(answer) != want {
+		t.Fatalf("%s\n%q, %v, want %s", head, answer, err, want)
+	}
+	return c
+}
+
 // A bound that is reached is a problem that the operator can read.
 func TestBoundIsAProblem(t *testing.T) {
 	_, addr := onLoopback(t)
-	for range 2 {
-		c := dialFrom(t, addr, "127.0.0.2")
-		io.WriteString(c, "PUT /api/v1/config/SERVER/vm.specs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n-")
-	}
-	time.Sleep(200 * time.Millisecond) // one waits
+	const request = "PUT /api/v1/config/SERVER/vm.specs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n-"
+	takePlace(t, addr, request)
 	waiting := dialFrom(t, addr, "127.0.0.2")
-	io.WriteString(waiting, "PUT /api/v1/config/SERVER/vm.specs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n-")
+	io.WriteString(waiting, request)
 	buf := make([]byte, 4096)
 	n, _ := waiting.Read(buf)
 	const want = "127.0.0.2 has its share of configuration changes already (1 at once): ask again later"

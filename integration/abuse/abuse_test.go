@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -84,6 +85,16 @@ type attack struct {
 type peer struct {
 	*host
 	ready func()
+}
+
+// readyAfter answers what counts the parts of an attack that are in place.
+func (p *peer) readyAfter(parts int64) (done func()) {
+	var count atomic.Int64
+	return func() {
+		if count.Add(1) == parts {
+			p.ready()
+		}
+	}
 }
 
 // result is a line of the table.

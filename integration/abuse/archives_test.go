@@ -176,6 +176,7 @@ func manyManifests(ctx context.Context, p *peer) error {
 	for i := 0; text.Len() < 127<<20; i++ {
 		fmt.Fprintf(&text, line, i)
 	}
+	looked := p.readyAfter(3 * 5)
 	var group errgroup.Group
 	for i := range 3 {
 		group.Go(func() error {
@@ -185,6 +186,7 @@ func manyManifests(ctx context.Context, p *peer) error {
 			}
 			for n := int64(0); ctx.Err() == nil; n++ {
 				status, _ := p.patch(ctx, path+"archive", n, 1000, noSum, strings.NewReader("-"))
+				looked()
 				if status >= 400 {
 					n--
 					time.Sleep(10 * time.Millisecond)
@@ -193,6 +195,5 @@ func manyManifests(ctx context.Context, p *peer) error {
 			return nil
 		})
 	}
-	time.AfterFunc(6*time.Second, p.ready)
 	return group.Wait()
 }

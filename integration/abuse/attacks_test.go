@@ -317,13 +317,14 @@ func (p *peer) patch(ctx context.Context, path string, offset, length int64, sum
 var noSum = strings.Repeat("0", 64)
 
 func unfinishedUploads(ctx context.Context, p *peer) error {
-	time.AfterFunc(5*time.Second, p.ready)
+	begun := p.readyAfter(500) // many more than one peer may have
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i := range 8000 {
 		group.Go(func() error {
 			if ctx.Err() == nil {
 				_, _ = p.patch(ctx, fmt.Sprintf("/api/v1/images/U%d/role/archive", i), 0, 1000, noSum, strings.NewReader("-"))
+				begun()
 			}
 			return nil
 		})
@@ -355,6 +356,7 @@ func hugeSizes(ctx context.Context, p *peer) error {
 // checksumHeads asks for a file as a client that says that it has a part of it
 // already: millions of block sums, which the daemon would keep.
 func checksumHeads(ctx context.Context, p *peer) error {
+	sent := p.readyAfter(8 * 200) // blocks: what all that have a place send in a second
 	var group errgroup.Group
 	for range 32 {
 		group.Go(func() error {
@@ -379,12 +381,12 @@ func checksumHeads(ctx context.Context, p *peer) error {
 				if _, err := c.Write(block); err != nil {
 					return nil
 				}
+				sent()
 				time.Sleep(3 * time.Millisecond)
 			}
 			<-ctx.Done()
 			return nil
 		})
 	}
-	time.AfterFunc(2*time.Second, p.ready)
 	return group.Wait()
 }

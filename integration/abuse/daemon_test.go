@@ -114,6 +114,16 @@ func (d *daemon) lastLines() string {
 	return string(text[max(0, len(text)-3000):])
 }
 
+// await waits until the daemon has said something.
+func (d *daemon) await(t *testing.T, text string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(d.lastLines(), text); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the daemon does not say %q within 20 s:\n%s", text, d.lastLines())
+		}
+	}
+}
+
 // childOf is the one child of a process, 0 when there is none.
 func childOf(parent int) int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")

@@ -39,7 +39,7 @@ func TestDeviceMadeAnew(t *testing.T) {
 	d := newDaemon(t)
 	d.start(t, honest)
 	needs.IP(t, "link", "del", "br0")
-	time.Sleep(3 * time.Second) // it is noticed
+	d.await(t, "network device br0 is gone: no machine can boot until it is back")
 	makeBridge(t)
 	needs.IP(t, "link", "set", "port-honest", "master", "br0", "up")
 	end := time.Now().Add(20 * time.Second)

@@ -200,12 +200,10 @@ func TestNoConnectionIsRefused(t *testing.T) {
 		}
 	}()
 	for range 3 {
-		time.Sleep(300 * time.Millisecond)
-		if pid := d.child(); pid != 0 {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
+		killed := d.child()
+		syscall.Kill(killed, syscall.SIGKILL)
+		d.await(t, "another child", func() bool { now := d.child(); return now != 0 && now != killed })
 	}
-	time.Sleep(300 * time.Millisecond)
 	close(stop)
 	if n := <-refused; n > 0 {
 		t.Errorf("%d connections were refused", n)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -223,39 +224,39 @@ func TestBudgets(t *testing.T) {
 // A client that says or takes a little now and then is slower than the pace.
 func TestPace(t *testing.T) {
 	for _, reads := range []bool{true, false} {
-		client, server := net.Pipe()
-		go func() {
-			for range 1000 {
-				time.Sleep(10 * time.Millisecond)
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			go func() {
 				var err error
+				for err == nil {
+					time.Sleep(time.Second)
+					if reads {
+						_, err = client.Write([]byte("x"))
+					} else {
+						_, err = client.Read(make([]byte, 1))
+					}
+				}
+			}()
+			w := newWire(server, 30*time.Second)
+			var err error
+			start := time.Now()
+			for err == nil {
 				if reads {
-					_, err = client.Write([]byte("x"))
+					_, err = w.in.ReadByte()
 				} else {
-					_, err = client.Read(make([]byte, 1))
-				}
-				if err != nil {
-					return
+					_, err = w.Write(make([]byte, 1000))
 				}
 			}
-		}()
-		w := newWire(server, 300*time.Millisecond)
-		var err error
-		start := time.Now()
-		for err == nil {
-			if reads {
-				_, err = w.in.ReadByte()
-			} else {
-				_, err = w.Write(make([]byte, 1000))
+			if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "slower than 1024 bytes a second") {
+				t.Errorf("client that reads %v: %v", !reads, err)
 			}
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "slower than 1024 bytes a second") {
-			t.Errorf("client that reads %v: %v", !reads, err)
-		}
-		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("client that reads %v held its place for %v", !reads, took)
-		}
-		client.Close()
-		server.Close()
+			if took := time.Since(start); took < 29*time.Second || took > 61*time.Second {
+				t.Errorf("client that reads %v held its place for %v", !reads, took)
+			}
+			client.Close()
+			server.Close()
+			time.Sleep(time.Second) // it notices
+		})
 	}
 }
 
