@@ -1,96 +1,10 @@
 package agent_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
 	"testing"
+
+	"edeploy/integration/needs"
 )
 
-// hop is a line of a walk in README.md: its number, where a function is, and its
-// name.
-var hop = regexp.MustCompile("^([0-9]+)\\. `agent/?([a-z/-]*)` `([A-Za-z.]+)`: ")
-
-// maxHops is how long a walk through the code may be.
-const maxHops = 25
-
-// TestWalks holds the walks in README.md against the code: every function is
-// there and is used by one of those before it, and the walk is short.
-func TestWalks(t *testing.T) {
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	walks, hops := 0, 0
-	var used map[string]bool // names in the functions of this walk
-	for line := range strings.Lines(string(text)) {
-		m := hop.FindStringSubmatch(line)
-		if m == nil {
-			hops = 0
-			continue
-		}
-		if hops++; hops == 1 {
-			walks, used = walks+1, map[string]bool{}
-		}
-		body := function(t, m[2], m[3])
-		switch name := m[3][strings.LastIndexByte(m[3], '.')+1:]; {
-		case body == nil:
-			t.Fatalf("there is no such function: %s", line)
-		case m[1] != strconv.Itoa(hops) || hops > maxHops:
-			t.Errorf("hop %d, at most %d: %s", hops, maxHops, line)
-		case hops > 1 && !used[name]:
-			t.Errorf("no function before it uses %s: %s", name, line)
-		}
-		ast.Inspect(body, func(n ast.Node) bool {
-			if id, ok := n.(*ast.Ident); ok {
-				used[id.Name] = true
-			}
-			return true
-		})
-	}
-	if walks != 2 {
-		t.Errorf("%d walks in README.md, want those of an installation and of an upgrade", walks)
-	}
-}
-
-// function is the body of a function "F" or of a method "T.M" in a directory,
-// nil when it is not there.
-func function(t *testing.T, dir, name string) *ast.BlockStmt {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range parsed.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && receiver(f)+f.Name.Name == name && !strings.HasSuffix(file, "_test.go") {
-				return f.Body
-			}
-		}
-	}
-	return nil
-}
-
-// receiver is "T." for a method of T or *T.
-func receiver(f *ast.FuncDecl) string {
-	if f.Recv == nil {
-		return ""
-	}
-	of := f.Recv.List[0].Type
-	if star, ok := of.(*ast.StarExpr); ok {
-		of = star.X
-	}
-	if id, ok := of.(*ast.Ident); ok {
-		return id.Name + "."
-	}
-	return ""
-}
+// The walks of an installation and of an upgrade.
+func TestWalks(t *testing.T) { needs.Walks(t, "agent", 2, 25) }
