@@ -15,7 +15,7 @@ import (
 // Walks holds the walks through a room's code in its README.md against the code,
 // from the directory of the room. A walk is a numbered list, a line such as
 //
-//	3. `server/internal/queue` `Queue.Commit`: what it does
+//  3. `server/internal/queue` `Queue.Commit`: what it does
 //
 // for each function. Every function is there and is used by one of those before it
 // (or has a goroutine of its own, and says so), and no walk is longer than most.
