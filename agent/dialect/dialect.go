@@ -18,6 +18,10 @@ var Options = &syntax.FileOptions{
 // Names are what a script finds (reference section 8.2).
 var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts"}
 
+// FirmwareKey is the variable that the agent adds to those of the server: how
+// the machine starts its disk, "bios" or "uefi".
+const FirmwareKey = "firmware"
+
 // Starlark rewrites what Python 2 accepts and Starlark does not: a script that
 // is indented as a whole, and octal numbers (0644). Line numbers stay.
 func Starlark(script string) string {

@@ -43,6 +43,21 @@ set_role('%s', '%s', disk1)
 `, role, version)
 }
 
+// BothFirmwares is a configuration script whose disk BIOS and UEFI machines
+// start: a GPT with the root, an EFI system partition, and a place for GRUB's
+// own for BIOS.
+func BothFirmwares(role, version string, key *Key) string {
+	return `disk = '/dev/' + var['disk']
+
+run('parted -s %s mklabel gpt mkpart root 258MiB 100%% mkpart esp fat32 2MiB 258MiB set 2 esp on mkpart bios 1MiB 2MiB set 3 bios_grub on' % disk)
+run('mkfs.ext4 -q %s1' % disk)
+run('mkdir -p /chroot; mount %s1 /chroot' % disk)
+run('mkfs.vfat -F 32 %s2; mkdir -p /chroot/boot/efi; mount %s2 /chroot/boot/efi' % (disk, disk))
+` + Settings(key) + fmt.Sprintf(`
+set_role('%s', '%s', disk)
+`, role, version)
+}
+
 // Settings is the part of a configuration script that every profile here
 // shares: network, host name, key.
 func Settings(key *Key) string {

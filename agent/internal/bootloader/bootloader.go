@@ -2,11 +2,12 @@
 // GRUB inside the tree, so that the loader and its configuration are those of
 // the installed distribution (reference section 2.5 step 23).
 //
-// One file per firmware family: bios.go; UEFI machines are recognised and
-// refused with a sentence until their own file is there.
+// The disk gets the loader for each firmware that it has a place for: the first
+// sectors for BIOS (grub.go), an EFI system partition for UEFI (uefi.go).
 package bootloader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"strings"
 
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/nvram"
 )
 
 // Firmware is how this machine starts its disk.
@@ -38,11 +41,19 @@ func RunningFirmware() Firmware {
 
 // Loader is what is needed to install a boot loader.
 type Loader struct {
-	Root      string         // the tree: /chroot
-	Disk      string         // whose first sectors get the loader: /dev/vda
-	Arguments string         // kernel parameters that the installed system gets besides its own
-	Firmware  Firmware       // "" is RunningFirmware
+	Root      string     // the tree: /chroot
+	Disk      string     // whose first sectors get the loader: /dev/vda
+	ESP       disk.Mount // the EFI system partition, mounted below Root; zero: none
+	Arguments string     // kernel parameters that the installed system gets besides its own
+	Firmware  Firmware
 	Run       command.Runner // runs the tree's programs
+
+	// Said hears what an operator should know: one line.
+	Said func(string)
+	// Table reads the GPT of a disk. Nil is disk.Partitions.
+	Table func(disk string) ([]disk.Partition, error)
+	// Variables is the directory of the UEFI variables; "" is nvram.Dir.
+	Variables string
 
 	// LinkDisks makes the links in /dev/disk/by-uuid. Without them
 	// grub-mkconfig writes the names that the disks have now as root=.
@@ -56,11 +67,15 @@ type Loader struct {
 // paths that it wrote or had written: those that end with a slash are
 // directories whose whole content is the loader's.
 func (l Loader) Install(ctx context.Context) (written []string, err error) {
-	if l.Firmware == "" {
-		l.Firmware = RunningFirmware()
-	}
 	if l.Bind == nil {
 		l.Bind = Bind
+	}
+	if l.Table == nil {
+		l.Table = disk.Partitions
+	}
+	l.Variables = cmp.Or(l.Variables, nvram.Dir)
+	if l.Said == nil {
+		l.Said = func(string) {}
 	}
 	if err := l.LinkDisks(); err != nil {
 		return nil, fmt.Errorf("make the links in /dev/disk: %w", err)
@@ -70,12 +85,7 @@ func (l Loader) Install(ctx context.Context) (written []string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	switch l.Firmware {
-	case BIOS:
-		return l.installBIOS(ctx)
-	default:
-		return nil, fmt.Errorf("this machine was started by %s firmware, and only BIOS disks can be made bootable: start it in legacy (BIOS) mode", strings.ToUpper(string(l.Firmware)))
-	}
+	return l.install(ctx)
 }
 
 // program finds a program of the tree: the first of the names that is there.

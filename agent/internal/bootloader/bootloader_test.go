@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/disk"
 	"edeploy/agent/internal/treepath"
 )
 
@@ -31,6 +32,9 @@ type bench struct {
 	config string // what grub-mkconfig writes
 	events []string
 	fail   string
+	table  []disk.Partition
+	said   []string
+	signed bool // grub-install has the signed loaders
 }
 
 func newBench(t *testing.T, files map[string]string) *bench {
@@ -49,6 +53,9 @@ func (b *bench) loader(args string) bootloader.Loader {
 	note := func(event string) { b.events = append(b.events, event) }
 	return bootloader.Loader{
 		Root: b.root, Disk: "/dev/vda", Arguments: args, Firmware: bootloader.BIOS,
+		Table:     func(string) ([]disk.Partition, error) { return b.table, nil },
+		Said:      func(line string) { b.said = append(b.said, line) },
+		Variables: filepath.Join(b.root, "..", "no-variables"),
 		LinkDisks: func() error { note("links"); return nil },
 		Bind: func(string) (func() error, error) {
 			note("bind")
@@ -65,6 +72,9 @@ func (b *bench) loader(args string) bootloader.Loader {
 			if strings.Contains(c.Argv[0], "mkconfig") {
 				file, err := treepath.Follow(b.root, c.Argv[2])
 				return nil, errors.Join(err, os.WriteFile(file, []byte(b.config), 0o644))
+			}
+			if len(c.Argv) > 2 && c.Argv[1] == "--target=x86_64-efi" {
+				return nil, b.installEFI(strings.TrimPrefix(c.Argv[3], "--bootloader-id="))
 			}
 			return nil, nil
 		},
@@ -166,7 +176,7 @@ func TestBadTrees(t *testing.T) {
 		{"grub-install fails", debian, goodConfig, "install", bootloader.BIOS,
 			"grub-install --target=i386-pc /dev/vda: exit status 1: grub-install: error: embedding is not possible"},
 		{"grub-mkconfig fails", debian, goodConfig, "mkconfig", bootloader.BIOS, "grub-mkconfig -o /boot/grub/grub.cfg: exit status 1"},
-		{"UEFI", debian, goodConfig, "", bootloader.UEFI, "started by UEFI firmware"},
+		{"UEFI, no GRUB for it", debian, goodConfig, "", bootloader.UEFI, "the tree has no GRUB for UEFI"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -34,6 +34,10 @@ type Host struct {
 	Log  io.Writer      // takes what the script prints; nil is silence
 	Args wire.BootArgs  // OS and OS_VER replace the role and version of set_role
 
+	// Firmware is how the machine starts its disk, "bios" or "uefi": the
+	// script's var['firmware'], unless the profile has a variable of this name.
+	Firmware string
+
 	// Offered says why an image cannot be had from where the arguments say. It
 	// is asked before the script's first command about the images that the
 	// script names, and before a command that follows set_role. Nil: all can be had.
@@ -80,6 +84,9 @@ func (h Host) log() io.Writer {
 func Run(ctx context.Context, h Host, conf wire.Configuration) (Result, error) {
 	if err := h.prepare(conf); err != nil {
 		return Result{}, fmt.Errorf("prepare %s: %w", scriptName(conf), err)
+	}
+	if err := h.checkFirmware(conf.Script); err != nil {
+		return Result{}, fmt.Errorf("%s: %w", scriptName(conf), err)
 	}
 	if err := h.checkNamed(ctx, conf.Script); err != nil {
 		return Result{}, fmt.Errorf("%s: %w", scriptName(conf), err)

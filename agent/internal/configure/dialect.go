@@ -19,7 +19,7 @@ const maxDataSteps = 1_000_000
 
 func runStarlark(ctx context.Context, h Host, conf wire.Configuration) error {
 	name := scriptName(conf)
-	vars, err := readVariables(conf.Var)
+	vars, err := h.readVariables(conf.Var)
 	if err != nil {
 		return fmt.Errorf("%s: variables of the server: %w", name, err)
 	}
@@ -36,8 +36,8 @@ func runStarlark(ctx context.Context, h Host, conf wire.Configuration) error {
 }
 
 // readVariables evaluates the dictionary that the server sent, without any
-// function to call.
-func readVariables(text string) (*variables, error) {
+// function to call, and adds what this machine knows.
+func (h Host) readVariables(text string) (*variables, error) {
 	if strings.TrimSpace(text) == "" {
 		text = "{}"
 	}
@@ -50,6 +50,13 @@ func readVariables(text string) (*variables, error) {
 	d, ok := v.(*starlark.Dict)
 	if !ok {
 		return nil, fmt.Errorf("want a dictionary, not a %s", v.Type())
+	}
+	key := starlark.String(dialect.FirmwareKey)
+	if _, ok, err := d.Get(key); err == nil && !ok && h.Firmware != "" {
+		err = d.SetKey(key, starlark.String(h.Firmware))
+		if err != nil {
+			return nil, err
+		}
 	}
 	return &variables{Dict: d}, nil
 }

@@ -1,6 +1,7 @@
 package configure
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -30,7 +31,7 @@ var (
 // runInterpreter runs a script that starts with "#!".
 func runInterpreter(ctx context.Context, h Host, conf wire.Configuration) error {
 	name := scriptName(conf)
-	vars, err := readVariables(conf.Var)
+	vars, err := h.readVariables(conf.Var)
 	if err != nil {
 		return fmt.Errorf("%s: variables of the server: %w", name, err)
 	}
@@ -38,7 +39,7 @@ func runInterpreter(ctx context.Context, h Host, conf wire.Configuration) error 
 	if err != nil {
 		return fmt.Errorf("%s:1: #!%s: %w", name, conf.Interpreter(), err)
 	}
-	files, err := writeScript(argv[0], conf, vars)
+	files, err := h.writeScript(argv[0], conf, vars)
 	if err != nil {
 		return fmt.Errorf("prepare %s: %w", name, err)
 	}
@@ -81,7 +82,7 @@ type scriptFiles struct {
 }
 
 // writeScript writes the script and the prelude of its language.
-func writeScript(program string, conf wire.Configuration, vars *variables) (scriptFiles, error) {
+func (h Host) writeScript(program string, conf wire.Configuration, vars *variables) (scriptFiles, error) {
 	if err := os.MkdirAll(os.TempDir(), 0o777); err != nil {
 		return scriptFiles{}, err
 	}
@@ -94,10 +95,7 @@ func writeScript(program string, conf wire.Configuration, vars *variables) (scri
 	switch language(program) {
 	case "python":
 		// The variables were evaluated as data above: they are a literal.
-		prelude = "var = " + conf.Var + "\n" + pythonPrelude
-		if strings.TrimSpace(conf.Var) == "" {
-			prelude = "var = {}\n" + pythonPrelude
-		}
+		prelude = fmt.Sprintf("var = %s\nvar.setdefault('%s', '%s')\n", cmp.Or(strings.TrimSpace(conf.Var), "{}"), dialect.FirmwareKey, h.Firmware) + pythonPrelude
 	case "sh":
 		prelude = shellVariables(vars) + shellPrelude
 	default:

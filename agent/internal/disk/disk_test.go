@@ -1,8 +1,10 @@
 package disk_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -240,4 +242,64 @@ func TestUnmountNothing(t *testing.T) {
 	if err := disk.Unmount(file, "/chroot"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestGPT: what sfdisk wrote is read back, with blocks of either size.
+func TestGPT(t *testing.T) {
+	needs.Programs(t, "sfdisk")
+	const table = `label: gpt
+label-id: 01020304-0506-0708-090A-0B0C0D0E0F10
+first-lba: 34
+start=4096, size=8192, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=33221100-5544-7766-8899-AABBCCDDEEFF
+start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649, uuid=11111111-2222-3333-4444-555555555555
+`
+	image := filepath.Join(t.TempDir(), "disk")
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 16<<20)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sfdisk", "-q", image)
+	cmd.Stdin = strings.NewReader(table)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sfdisk: %v: %s", err, out)
+	}
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := disk.ReadGPT(f, 512)
+	want := []disk.Partition{
+		{Number: 1, Type: disk.TypeESP, Start: 4096, Blocks: 8192, ID: disk.GUID{0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}},
+		{Number: 2, Type: disk.TypeBIOS, Start: 2048, Blocks: 2048, ID: disk.GUID{0x11, 0x11, 0x11, 0x11, 0x22, 0x22, 0x33, 0x33, 0x44, 0x44, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55}},
+	}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("error %v (-want +got):\n%s", err, diff)
+	}
+	if id := got[0].ID.String(); id != "33221100-5544-7766-8899-aabbccddeeff" {
+		t.Errorf("the GUID is %s", id)
+	}
+	if got, err := disk.ReadGPT(f, 4096); err != nil || got != nil {
+		t.Errorf("with blocks of 4096 bytes: %v, %v, want none", got, err)
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for device, want := range map[string]string{"/dev/vda2": "/dev/vda 2", "/dev/nvme0n1p3": "/dev/nvme0n1 3", "/dev/mmcblk0p12": "/dev/mmcblk0 12",
+		"/dev/sda": "/dev/sda 0", "/dev/nvme0n1": "/dev/nvme0n1 0", "/dev/mapper/vg0-esp": "/dev/mapper/vg0 0"} {
+		if d, n := disk.Split(device); fmt.Sprint(d, " ", n) != want {
+			t.Errorf("%s: got %s %d, want %s", device, d, n, want)
+		}
+	}
+}
+
+// Tables come from disks: whatever they hold must not crash the agent.
+func FuzzReadGPT(f *testing.F) {
+	f.Add([]byte("EFI PART"))
+	f.Fuzz(func(t *testing.T, head []byte) {
+		table := append(make([]byte, 512), head...)
+		got, err := disk.ReadGPT(bytes.NewReader(table), 512)
+		if err == nil && len(got)*128 > len(table) {
+			t.Errorf("%d partitions from %d bytes", len(got), len(table))
+		}
+	})
 }

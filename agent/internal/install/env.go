@@ -52,6 +52,7 @@ type Env struct {
 
 func (e *Env) setDefaults() {
 	defaultTo(&e.Root, "/")
+	defaultTo(&e.Firmware, bootloader.RunningFirmware())
 	defaultTo(&e.MountInfo, "/proc/self/mountinfo")
 	defaultTo(&e.FailureTime, 10*time.Second)
 	defaultTo(&e.Patience, time.Hour)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/agent/dialect"
 	"edeploy/server/internal/literal"
 )
 
@@ -77,7 +78,7 @@ func (p *profile) entryKeys() (every, any []string) {
 }
 
 // serverKeys are what the server adds to the variables.
-var serverKeys = []string{"edeploy-profile", "used"}
+var serverKeys = []string{"edeploy-profile", "used", dialect.FirmwareKey}
 
 // uses checks the variables that a script asks for.
 func (l *linter) uses(p *profile, found usage) {

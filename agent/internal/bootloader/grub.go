@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"edeploy/agent/internal/disk"
 	"edeploy/agent/internal/grubcfg"
 	"edeploy/agent/internal/treepath"
 	"edeploy/images/manifest"
@@ -20,8 +22,8 @@ var names = []struct{ install, mkconfig, dir string }{
 	{"grub2-install", "grub2-mkconfig", "/boot/grub2"},
 }
 
-// installBIOS writes the loader to the disk's first sectors.
-func (l Loader) installBIOS(ctx context.Context) ([]string, error) {
+// install runs the tree's GRUB for every firmware that the disk has a place for.
+func (l Loader) install(ctx context.Context) ([]string, error) {
 	for _, n := range names {
 		install, err := l.program(n.install)
 		if err != nil {
@@ -32,6 +34,9 @@ func (l Loader) installBIOS(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		written := []string{n.dir + "/"}
+		if l.ESP.Point != "" {
+			written = append(written, ESPDir+"/")
+		}
 		settings, err := l.writeArguments()
 		if err != nil {
 			return nil, fmt.Errorf("write kernel parameters: %w", err)
@@ -39,9 +44,7 @@ func (l Loader) installBIOS(ctx context.Context) ([]string, error) {
 		if settings != "" {
 			written = append(written, settings)
 		}
-		// The target is named: a machine that happens to have UEFI variables,
-		// or a tree that has both loaders, must not decide it.
-		if err := l.inside(ctx, install, "--target=i386-pc", l.Disk); err != nil {
+		if err := l.installFor(ctx, install); err != nil {
 			return nil, err
 		}
 		dir, err := treepath.Follow(l.Root, n.dir)
@@ -57,7 +60,52 @@ func (l Loader) installBIOS(ctx context.Context) ([]string, error) {
 		}
 		return written, checkConfig(filepath.Join(dir, "grub.cfg"))
 	}
-	return nil, fmt.Errorf("the tree has no grub-install or grub2-install: the role must hold GRUB 2 for BIOS (Debian: grub-pc)")
+	return nil, fmt.Errorf("the tree has no grub-install or grub2-install: the role must hold GRUB 2 (Debian: grub-pc, and grub-efi-amd64-bin for UEFI)")
+}
+
+// installFor writes the loader for this machine's firmware, and that for the
+// other one where disk and tree have all that it takes: a disk may move to
+// another machine.
+func (l Loader) installFor(ctx context.Context, install string) error {
+	bios, err := l.placeForBIOS()
+	if err != nil {
+		return err
+	}
+	if bios {
+		// The target is named: a machine that happens to have UEFI variables,
+		// or a tree that has both loaders, must not decide it.
+		if err := l.inside(ctx, install, "--target=i386-pc", l.Disk); err != nil {
+			return err
+		}
+	}
+	if l.Firmware == UEFI || l.ESP.Point != "" && l.has(grubUEFI) {
+		return l.installUEFI(ctx, install)
+	}
+	return nil
+}
+
+// Where GRUB's parts for a firmware are in a tree.
+const (
+	grubBIOS = "/usr/lib/grub/i386-pc"
+	grubUEFI = "/usr/lib/grub/x86_64-efi"
+)
+
+func (l Loader) has(dir string) bool {
+	_, err := os.Stat(filepath.Join(l.Root, dir))
+	return err == nil
+}
+
+// placeForBIOS tells whether the disk gets the loader for BIOS machines: a UEFI
+// machine's disk does when its GPT has a partition for it.
+func (l Loader) placeForBIOS() (bool, error) {
+	if l.Firmware == BIOS {
+		return true, nil
+	}
+	table, err := l.Table(l.Disk)
+	if err != nil {
+		return false, err
+	}
+	return l.has(grubBIOS) && slices.ContainsFunc(table, func(p disk.Partition) bool { return p.Type == disk.TypeBIOS }), nil
 }
 
 // writeArguments adds the kernel parameters to the tree's settings: as a file

@@ -1,0 +1,170 @@
+package bootloader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/nvram"
+	"edeploy/agent/internal/treepath"
+)
+
+// ESPDir is where an EFI system partition is mounted in the installed system.
+const ESPDir = "/boot/efi"
+
+// ESP finds the EFI system partition among the mounts below root: the zero
+// value when there is none.
+func ESP(mounts []disk.Mount, root string) disk.Mount {
+	i := slices.IndexFunc(mounts, func(m disk.Mount) bool { return m.Relative(root) == ESPDir && m.Type == "vfat" })
+	if i < 0 {
+		return disk.Mount{}
+	}
+	return mounts[i]
+}
+
+// espBytes is what GRUB takes twice: shim, MokManager and the signed GRUB of
+// Debian 12 are 6 MB.
+const espBytes = 16 << 20
+
+// CheckESP refuses a UEFI machine without a good EFI system partition before
+// its tree comes. statfs asks what a mounted file system has left.
+func CheckESP(firmware Firmware, esp disk.Mount, root string, statfs func(string) (disk.Space, error)) error {
+	if firmware != UEFI {
+		return nil
+	}
+	at := filepath.Join(root, ESPDir)
+	if esp.Point == "" {
+		return fmt.Errorf("this machine was started by UEFI firmware, and no FAT file system is mounted on %s: the script must make an EFI system partition (mkfs.vfat -F 32) and mount it there", at)
+	}
+	space, err := statfs(esp.Point)
+	if err != nil {
+		return err
+	}
+	if space.FreeBytes < espBytes {
+		return fmt.Errorf("the EFI system partition %s is too small: GRUB takes up to %d MB on %s, %d MB are free", esp.Source, espBytes>>20, at, space.FreeBytes>>20)
+	}
+	return nil
+}
+
+// installUEFI writes GRUB to the EFI system partition: below the
+// distribution's own name, which an entry in the firmware's memory leads to,
+// and below the name that firmware looks for on a disk it has no entry for.
+func (l Loader) installUEFI(ctx context.Context, install string) error {
+	if !l.has(grubUEFI) {
+		return fmt.Errorf("the tree has no GRUB for UEFI (%s): the role must hold it (Debian: grub-efi-amd64-bin, for Secure Boot grub-efi-amd64-signed and shim-signed)", grubUEFI)
+	}
+	name := distribution(l.Root)
+	// Its own work on the boot entries is left out: it would put the disk in
+	// front of the network. Debian's takes the signed loaders when they are there.
+	if err := l.inside(ctx, install, "--target=x86_64-efi", "--efi-directory="+ESPDir, "--bootloader-id="+name, "--no-nvram"); err != nil {
+		return err
+	}
+	file, err := removable(l.ESP.Point, name)
+	if err != nil {
+		return fmt.Errorf("EFI system partition %s: %w", l.ESP.Source, err)
+	}
+	if l.Firmware != UEFI {
+		return nil
+	}
+	if entry, err := l.addEntry(name, file); err != nil {
+		l.Said(fmt.Sprintf("the firmware's memory takes no boot entry: %v; the disk is started by its path for removable media, %s, alone", err, removableLoader))
+	} else {
+		l.Said(fmt.Sprintf("boot entry %s of the firmware: %s, %s", entry, name, file))
+	}
+	return nil
+}
+
+// addEntry adds the loader to what the firmware starts.
+func (l Loader) addEntry(name, file string) (string, error) {
+	device, number := disk.Split(l.ESP.Source)
+	table, err := l.Table(device)
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(table, func(p disk.Partition) bool { return p.Number == number })
+	if i < 0 {
+		return "", fmt.Errorf("%s is no partition of a GPT", l.ESP.Source)
+	}
+	// An entry of the same name for a partition that is gone is left of an
+	// earlier installation.
+	there := func(id disk.GUID) bool {
+		_, err := os.Stat("/dev/disk/by-partuuid/" + id.String())
+		return err == nil
+	}
+	return nvram.Add(l.Variables, nvram.Entry{Label: name, Partition: table[i], File: file}, there)
+}
+
+// distribution is the name that a tree's signed GRUB has its configuration
+// below: ID of os-release(5).
+func distribution(root string) string {
+	for _, name := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		file, err := treepath.Follow(root, name)
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			value, ok := strings.CutPrefix(strings.TrimSpace(line), "ID=")
+			if value = strings.Trim(value, `"'`); ok && value != "" && !strings.ContainsAny(value, `/\ `) {
+				return value
+			}
+		}
+	}
+	return "linux"
+}
+
+// removableLoader is what firmware starts from a disk that it has no entry for
+// (UEFI specification 3.5.1.1).
+const removableLoader = "EFI/BOOT/BOOTX64.EFI"
+
+// removable copies the loaders of a distribution to the directory for removable
+// media. It answers the file that starts them in their own directory.
+//
+// shim's fallback program stays out: it would make boot entries of its own, in
+// front of the network.
+func removable(esp, name string) (start string, err error) {
+	own := path.Join("EFI", name)
+	files, err := os.ReadDir(filepath.Join(esp, own))
+	if err != nil {
+		return "", err
+	}
+	for _, f := range files {
+		if base := strings.ToLower(f.Name()); base == "shimx64.efi" || base == "grubx64.efi" && start == "" {
+			start = path.Join(own, f.Name())
+		}
+	}
+	if start == "" {
+		return "", fmt.Errorf("grub-install left no loader in %s: %w", own, fs.ErrNotExist)
+	}
+	dir := filepath.Join(esp, path.Dir(removableLoader))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, f := range files {
+		base := strings.ToLower(f.Name())
+		if f.IsDir() || !strings.HasSuffix(base, ".efi") || base == "fbx64.efi" {
+			continue
+		}
+		to := f.Name()
+		if path.Join(own, f.Name()) == start {
+			to = path.Base(removableLoader)
+		}
+		if err := replace(filepath.Join(esp, own, f.Name()), filepath.Join(dir, to)); err != nil {
+			return "", err
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "fbx64.efi")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return start, nil
+}
