@@ -102,18 +102,8 @@ func (a *Appliance) makeBoot(context.Context) error {
 		Policy:     a.server,
 		Section:    a.server.BootSection,
 		BootDisk:   a.server.BootDisk,
-		OnEvent:    a.bootEvent,
+		OnEvent:    a.server.Tell,
 		Log:        a.log.With("room", "pxe"),
 	})
 	return err
-}
-
-// bootEvent takes a machine's event to its history, one of the boot services
-// themselves to the console.
-func (a *Appliance) bootEvent(e pxe.Event) {
-	if e.MAC == "" {
-		a.console.Printf("boot services: %s", e.Message)
-		return
-	}
-	a.server.Note(e.MAC, e.UUID, e.Message)
 }

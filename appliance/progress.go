@@ -36,11 +36,11 @@ func (p *progressLines) line(e api.Event) string {
 	if wire.Status(e.Status) == wire.StatusFailed && p.shown(e.Name, message) {
 		return ""
 	}
-	words := []string{e.Name + ":", e.Step}
-	switch {
-	case wire.Status(e.Status) == wire.StatusInstalled: // the step is the whole installation
-		words[1] = e.Status
-	case e.Status != "note":
+	words := []string{e.Name + ":"}
+	if e.Step != "" && wire.Status(e.Status) != wire.StatusInstalled { // that is of the whole installation
+		words = append(words, e.Step)
+	}
+	if e.Status != "note" {
 		words = append(words, e.Status)
 	}
 	if e.Percent > 0 {

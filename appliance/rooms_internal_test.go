@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/pxe"
+	"edeploy/server/api"
 )
 
 // withBoot is an appliance with boot services that does not run: nothing but
@@ -89,15 +89,15 @@ func TestRooms(t *testing.T) {
 // machine.
 func TestBootEvents(t *testing.T) {
 	a := withBoot(t, "")
-	a.bootEvent(pxe.Event{Message: "the lease file is broken"})
-	a.bootEvent(pxe.Event{MAC: "52:54:12:34:00:01", Message: "ipxe: gets its boot script"})
+	a.server.Tell(api.Event{Name: a.boot.String(), Status: "note", Message: "the lease file is broken"})
+	a.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/boot/ipxe?mac=52:54:12:34:00:01", nil))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go a.server.Run(ctx)
 	screen := make(screen, 16)
 	go a.console.Run(ctx, screen)
 	go a.showProgress(ctx)
-	for _, want := range []string{"boot services: the lease file is broken", "52:54:12:34:00:01: boot ipxe: gets its boot script"} {
+	for _, want := range []string{"boot services: the lease file is broken", "52:54:12:34:00:01: boot boots: install"} {
 		select {
 		case line := <-screen:
 			if !strings.Contains(line, want) {

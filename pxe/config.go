@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"edeploy/pxe/internal/ipxe"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -60,9 +61,10 @@ type Config struct {
 	// BootDisk is asked for every script that boots a machine's own disk: the
 	// disk that it was installed on. "" is not known; nil for always "".
 	BootDisk func(mac, uuid string) wire.DiskID
-	// OnEvent is called for what belongs into a machine's history, one call at
-	// a time; nil: nobody wants to know.
-	OnEvent func(Event)
+	// OnEvent is called for what belongs into a machine's history, and for what
+	// happens to the services themselves (without a MAC), from many goroutines.
+	// It must not block; nil: nobody wants to know.
+	OnEvent func(api.Event)
 	Log     *slog.Logger // nil: silence
 }
 
@@ -135,6 +137,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Known == nil {
 		c.Known = func(string, string) bool { return false }
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(api.Event) {}
 	}
 	if c.BootDisk == nil {
 		c.BootDisk = func(string, string) wire.DiskID { return "" }

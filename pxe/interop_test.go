@@ -20,6 +20,7 @@ import (
 
 	"edeploy/integration/needs"
 	"edeploy/pxe"
+	"edeploy/server/api"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -210,8 +211,8 @@ func TestDeviceAnew(t *testing.T) {
 	}
 	wire := newWire(t)
 	conf := onWire(t)
-	events := make(chan pxe.Event, 100)
-	conf.OnEvent = func(e pxe.Event) { events <- e }
+	events := make(chan api.Event, 100)
+	conf.OnEvent = func(e api.Event) { events <- e }
 	run(t, conf)
 	boots := func() {
 		t.Helper()

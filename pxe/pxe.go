@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"edeploy/pxe/internal/device"
@@ -27,6 +26,7 @@ import (
 	"edeploy/pxe/internal/lease"
 	"edeploy/pxe/internal/radv"
 	"edeploy/pxe/internal/tftp"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"golang.org/x/sync/errgroup"
@@ -41,14 +41,6 @@ type Policy interface {
 	BootAction(mac, uuid string) wire.BootAction
 }
 
-// Event is one line of a machine's history, or of the services' own.
-type Event struct {
-	MAC     string     // as wire.NormalMAC writes it; "" when it is about the services
-	UUID    string     // SMBIOS UUID, "" when it is not known
-	IP      netip.Addr // the machine's address; the zero Addr when it has none
-	Message string     // one sentence for the history: "ipxe: gets 192.168.122.100 and its boot script"
-}
-
 // Server is the boot services.
 type Server struct {
 	conf    Config
@@ -59,17 +51,12 @@ type Server struct {
 	dhcp    *dhcp.Server // nil: DHCP is off
 	tftp    *tftp.Server
 	radv    *radv.Server // nil: the device has no IPv6
-	events  chan Event
 	ready   chan struct{}
 
 	watcher            *device.Watcher
 	bound              int            // number of the device that the sockets are bound to
 	dhcpAddr, tftpAddr netip.AddrPort // once Ready
 }
-
-// maxEvents is how many events may wait for a slow OnEvent; later ones are
-// dropped, and the log says so.
-const maxEvents = 1024
 
 // New checks the configuration, opens the boot directory and reads the leases.
 // It opens no socket: Run does.
@@ -84,7 +71,7 @@ func New(conf Config) (*Server, error) {
 	}
 	s := &Server{
 		conf: conf, log: conf.Log, root: root,
-		events: make(chan Event, maxEvents), ready: make(chan struct{}),
+		ready: make(chan struct{}),
 	}
 	if err := s.openLeases(); err != nil {
 		return nil, fmt.Errorf("boot services: leases: %w", err)
@@ -165,9 +152,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	close(s.ready)
 
-	var telling sync.WaitGroup
-	telling.Go(func() { s.tell(ctx) })
-	defer telling.Wait()
 	for {
 		err := s.serve(ctx)
 		if ctx.Err() != nil {
@@ -231,26 +215,12 @@ func (s *Server) noteTransfer(client netip.Addr, name string, bytes int64, took 
 	}
 }
 
-// note queues an event. It never blocks: a machine must not wait for its
-// history to be written.
-func (s *Server) note(mac, uuid string, ip netip.Addr, sentence string) {
-	select {
-	case s.events <- Event{mac, uuid, ip, sentence}:
-	default:
-		s.log.Warn("event dropped: too many are waiting", "mac", mac, "sentence", sentence)
+// note tells a sentence for the history of the machine with this address;
+// without one it is about the services themselves.
+func (s *Server) note(mac, uuid string, _ netip.Addr, sentence string) {
+	e := api.Event{Time: time.Now(), Name: mac, MAC: mac, UUID: uuid, Step: "boot", Status: "note", Message: sentence}
+	if mac == "" {
+		e.Name, e.Step = s.String(), ""
 	}
-}
-
-// tell hands the events on, one after the other.
-func (s *Server) tell(ctx context.Context) {
-	for {
-		select {
-		case e := <-s.events:
-			if s.conf.OnEvent != nil {
-				s.conf.OnEvent(e)
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
+	s.conf.OnEvent(e)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"edeploy/pxe"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -144,8 +145,8 @@ func TestJourney(t *testing.T) {
 	}
 	conf := loopback(t)
 	conf.HTTPPort = listener.Addr().(*net.TCPAddr).Port
-	events := make(chan pxe.Event, 100)
-	conf.OnEvent = func(e pxe.Event) { events <- e }
+	events := make(chan api.Event, 100)
+	conf.OnEvent = func(e api.Event) { events <- e }
 	s, _ := run(t, conf)
 	web := &http.Server{Handler: s.Handler()}
 	go web.Serve(listener)
@@ -253,8 +254,8 @@ func TestBrokenLeaseFile(t *testing.T) {
 	if err := os.WriteFile(conf.LeaseFile, []byte("x\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	events := make(chan pxe.Event, 10)
-	conf.OnEvent = func(e pxe.Event) { events <- e }
+	events := make(chan api.Event, 10)
+	conf.OnEvent = func(e api.Event) { events <- e }
 	run(t, conf)
 	select {
 	case e := <-events:

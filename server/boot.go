@@ -38,15 +38,15 @@ func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 	return r.BootDisk
 }
 
-// Note adds what a boot service has to say to a machine's history. Words about
-// a machine that is not known yet are kept in memory until it is.
-func (s *Server) Note(mac, uuid, message string) {
-	line := api.HistoryLine{Time: s.config.Now(), Step: "boot", Status: "note", Message: message}
-	if r, ok, _ := s.records.Book().Booting(mac, uuid); ok {
-		s.activity.Note(r, line)
-		return
+// Tell takes an event of a boot service: about the machine with these MAC and
+// UUID, or, without a MAC, about the service itself. It never waits.
+func (s *Server) Tell(e api.Event) {
+	e.Time, e.MAC = s.config.Now(), wire.NormalMAC(e.MAC)
+	r, ok, _ := s.records.Book().Booting(e.MAC, e.UUID)
+	if !ok {
+		r.ID = ""
 	}
-	s.activity.NoteUnknown(wire.NormalMAC(mac), line)
+	s.activity.Tell(r, e)
 }
 
 // BootSection is the deployment (section of edeploy.conf) that a machine
@@ -59,7 +59,7 @@ func (s *Server) BootSection(mac, uuid string) string {
 
 // Events are those after the one with this number, each with its own number; 0:
 // from the first one. They come as they happen, until ctx ends. Nobody waits
-// for a slow reader: of more than the last 1000 it misses the oldest, as their
+// for a slow reader: of more than the last 4000 it misses the oldest, as their
 // numbers show.
 func (s *Server) Events(ctx context.Context, after uint64) iter.Seq2[uint64, api.Event] {
 	return s.activity.Events(ctx, after)

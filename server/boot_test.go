@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,15 +101,15 @@ func TestBootTwins(t *testing.T) {
 // before the machine was known; strangers cannot fill the memory.
 func TestNotes(t *testing.T) {
 	l := startLab(t, seedFiles())
-	l.server.Note(mac(1), "", "offered undionly.kpxe")
+	l.server.Tell(api.Event{MAC: mac(1), Name: mac(1), Step: "boot", Status: "note", Message: "offered undionly.kpxe"})
 	for n := range 3000 {
-		l.server.Note(mac(100+n), "", "who is this")
+		l.server.Tell(api.Event{MAC: mac(100 + n), Name: mac(100 + n), Step: "boot", Status: "note", Message: "who is this"})
 	}
-	l.server.Note(mac(2), "", "offered snponly.efi")
-	l.server.Note("", "", "nobody")
+	l.server.Tell(api.Event{MAC: mac(2), Name: mac(2), Step: "boot", Status: "note", Message: "offered snponly.efi"})
+	l.server.Tell(api.Event{Name: "boot services", Step: "boot", Status: "note", Message: "nobody"})
 	l.mustGet(vm(1))
 	l.mustGet(vm(2))
-	l.server.Note(mac(2), "", "sent the kernel\nand more")
+	l.server.Tell(api.Event{MAC: mac(2), Name: mac(2), Step: "boot", Status: "note", Message: "sent the kernel\nand more"})
 	var got []string
 	for _, line := range l.machine(idOf(2)).History {
 		got = append(got, fmt.Sprintf("%s %s %s", line.Step, line.Status, line.Message))

@@ -38,7 +38,7 @@ func (s *Server) decide(ctx context.Context, decision decision, alone bool, sect
 	err := s.queue.Do(ctx, d)
 	s.late.Note(out.Notes)
 	if err == nil && out.Record.ID != "" && len(out.Lines) > 0 {
-		s.activity.Record(out.Record, out.Lines...)
+		s.activity.Record(ctx, out.Record, out.Lines)
 	}
 	return out, err
 }

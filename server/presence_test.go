@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -26,7 +27,7 @@ func TestNow(t *testing.T) {
 	boots := func(notes ...string) {
 		l.server.BootAction(mac(1), "")
 		for _, note := range notes {
-			l.server.Note(mac(1), "", note)
+			l.server.Tell(api.Event{MAC: mac(1), Name: mac(1), Step: "boot", Status: "note", Message: note})
 		}
 	}
 	say(wire.Report{Step: wire.StepDevices, Status: wire.StatusStarted})
@@ -49,7 +50,7 @@ func TestNow(t *testing.T) {
 	l.boot(idOf(1), "rescue", http.StatusOK)
 	boots("boots: rescue")
 	now("booting into the rescue shell")
-	l.server.Note(mac(1), "", "fetched initrd.pxe, 9 bytes in 0.1 s")
+	l.server.Tell(api.Event{MAC: mac(1), Name: mac(1), Step: "boot", Status: "note", Message: "fetched initrd.pxe, 9 bytes in 0.1 s"})
 	now("in rescue shell")
 	l.boot(idOf(1), "auto", http.StatusOK)
 	boots()
@@ -89,7 +90,7 @@ func TestSilent(t *testing.T) {
 // TestHistoryOrder: what comes into the history later stands at its time.
 func TestHistoryOrder(t *testing.T) {
 	l := startLab(t, seedFiles())
-	l.server.Note(mac(2), "", "offered snponly.efi") // nobody knows whose it is
+	l.server.Tell(api.Event{MAC: mac(2), Name: mac(2), Step: "boot", Status: "note", Message: "offered snponly.efi"}) // nobody knows whose it is
 	l.mustGet(vm(1))
 	l.mustGet(append(vm(1), fact("network", "eth1", "serial", mac(2))))
 	last := l.machine(idOf(1)).History[0]

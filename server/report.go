@@ -74,7 +74,7 @@ func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Recor
 	if err != nil {
 		return rec, err
 	}
-	return rec, s.activity.Report(rec, rep, s.config.Now())
+	return rec, s.activity.Report(ctx, rec, rep, s.config.Now())
 }
 
 // updateRecord changes the machine's record when the report changes it; most

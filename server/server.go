@@ -99,9 +99,10 @@ type Server struct {
 	documents    store.Store
 	closeStore   func() error
 	records      *records.Records
-	history      *history.Dir
+	history      *history.Keeper
+	unsubscribe  func() // ends Activity.Run
 	explanations *explanations
-	writers      sync.WaitGroup // of explanations
+	writers      sync.WaitGroup // of explanations, histories and the log
 	activity     *activity.Activity
 	late         *problems.List // what went wrong
 	problems     *problems.Finder
@@ -189,13 +190,18 @@ func (s *Server) openState(open opener) error {
 	}
 	s.documents, s.closeStore = documents, documents.Close
 	s.tellRecovery(recovery)
-	if s.history, err = history.Open(at("history"), s.config.Limits.HistoryBytes); err != nil {
-		return err
-	}
 	if s.records, err = records.Open(documents, s.config.Now); err != nil {
 		return err
 	}
-	s.activity = activity.New(s.history, s.late, s.config.Log)
+	histories, err := history.Open(at("history"), s.config.Limits.HistoryBytes)
+	if err != nil {
+		return err
+	}
+	s.activity = activity.New(histories, s.records.Book, s.late, s.config.Log)
+	s.history = s.activity.History
+	ctx, unsubscribe := context.WithCancel(context.Background())
+	s.unsubscribe = unsubscribe
+	s.writers.Go(func() { s.activity.Run(ctx) })
 	s.problems = &problems.Finder{StateDir: s.config.StateDir, Site: s.site, Records: s.records, Documents: documents, Images: s.config.Images, Late: s.late}
 	s.explanations = newExplanations(s.writeExplanation)
 	s.queue = queue.New(s.documentsOf(), s.config.Limits.Wait, s.config.Log)
@@ -253,6 +259,9 @@ func (s *Server) closeAll() error {
 	close(s.closing)
 	if s.queue != nil {
 		s.queue.Close()
+	}
+	if s.unsubscribe != nil {
+		s.unsubscribe()
 	}
 	s.writers.Wait()
 	var errs []error

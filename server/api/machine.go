@@ -106,11 +106,14 @@ type Log struct {
 	Modified time.Time `json:"modified"`
 }
 
-// Event is something that happened to a machine.
+// Event is something that happened to a machine, or to the services themselves:
+// those have neither Machine nor MAC.
 type Event struct {
 	Time           time.Time `json:"time"`
 	Machine        string    `json:"machine,omitempty"` // id, "" when the machine is not known yet
-	Name           string    `json:"name"`              // host name, else sysname, else MAC address
+	Name           string    `json:"name"`              // host name, else sysname, else MAC address; or that of a service
+	MAC            string    `json:"mac,omitempty"`     // that asked for what it boots, as wire.NormalMAC writes it
+	UUID           string    `json:"uuid,omitempty"`    // SMBIOS UUID that it told then
 	Step           string    `json:"step"`              // a wire.Step, or boot, match
 	Status         string    `json:"status"`            // a wire.Status, or note
 	Message        string    `json:"message,omitempty"`

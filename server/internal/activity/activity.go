@@ -1,12 +1,13 @@
-// Package activity knows what machines are doing, tells everybody, and writes
-// it into their histories. But for the histories it keeps everything in memory.
+// Package activity knows what machines are doing, and tells everybody:
+// histories, the log and the console read its events. But for the histories it
+// keeps everything in memory.
 package activity
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,26 +20,18 @@ import (
 	"edeploy/server/wire"
 )
 
-// Bounds of what is kept. Any device on the network can cause notes about
-// machines that are not known.
-const (
-	maxEvents   = 1000 // for readers that are slower
-	maxNoted    = 1000 // MAC addresses
-	notesPerMAC = 10
-)
+// maxEvents are kept for readers that are slower.
+const maxEvents = 4000
 
 // Activity is that of all machines.
 type Activity struct {
-	history  *history.Dir
-	problems *problems.List
-	log      *slog.Logger
-	events   *events.Stream[api.Event]
+	History *history.Keeper
+	log     *slog.Logger
+	events  *events.Stream[api.Event]
 
 	mu       sync.Mutex
-	progress map[string]api.Progress      // by id
-	boots    map[string]boot              // by id
-	notes    map[string][]api.HistoryLine // by MAC address; nobody knows whose it is
-	noted    []string                     // these addresses, as they came
+	progress map[string]api.Progress // by id
+	boots    map[string]boot         // by id
 }
 
 // boot is what a machine was last told to boot.
@@ -48,57 +41,86 @@ type boot struct {
 	time    time.Time
 }
 
-// New knows nothing yet.
-func New(history *history.Dir, problems *problems.List, log *slog.Logger) *Activity {
-	return &Activity{history: history, problems: problems, log: log, events: events.New[api.Event](maxEvents),
-		progress: map[string]api.Progress{}, boots: map[string]boot{}, notes: map[string][]api.HistoryLine{}}
+// New knows nothing yet, and writes no history before Run.
+func New(dir *history.Dir, book func() *machine.Book, late *problems.List, log *slog.Logger) *Activity {
+	a := &Activity{log: log, events: events.New[api.Event](maxEvents), progress: map[string]api.Progress{}, boots: map[string]boot{}}
+	known := func(id string) machine.Record {
+		r, _ := book().Get(id)
+		return r
+	}
+	a.History = history.NewKeeper(dir, a.events, func(id string) []string { return known(id).MACs },
+		func(id string, err error) { late.Add(known(id).Section, "%v", err) })
+	return a
+}
+
+// Run writes histories and log until ctx ends, and then what has happened before.
+func (a *Activity) Run(ctx context.Context) {
+	var writing sync.WaitGroup
+	writing.Go(func() { a.History.Run(ctx) })
+	defer writing.Wait()
+	for _, e := range a.events.After(ctx, 0) {
+		level := slog.LevelDebug
+		if e.Status == "failed" || e.Status == "installed" || e.Step == "match" {
+			level = slog.LevelInfo
+		}
+		a.log.Log(context.Background(), level, "machine", "machine", e.Machine, "name", e.Name, "step", e.Step, "status", e.Status, "message", e.Message)
+	}
 }
 
 // Events are those after the one with this number, each with its own number; 0:
 // from the first one. They come as they happen, until ctx ends. Nobody waits
-// for a slow reader: of more than the last 1000 it misses the oldest, as their
+// for a slow reader: of more than the last 4000 it misses the oldest, as their
 // numbers show.
 func (a *Activity) Events(ctx context.Context, after uint64) iter.Seq2[uint64, api.Event] {
 	return a.events.After(ctx, after)
 }
 
-func (a *Activity) tell(e api.Event) {
-	level := a.log.Debug
-	if e.Status == "failed" || e.Status == "installed" || e.Step == "match" {
-		level = a.log.Info
+// Record tells what happened to a machine, and waits until its history has it.
+// That it cannot be written is no reason to stop anything; it becomes a problem.
+func (a *Activity) Record(ctx context.Context, r machine.Record, lines []api.HistoryLine) {
+	all := make([]api.Event, len(lines))
+	for i, l := range lines {
+		all[i] = api.Event{Time: l.Time, Machine: r.ID, Name: r.DisplayName(), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds}
 	}
-	level("machine", "machine", e.Machine, "name", e.Name, "step", e.Step, "status", e.Status, "message", e.Message)
-	a.events.Append(e)
-}
-
-// Record adds lines to a machine's history and tells them. That the history
-// cannot be written is no reason to stop anything; it becomes a problem.
-func (a *Activity) Record(r machine.Record, lines ...api.HistoryLine) {
-	if err := a.history.Append(r.ID, false, append(a.takeNotes(r.MACs), lines...)...); err != nil {
-		a.problems.Add(r.Section, "%v", err)
-	}
-	for _, l := range lines {
-		a.tell(api.Event{Time: l.Time, Machine: r.ID, Name: r.DisplayName(), Step: l.Step, Status: l.Status, Message: l.Message, Seconds: l.Seconds})
-	}
+	_ = a.History.Await(ctx, a.events.Append(all...))
 }
 
 // Report takes a machine's report. When it answers, a step that is over is in
 // the history, on the disk.
-func (a *Activity) Report(r machine.Record, rep wire.Report, now time.Time) error {
+func (a *Activity) Report(ctx context.Context, r machine.Record, rep wire.Report, now time.Time) error {
 	p := a.advance(r.ID, rep, now)
 	step := string(rep.Step)
 	if rep.Status == wire.StatusInstalled { // its time is that of the whole installation
 		step = "installation"
 	}
-	if rep.Status != wire.StatusProgress {
-		line := api.HistoryLine{Time: now, Step: step, Status: string(rep.Status), Seconds: rep.Seconds, Message: rep.Message}
-		if err := a.history.Append(r.ID, rep.Status != wire.StatusStarted, append(a.takeNotes(r.MACs), line)...); err != nil {
-			return refusal.New(refusal.Unwritable(err), "%v", err)
-		}
-	}
-	a.tell(api.Event{Time: now, Machine: r.ID, Name: r.DisplayName(), Step: step, Status: string(rep.Status),
+	number := a.events.Append(api.Event{Time: now, Machine: r.ID, Name: r.DisplayName(), Step: step, Status: string(rep.Status),
 		Message: rep.Message, Seconds: rep.Seconds, Percent: p.Percent, BytesPerSecond: p.BytesPerSecond})
+	if rep.Status == wire.StatusProgress { // it is in no history
+		return nil
+	}
+	switch err := a.History.Await(ctx, number); {
+	case errors.Is(err, history.ErrMissed):
+		return refusal.New(refusal.Busy, "the server is busy: %v: tell it again", err)
+	case err != nil:
+		return refusal.New(refusal.Unwritable(err), "%v", err)
+	}
 	return nil
+}
+
+// Tell takes an event of a boot service about a machine that is known (r.ID is
+// not ""), about an address that nobody knows, or about the service itself. It
+// never waits.
+func (a *Activity) Tell(r machine.Record, e api.Event) {
+	if r.ID != "" {
+		e.Machine, e.Name = r.ID, r.DisplayName()
+		a.mu.Lock()
+		if b, ok := a.boots[r.ID]; ok {
+			b.message = refusal.Clip(e.Message, 200)
+			a.boots[r.ID] = b
+		}
+		a.mu.Unlock()
+	}
+	a.events.Append(e)
 }
 
 func (a *Activity) advance(id string, rep wire.Report, now time.Time) api.Progress {
@@ -113,52 +135,6 @@ func (a *Activity) Booted(id string, action wire.BootAction, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.boots[id] = boot{action: action, time: now}
-}
-
-// Note adds what a boot service says about a machine to its history.
-func (a *Activity) Note(r machine.Record, line api.HistoryLine) {
-	a.mu.Lock()
-	if b, ok := a.boots[r.ID]; ok {
-		b.message = refusal.Clip(line.Message, 200)
-		a.boots[r.ID] = b
-	}
-	a.mu.Unlock()
-	a.Record(r, line)
-}
-
-// NoteUnknown keeps what a boot service says about a machine that nobody knows
-// until it is known.
-func (a *Activity) NoteUnknown(mac string, line api.HistoryLine) {
-	a.tell(api.Event{Time: line.Time, Name: mac, Step: line.Step, Status: line.Status, Message: line.Message})
-	if mac == "" {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.notes[mac]; !ok {
-		a.noted = append(a.noted, mac)
-	}
-	all := append(a.notes[mac], line)
-	a.notes[mac] = all[max(0, len(all)-notesPerMAC):]
-	if len(a.noted) > maxNoted {
-		delete(a.notes, a.noted[0])
-		a.noted = a.noted[1:]
-	}
-}
-
-// takeNotes takes out what was noted about these addresses.
-func (a *Activity) takeNotes(macs []string) []api.HistoryLine {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var all []api.HistoryLine
-	for _, mac := range macs {
-		if notes, ok := a.notes[mac]; ok {
-			all = append(all, notes...)
-			delete(a.notes, mac)
-			a.noted = slices.DeleteFunc(a.noted, func(s string) bool { return s == mac })
-		}
-	}
-	return all
 }
 
 // Of says in words what a machine is doing now, and how far it is; nil: it has

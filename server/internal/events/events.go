@@ -23,16 +23,44 @@ func New[E any](most int) *Stream[E] {
 	return &Stream[E]{most: most, grown: make(chan struct{})}
 }
 
-// Append adds the newest event.
-func (s *Stream[E]) Append(e E) {
+// Append adds the newest events, in their order, and answers the number of the last.
+func (s *Stream[E]) Append(all ...E) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.kept = append(s.kept, e); len(s.kept) > 2*s.most {
+	if len(all) == 0 {
+		return s.last
+	}
+	if s.kept = append(s.kept, all...); len(s.kept) > 2*s.most {
 		s.kept = slices.Clone(s.kept[len(s.kept)-s.most:])
 	}
-	s.last++
+	s.last += uint64(len(all))
 	close(s.grown)
 	s.grown = make(chan struct{})
+	return s.last
+}
+
+// Last is the number of the newest event; 0: there was none yet.
+func (s *Stream[E]) Last() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// Next are the events after the one with this number, and the number of the
+// first of them. It waits for one until ctx ends; then there are none. When the
+// first one does not come next after number, those between are not kept any more.
+func (s *Stream[E]) Next(ctx context.Context, number uint64) (newer []E, first uint64) {
+	for {
+		newer, first, grown := s.since(number)
+		if len(newer) > 0 {
+			return newer, first
+		}
+		select {
+		case <-ctx.Done():
+			return nil, first
+		case <-grown:
+		}
+	}
 }
 
 // After are the events after the one with this number, each with its own; 0:
@@ -41,17 +69,15 @@ func (s *Stream[E]) Append(e E) {
 func (s *Stream[E]) After(ctx context.Context, number uint64) iter.Seq2[uint64, E] {
 	return func(yield func(uint64, E) bool) {
 		for {
-			newer, first, grown := s.since(number)
+			newer, first := s.Next(ctx, number)
 			for i, e := range newer {
 				number = first + uint64(i)
 				if !yield(number, e) {
 					return
 				}
 			}
-			select {
-			case <-ctx.Done():
+			if len(newer) == 0 {
 				return
-			case <-grown:
 			}
 		}
 	}
