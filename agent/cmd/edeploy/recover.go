@@ -115,21 +115,21 @@ func (p program) recoverEarly(ctx context.Context, machine installed.Machine) (e
 
 // otherFileSystems are those that the transaction lies on and the one of the
 // boot guard, without the root, outer ones first.
-func otherFileSystems(machine installed.Machine, status transaction.Status) ([]installed.FileSystem, error) {
-	var needed []installed.FileSystem
+func otherFileSystems(machine installed.Machine, status transaction.Status) ([]transaction.FileSystem, error) {
+	var needed []transaction.FileSystem
 	for _, f := range status.FileSystems {
 		if f.Path != "." {
-			needed = append(needed, installed.FileSystem(f))
+			needed = append(needed, f)
 		}
 	}
 	boot, ok, err := machine.Boot()
 	if err != nil {
 		return nil, err
 	}
-	if ok && !slices.ContainsFunc(needed, func(f installed.FileSystem) bool { return f.Path == boot.Path }) {
+	if ok && !slices.ContainsFunc(needed, func(f transaction.FileSystem) bool { return f.Path == boot.Path }) {
 		needed = append(needed, boot)
 	}
-	slices.SortStableFunc(needed, func(a, b installed.FileSystem) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(needed, func(a, b transaction.FileSystem) int { return strings.Compare(a.Path, b.Path) })
 	return needed, nil
 }
 

@@ -10,22 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// FileSystem is one that belongs to the machine, as its fstab names it.
-type FileSystem struct {
-	Path   string // mount point below the root, "var"
-	Source string // "UUID=...", "/dev/vda2"
-	Type   string // "ext4"
-}
-
 // Boot is the /boot that the machine's fstab names; ok tells whether it is a
 // file system of its own.
-func (m Machine) Boot() (boot FileSystem, ok bool, err error) {
+func (m Machine) Boot() (boot transaction.FileSystem, ok bool, err error) {
 	text, err := os.ReadFile(m.Path("etc/fstab"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return boot, false, nil
@@ -33,7 +27,7 @@ func (m Machine) Boot() (boot FileSystem, ok bool, err error) {
 	for line := range strings.Lines(string(text)) {
 		words := strings.Fields(line)
 		if len(words) >= 3 && words[0][0] != '#' && filepath.Clean(words[1]) == "/boot" {
-			return FileSystem{"boot", words[0], words[2]}, true, err
+			return transaction.FileSystem{Path: "boot", Source: words[0], Type: words[2]}, true, err
 		}
 	}
 	return boot, false, err
@@ -44,7 +38,7 @@ const deviceTime = 20 * time.Second
 
 // Mount mounts those of the file systems that are not, outer ones first as
 // they are given. The result undoes it.
-func (m Machine) Mount(ctx context.Context, wanted []FileSystem) (unmount func() error, err error) {
+func (m Machine) Mount(ctx context.Context, wanted []transaction.FileSystem) (unmount func() error, err error) {
 	var done []string
 	unmount = func() error {
 		var errs []error
@@ -70,7 +64,7 @@ func (m Machine) Mount(ctx context.Context, wanted []FileSystem) (unmount func()
 	return unmount, nil
 }
 
-func mount(ctx context.Context, f FileSystem, at string) error {
+func mount(ctx context.Context, f transaction.FileSystem, at string) error {
 	device, err := device(f.Source)
 	if err == nil {
 		err = appears(ctx, device)

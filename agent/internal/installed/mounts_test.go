@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/transaction"
 	"edeploy/integration/needs"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,7 +20,7 @@ import (
 )
 
 func TestBoot(t *testing.T) {
-	for fstab, want := range map[string]installed.FileSystem{
+	for fstab, want := range map[string]transaction.FileSystem{
 		"": {}, "UUID=1 / ext4\n": {}, "UUID=1 /boot ext4 defaults\n": {Path: "boot", Source: "UUID=1", Type: "ext4"}, "#UUID=1 /boot ext4\n": {},
 		"/dev/vda1\t/boot/  vfat": {Path: "boot", Source: "/dev/vda1", Type: "vfat"}, "/dev/vda1 /boot/efi vfat": {},
 	} {
@@ -63,7 +64,7 @@ func TestMount(t *testing.T) {
 
 	machine := installed.Machine{Root: t.TempDir()}
 	must(t, os.Mkdir(filepath.Join(machine.Root, "var"), 0o755))
-	wanted := []installed.FileSystem{{Path: "var", Source: device, Type: "ext4"}}
+	wanted := []transaction.FileSystem{{Path: "var", Source: device, Type: "ext4"}}
 	lostFound := filepath.Join(machine.Root, "var/lost+found")
 	unmount, err := machine.Mount(t.Context(), wanted)
 	must(t, err)
@@ -83,7 +84,7 @@ func TestMount(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err = machine.Mount(ctx, append(wanted, installed.FileSystem{Path: "var/x", Source: "UUID=none", Type: "ext4"}))
+	_, err = machine.Mount(ctx, append(wanted, transaction.FileSystem{Path: "var/x", Source: "UUID=none", Type: "ext4"}))
 	if err == nil || !strings.HasPrefix(err.Error(), "mount UUID=none on "+machine.Root+"/var/x: ") {
 		t.Errorf("Mount of a missing disk = %v", err)
 	}

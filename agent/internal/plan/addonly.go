@@ -30,7 +30,11 @@ func (p *Plan) addOnly(target, disk *manifest.Manifest, rules filter.List) {
 			p.Operations = append(p.Operations, Operation{Path: e.Path, Action: Create, Pass: PassAddOnly, Type: e.Type, Entry: e,
 				Differences: []manifest.Difference{{Path: e.Path, Type: e.Type, Attribute: manifest.AttrMissing, Want: string(e.Type)}}})
 		case dir && got == manifest.Dir:
-			if diffs := attributes(e, disk); len(diffs) > 0 && !touched[e.Path] {
+			is, found := disk.Lookup(e.Path)
+			if !found || touched[e.Path] {
+				continue
+			}
+			if diffs := manifest.Compare(e, is); len(diffs) > 0 {
 				p.Operations = append(p.Operations, Operation{Path: e.Path, Action: Change, Pass: PassAddOnly, Type: e.Type, Entry: e, Differences: diffs})
 			}
 		default:
@@ -54,13 +58,4 @@ func (p *Plan) types(disk *manifest.Manifest) map[string]manifest.Type {
 		}
 	}
 	return there
-}
-
-// attributes are the differences of a directory from the disk's.
-func attributes(want *manifest.Entry, disk *manifest.Manifest) []manifest.Difference {
-	got, ok := disk.Lookup(want.Path)
-	if !ok {
-		return nil
-	}
-	return manifest.Diff(&manifest.Manifest{Entries: []manifest.Entry{*want}}, &manifest.Manifest{Entries: []manifest.Entry{*got}})
 }

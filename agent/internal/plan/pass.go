@@ -2,6 +2,7 @@ package plan
 
 import (
 	"path"
+	"slices"
 
 	"edeploy/agent/internal/filter"
 	"edeploy/images/manifest"
@@ -64,10 +65,14 @@ func (s *pass) run(p *Plan) {
 				continue
 			}
 			entry, _ := s.target.Lookup(name)
-			p.Operations = append(p.Operations, Operation{Path: name, Action: s.action(name, group), Pass: PassExclude, Type: entry.Type, Entry: entry, Differences: group})
+			action := actionOf(group)
+			if action == Change && s.shared[name] {
+				action = Replace // what is one file with something protected is not changed in its place
+			}
+			p.Operations = append(p.Operations, Operation{Path: name, Action: action, Pass: PassExclude, Type: entry.Type, Entry: entry, Differences: group})
 		}
 	}
-	deepestFirst(deletions)
+	slices.Reverse(deletions) // the deepest first
 	p.Operations = append(p.Operations, deletions...)
 }
 
@@ -93,15 +98,6 @@ func (s *pass) conflict(name string) (Conflict, bool) {
 		return Conflict{Path: name, Want: want.Type, Got: got.Type, Protected: s.pins[name]}, true
 	}
 	return Conflict{}, false
-}
-
-// action is actionOf, but what is one file with something protected is not
-// changed in its place.
-func (s *pass) action(name string, diffs []manifest.Difference) Action {
-	if action := actionOf(diffs); action != Change || !s.shared[name] {
-		return action
-	}
-	return Replace
 }
 
 // actionOf tells what makes the differences of one path vanish.

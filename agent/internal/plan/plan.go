@@ -18,7 +18,6 @@ package plan
 import (
 	"fmt"
 	"path"
-	"slices"
 
 	"edeploy/agent/internal/filter"
 	"edeploy/images/manifest"
@@ -154,9 +153,4 @@ func visible(m *manifest.Manifest, rules filter.List) (seen *manifest.Manifest, 
 	}
 	seen, err = manifest.New(entries)
 	return seen, hidden, err
-}
-
-// deepestFirst orders deletions.
-func deepestFirst(operations []Operation) {
-	slices.Reverse(operations)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"edeploy/images/manifest"
@@ -140,7 +139,7 @@ func (n *node) settleXattrs(want map[string][]byte) (wrote bool, err error) {
 		return false, err
 	}
 	for name := range got {
-		if _, ok := want[name]; ok || setBySystem(name) {
+		if _, ok := want[name]; ok || manifest.SetBySystem(name) {
 			continue
 		}
 		wrote = true
@@ -172,7 +171,7 @@ func (n *node) xattrs() (map[string][]byte, error) {
 	all := map[string][]byte{}
 	for raw := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
 		name := string(raw)
-		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "system.") && !strings.HasPrefix(name, "system.posix_acl_") {
+		if !manifest.InTree(name) {
 			continue
 		}
 		value, err := grow(func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
@@ -185,11 +184,6 @@ func (n *node) xattrs() (map[string][]byte, error) {
 		all[name] = value
 	}
 	return all, nil
-}
-
-// setBySystem names attributes that a kernel's policy puts on files by itself.
-func setBySystem(name string) bool {
-	return name == "security.selinux" || name == "security.ima" || name == "security.evm"
 }
 
 // grow calls a system call that fills a buffer, with larger ones while it

@@ -14,6 +14,8 @@ import (
 	"edeploy/agent/internal/transaction"
 	"edeploy/images/manifest"
 	"edeploy/integration/needs"
+
+	"golang.org/x/sys/unix"
 )
 
 // source counts what is opened, and may change the content or fail.
@@ -270,4 +272,27 @@ func TestCancel(t *testing.T) {
 		s.wantTree(t, s.old)
 		s.wantRest(t)
 	})
+}
+
+// TestFullAtOnce: a disk that is full before anything is staged costs no version
+// that can be rolled back.
+func TestFullAtOnce(t *testing.T) {
+	l := newLab(t, []string{"a=1"}, []string{"a=2"})
+	old := describe(t, l.root)
+	_, err := l.machine.Upgrade(t.Context(), l.upgrade(t, "", ""))
+	must(t, err)
+	failed := false
+	full := l.machine.WithHooks(func(operation string) error {
+		if !failed && strings.Contains(operation, "phase") {
+			failed = true
+			return unix.ENOSPC
+		}
+		return nil
+	}, true)
+	_, err = full.Upgrade(t.Context(), l.upgrade(t, "", ""))
+	wantError(t, err, unix.ENOSPC)
+	l.wantPhase(t, transaction.PhaseKept)
+	_, err = l.machine.Rollback(t.Context())
+	must(t, err)
+	wantSame(t, "after the rollback", old, describe(t, l.root))
 }

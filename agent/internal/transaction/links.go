@@ -57,7 +57,7 @@ func (a *arrangement) stays(e *manifest.Entry) bool {
 			return false
 		}
 	}
-	diffs := differences(e, &a.u.Disk.Entries[i])
+	diffs := manifest.Compare(e, &a.u.Disk.Entries[i])
 	if a.changes[e.Path] == nil {
 		return len(diffs) == 0
 	}
@@ -68,11 +68,4 @@ func (a *arrangement) stays(e *manifest.Entry) bool {
 		}
 		return false
 	})
-}
-
-// differences of two descriptions of one path, but for hard links.
-func differences(want, got *manifest.Entry) []manifest.Difference {
-	w, g := *want, *got
-	w.Group, g.Group = 0, 0
-	return manifest.Diff(&manifest.Manifest{Entries: []manifest.Entry{w}}, &manifest.Manifest{Entries: []manifest.Entry{g}})
 }

@@ -27,14 +27,14 @@ func (m Machine) Recover(ctx context.Context) (Outcome, error) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	switch {
-	case phase == PhaseStaging || phase == PhaseStaged:
-		return Discarded, s.discard(ctx, j)
+	case phase.changing():
+		return Undone, s.undo(ctx, j, len(j.Units))
 	case phase.new():
 		return Finished, s.finish(ctx, j)
 	case phase == PhaseUndone:
 		return Undone, s.finish(ctx, j)
 	}
-	return Undone, s.undo(ctx, j, len(j.Units))
+	return Discarded, s.finish(ctx, j)
 }
 
 // phase is read without the lock.

@@ -25,8 +25,11 @@ func (m Machine) Rollback(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	defer s.end()
-	if err := s.atRest(ctx); err != nil {
+	if err := s.settle(ctx, false); err != nil {
 		return Result{}, err
+	}
+	if s.state.phase != PhaseKept {
+		return Result{}, ErrNothingKept
 	}
 	j, err := s.disk.readJournal(s.state.current)
 	if err != nil {
@@ -56,32 +59,6 @@ func (m Machine) Rollback(ctx context.Context) (Result, error) {
 		return result, fmt.Errorf("roll back to %s: %w", j.From, err)
 	}
 	return result, nil
-}
-
-// atRest removes what an attempt left, and refuses when there is nothing to
-// go back to.
-func (s *session) atRest(ctx context.Context) error {
-	switch {
-	case s.state.phase.changing():
-		return fmt.Errorf("%s: %w", s.disk.name("."), ErrUnfinished)
-	case s.state.phase.Interrupted():
-		j, err := s.disk.readJournal(s.state.current)
-		if err != nil && !isAbsent(err) {
-			return err
-		}
-		if s.state.phase == PhaseStaging || s.state.phase == PhaseStaged {
-			err = s.discard(ctx, j)
-		} else {
-			err = s.finish(ctx, j)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if s.state.phase != PhaseKept {
-		return ErrNothingKept
-	}
-	return nil
 }
 
 // readyToRollBack makes sure that all can be undone, and takes out of the

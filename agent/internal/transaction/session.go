@@ -86,7 +86,8 @@ func (s *session) disarm(ctx context.Context) error {
 	return nil
 }
 
-// finish brings what is decided to rest.
+// finish brings to rest what is decided: the new version, or the one before; what
+// was staged or is left over goes.
 func (s *session) finish(ctx context.Context, j *journal) error {
 	if err := s.disarm(ctx); err != nil {
 		return err
@@ -104,22 +105,6 @@ func (s *session) finish(ctx context.Context, j *journal) error {
 		return err
 	}
 	return s.enter(rest, nil)
-}
-
-// discard removes what an attempt staged that changed nothing.
-func (s *session) discard(ctx context.Context, j *journal) error {
-	if err := s.disarm(ctx); err != nil {
-		return err
-	}
-	if j != nil {
-		if err := s.disk.settleDirectories(j, false); err != nil {
-			return err
-		}
-	}
-	if err := s.clean(s.state.kept); err != nil {
-		return err
-	}
-	return s.enter(s.state.rest(), nil)
 }
 
 // clean removes the directories of all transactions but some. The root's

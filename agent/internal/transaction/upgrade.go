@@ -23,13 +23,13 @@ func (m Machine) Upgrade(ctx context.Context, u Upgrade) (Result, error) {
 		return result, err
 	}
 	defer s.end()
-	if err := s.prepare(ctx); err != nil {
+	if err := s.settle(ctx, true); err != nil {
 		return result, err
 	}
 	j, err := s.stage(ctx, &u, &result)
 	if err != nil {
 		if s.disk.isFull(err) {
-			err = errors.Join(err, s.discard(context.WithoutCancel(ctx), nil))
+			err = errors.Join(err, s.finish(context.WithoutCancel(ctx), nil))
 		}
 		return result, err
 	}
@@ -41,21 +41,22 @@ func (m Machine) Upgrade(ctx context.Context, u Upgrade) (Result, error) {
 	return result, err
 }
 
-// prepare ends what an earlier process left, when that is safe.
-func (s *session) prepare(ctx context.Context) error {
-	switch {
-	case s.state.phase.changing():
+// settle ends what an earlier process left, when that is safe. What it staged can
+// be kept for another attempt.
+func (s *session) settle(ctx context.Context, keepStaged bool) error {
+	switch p := s.state.phase; {
+	case p.changing():
 		return fmt.Errorf("%s: %w", s.disk.name("."), ErrUnfinished)
-	case s.state.phase == PhaseStaged:
+	case keepStaged && (p == PhaseStaging || p == PhaseStaged):
 		return s.disarm(ctx) // it may have been armed, but not a thing was changed
-	case s.state.phase == PhaseCommitted || s.state.phase == PhaseArming || s.state.phase == PhaseUndone:
-		j, err := s.disk.readJournal(s.state.current)
-		if err != nil && !isAbsent(err) {
-			return err
-		}
-		return s.finish(ctx, j)
+	case !p.Interrupted():
+		return nil
 	}
-	return nil
+	j, err := s.disk.readJournal(s.state.current)
+	if err != nil && !isAbsent(err) {
+		return err
+	}
+	return s.finish(ctx, j)
 }
 
 // stage makes all that is to come, and the journal.
