@@ -72,47 +72,12 @@ func Parse(name, text string) (*File, error) {
 	return f, nil
 }
 
-// expand evaluates generate(model) or generate(model, prefix=TEXT).
 func (f *File) expand(doc *literal.Document) error {
-	var model, prefix *literal.Node
-	for i := range doc.Call.Args {
-		switch i {
-		case 0:
-			model = &doc.Call.Args[i]
-		case 1:
-			prefix = &doc.Call.Args[i]
-		default:
-			return doc.ErrorAt(doc.Call.Args[i].Start, "generate takes a model and a prefix")
-		}
+	model, prefix, err := Arguments(doc)
+	if err != nil {
+		return err
 	}
-	for i := range doc.Call.Keywords {
-		switch k := &doc.Call.Keywords[i]; k.Name {
-		case "model":
-			model = &k.Node
-		case "prefix":
-			prefix = &k.Node
-		default:
-			return doc.ErrorAt(k.Node.Start, "generate has no argument %s", k.Name)
-		}
-	}
-	return f.generate(doc, model, prefix)
-}
-
-func (f *File) generate(doc *literal.Document, model, prefix *literal.Node) error {
-	if model == nil {
-		return doc.ErrorAt(doc.Node.Start, "generate needs a dictionary")
-	}
-	dict, ok := model.Value.(*literal.Dict)
-	if !ok {
-		return doc.ErrorAt(model.Start, "generate wants a dictionary, got %s", literal.Repr(model.Value))
-	}
-	start := ""
-	if prefix != nil {
-		if start, ok = prefix.Value.(string); !ok {
-			return doc.ErrorAt(prefix.Start, "the prefix of generate is a text, got %s", literal.Repr(prefix.Value))
-		}
-	}
-	entries, err := Generate(dict, start)
+	entries, err := Generate(model.Value.(*literal.Dict), prefix)
 	if err != nil {
 		return doc.ErrorAt(model.Start, "%v", err)
 	}
@@ -120,6 +85,36 @@ func (f *File) generate(doc *literal.Document, model, prefix *literal.Node) erro
 		f.entries = append(f.entries, entry{dict: e})
 	}
 	return nil
+}
+
+// Arguments are those of a call: generate(model) or generate(model,
+// prefix=TEXT). The model is a dictionary.
+func Arguments(doc *literal.Document) (model literal.Node, prefix string, err error) {
+	given := map[string]literal.Node{}
+	for i, arg := range doc.Call.Args {
+		if i > 1 {
+			return model, "", doc.ErrorAt(arg.Start, "generate takes a model and a prefix")
+		}
+		given[[]string{"model", "prefix"}[i]] = arg
+	}
+	for _, k := range doc.Call.Keywords {
+		if k.Name != "model" && k.Name != "prefix" {
+			return model, "", doc.ErrorAt(k.Node.Start, "generate has no argument %s", k.Name)
+		}
+		given[k.Name] = k.Node
+	}
+	model, ok := given["model"]
+	if !ok {
+		return model, "", doc.ErrorAt(doc.Node.Start, "generate needs a dictionary")
+	}
+	if _, ok := model.Value.(*literal.Dict); !ok {
+		return model, "", doc.ErrorAt(model.Start, "generate wants a dictionary, got %s", literal.Repr(model.Value))
+	}
+	node, ok := given["prefix"]
+	if prefix, isText := node.Value.(string); isText || !ok {
+		return model, prefix, nil
+	}
+	return model, "", doc.ErrorAt(node.Start, "the prefix of generate is a text, got %s", literal.Repr(node.Value))
 }
 
 // Len is the number of entries; a CMDB without any is no CMDB.

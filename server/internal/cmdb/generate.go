@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,10 +23,10 @@ const (
 const endless = math.MaxInt
 
 // source hands out the values of one key: the n-th entry gets the n-th value.
-type source interface {
-	count() int
-	at(n int) literal.Value
-	size() size
+type source struct {
+	count int
+	at    func(n int) literal.Value
+	size  size // of the largest value
 }
 
 // size is about how much of a written file one value takes.
@@ -67,14 +68,14 @@ func Generate(model *literal.Dict, prefix string) ([]*literal.Dict, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := src.count()
+	n := src.count
 	if n == endless {
 		n = 1 // nothing to count: one entry
 	}
 	if n > MaxEntries {
 		return nil, fmt.Errorf("generate makes more than %d entries", MaxEntries)
 	}
-	each := src.size()
+	each := src.size
 	if n > 0 && (each.bytes > maxGeneratedBytes/n || each.values > maxGeneratedValues/n) {
 		return nil, fmt.Errorf("generate makes %d entries of about %d bytes and %d values, more than %d bytes or %d values in all",
 			n, each.bytes, each.values, maxGeneratedBytes, maxGeneratedValues)
@@ -100,13 +101,15 @@ func constant(model *literal.Dict) bool {
 
 // dictSource expands the keys of a dictionary in step.
 func dictSource(model *literal.Dict, prefix string) (source, error) {
-	d := fields{}
+	var names []literal.Value
+	var sources []source
+	all := source{count: endless, size: size{bytes: 2, values: 1}}
 	for k, v := range model.All() {
 		name, prefixed := k, prefix == ""
 		if s, ok := k.(string); ok && prefix != "" && strings.HasPrefix(s, prefix) {
 			name, prefixed = strings.TrimPrefix(s, prefix), true
 		}
-		src := source(same{v})
+		src := same(v)
 		var err error
 		if nested, ok := v.(*literal.Dict); ok {
 			src, err = dictSource(nested, prefix)
@@ -114,72 +117,39 @@ func dictSource(model *literal.Dict, prefix string) (source, error) {
 			src, err = valueSource(v)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", literal.Repr(k), err)
+			return source{}, fmt.Errorf("key %s: %w", literal.Repr(k), err)
 		}
-		d.names, d.sources = append(d.names, name), append(d.sources, src)
+		names, sources = append(names, name), append(sources, src)
+		all.count = min(all.count, src.count)
+		all.size = all.size.plus(sizeOf(name)).plus(src.size).plus(size{bytes: len(",\n  : ")})
 	}
-	return d, nil
+	all.at = func(n int) literal.Value {
+		d := new(literal.Dict)
+		for i, src := range sources {
+			d.Set(names[i], src.at(n))
+		}
+		return d
+	}
+	return all, nil
+}
+
+// same hands out one value for ever.
+func same(v literal.Value) source {
+	return source{endless, func(int) literal.Value { return v }, sizeOf(v)}
 }
 
 func valueSource(v literal.Value) (source, error) {
 	switch v := v.(type) {
 	case literal.List:
-		return elements(v), nil
+		var largest size
+		for _, item := range v {
+			largest = largest.most(sizeOf(item))
+		}
+		return source{len(v), func(n int) literal.Value { return v[n] }, largest}, nil
 	case string:
 		return textSource(v)
 	}
-	return same{v}, nil
-}
-
-// same hands out one value for ever.
-type same struct{ value literal.Value }
-
-func (s same) count() int           { return endless }
-func (s same) at(int) literal.Value { return s.value }
-func (s same) size() size           { return sizeOf(s.value) }
-
-// elements hands out the elements of a list.
-type elements literal.List
-
-func (e elements) count() int             { return len(e) }
-func (e elements) at(n int) literal.Value { return e[n] }
-func (e elements) size() size {
-	var s size
-	for _, v := range e {
-		s = s.most(sizeOf(v))
-	}
-	return s
-}
-
-// fields hands out dictionaries.
-type fields struct {
-	names   []literal.Value
-	sources []source
-}
-
-func (f fields) count() int {
-	n := endless
-	for _, s := range f.sources {
-		n = min(n, s.count())
-	}
-	return n
-}
-
-func (f fields) at(n int) literal.Value {
-	d := new(literal.Dict)
-	for i, s := range f.sources {
-		d.Set(f.names[i], s.at(n))
-	}
-	return d
-}
-
-func (f fields) size() size {
-	total := size{bytes: 2, values: 1}
-	for i, s := range f.sources {
-		total = total.plus(sizeOf(f.names[i])).plus(s.size())
-		total.bytes += len(",\n  : ")
-	}
-	return total
+	return same(v), nil
 }
 
 var (
@@ -192,108 +162,56 @@ var (
 func textSource(s string) (source, error) {
 	place := rangeGroup.FindStringIndex(s)
 	if place == nil {
-		return same{s}, nil
+		return same(s), nil
 	}
 	if parts := strings.Split(s, "."); len(parts) == 4 && addressForm.MatchString(s) {
 		return quadSource(parts)
 	}
 	group, err := parseGroup(s[place[0]:place[1]])
-	return affixed{s[:place[0]], group, s[place[1]:]}, err
+	before, after := s[:place[0]], s[place[1]:]
+	return source{
+		group.count(), func(n int) literal.Value { return before + group.text(n) + after },
+		size{len(literal.Repr(before)) + len(literal.Repr(after)) + group.width(), 1},
+	}, err
 }
 
-// affixed is a group of ranges with the text around it.
-type affixed struct {
-	before string
-	group  group
-	after  string
-}
-
-func (a affixed) count() int             { return a.group.count() }
-func (a affixed) at(n int) literal.Value { return a.before + a.group.text(n) + a.after }
-func (a affixed) size() size {
-	return size{len(literal.Repr(a.before)) + len(literal.Repr(a.after)) + a.group.width(), 1}
-}
-
-// quad is an IPv4 address with a group in every octet; the rightmost varies
-// fastest.
-type quad [4]group
-
+// quadSource is an IPv4 address with a group in every octet; the rightmost
+// varies fastest.
 func quadSource(parts []string) (source, error) {
-	var q quad
+	groups := make([]group, len(parts))
+	all := source{count: 1, size: size{len("'...'"), 1}}
 	for i, part := range parts {
 		var err error
-		if q[i], err = parseGroup(part); err != nil {
-			return nil, err
+		if groups[i], err = parseGroup(part); err != nil {
+			return source{}, err
 		}
-	}
-	return q, nil
-}
-
-func (q quad) count() int {
-	n := 1
-	for _, g := range q {
-		if c := g.count(); c > 0 && n > endless/c {
-			return endless - 1
+		all.size.bytes += groups[i].width()
+		if c := groups[i].count(); all.count > (endless-1)/c {
+			all.count = endless - 1
 		} else {
-			n *= c
+			all.count *= c
 		}
 	}
-	return n
-}
-
-func (q quad) at(n int) literal.Value {
-	var parts [4]string
-	for i := len(q) - 1; i >= 0; i-- {
-		c := q[i].count()
-		parts[i] = q[i].text(n % c)
-		n /= c
+	all.at = func(n int) literal.Value {
+		texts := make([]string, len(groups))
+		for i, g := range slices.Backward(groups) {
+			texts[i] = g.text(n % g.count())
+			n /= g.count()
+		}
+		return strings.Join(texts, ".")
 	}
-	return strings.Join(parts[:], ".")
-}
-
-func (q quad) size() size {
-	n := len("'...'")
-	for _, g := range q {
-		n += g.width()
-	}
-	return size{n, 1}
+	return all, nil
 }
 
 // group is ranges joined by colons, such as 1-3:5-5:9-7.
 type group []span
 
-// span counts from first to last, up or down; or it is a text that is no
-// range.
+// span counts from first to last, up or down.
 type span struct {
 	first, last int
-	digits      int // least number of digits
-	text        string
-	plain       bool
-}
-
-// parseGroup reads a group. A single number stands for itself, and so does
-// any other part that is no range.
-func parseGroup(s string) (group, error) {
-	var g group
-	for part := range strings.SplitSeq(s, ":") {
-		left, right, _ := strings.Cut(part, "-")
-		if !rangeText.MatchString(part) || rangeText.FindString(part) != part {
-			g = append(g, span{text: part, plain: true})
-			continue
-		}
-		sp := span{}
-		var err, err2 error
-		sp.first, err = strconv.Atoi(left)
-		sp.last, err2 = strconv.Atoi(right)
-		if err != nil || err2 != nil || sp.first > maxBound || sp.last > maxBound {
-			return nil, fmt.Errorf("range %.60s is too large", part)
-		}
-		if strings.HasPrefix(left, "0") {
-			sp.digits = min(len(left), maxDigits)
-		}
-		g = append(g, sp)
-	}
-	return g, nil
+	digits      int    // least number of digits
+	text        string // when it is plain
+	plain       bool   // no range
 }
 
 // Bounds of a range: such numbers stay far from overflow.
@@ -302,27 +220,33 @@ const (
 	maxDigits = 100
 )
 
-func (sp span) count() int {
-	switch {
-	case sp.plain:
-		return 1
-	case sp.last >= sp.first:
-		return sp.last - sp.first + 1
+var wholeRange = regexp.MustCompile(`^([0-9]+)-([0-9]+)$`)
+
+// parseGroup reads a group. A single number stands for itself, and so does
+// any other part that is no range.
+func parseGroup(s string) (group, error) {
+	var g group
+	for part := range strings.SplitSeq(s, ":") {
+		m := wholeRange.FindStringSubmatch(part)
+		if m == nil {
+			g = append(g, span{text: part, plain: true})
+			continue
+		}
+		first, err := strconv.Atoi(m[1])
+		last, err2 := strconv.Atoi(m[2])
+		if err != nil || err2 != nil || first > maxBound || last > maxBound {
+			return nil, fmt.Errorf("range %.60s is too large", part)
+		}
+		sp := span{first: first, last: last}
+		if strings.HasPrefix(part, "0") {
+			sp.digits = min(len(m[1]), maxDigits)
+		}
+		g = append(g, sp)
 	}
-	return sp.first - sp.last + 1
+	return g, nil
 }
 
-func (sp span) at(n int) string {
-	switch {
-	case sp.plain:
-		return sp.text
-	case sp.last >= sp.first:
-		n = sp.first + n
-	default:
-		n = sp.first - n
-	}
-	return fmt.Sprintf("%0*d", sp.digits, n)
-}
+func (sp span) count() int { return max(sp.last-sp.first, sp.first-sp.last) + 1 }
 
 func (g group) count() int {
 	n := 0
@@ -334,19 +258,24 @@ func (g group) count() int {
 
 func (g group) text(n int) string {
 	for _, sp := range g {
-		c := sp.count()
-		if n < c {
-			return sp.at(n)
+		switch c := sp.count(); {
+		case n >= c:
+			n -= c
+		case sp.plain:
+			return sp.text
+		case sp.last >= sp.first:
+			return fmt.Sprintf("%0*d", sp.digits, sp.first+n)
+		default:
+			return fmt.Sprintf("%0*d", sp.digits, sp.first-n)
 		}
-		n -= c
 	}
 	panic("cmdb: group has no such element")
 }
 
 func (g group) width() int {
-	n := 0
+	n := 13
 	for _, sp := range g {
-		n = max(n, len(sp.text), sp.digits, 13)
+		n = max(n, len(sp.text), sp.digits)
 	}
 	return n
 }

@@ -30,11 +30,11 @@ var (
 
 // generate looks at the model of a generate call.
 func (l *linter) generate(file string, doc *literal.Document, fixed *repairs, f *cmdb.File) {
-	model, prefix := modelOf(doc.Call)
-	dict, ok := model.Value.(*literal.Dict)
-	if !ok {
-		return
+	model, prefix, err := cmdb.Arguments(doc)
+	if err != nil {
+		return // cmdb.Parse has read it
 	}
+	dict := model.Value.(*literal.Dict)
 	lengths := map[int][]string{}
 	for i, key := range dict.Keys() {
 		value, _ := dict.Get(key)
@@ -66,25 +66,6 @@ func rightRange(network, first, network2, last, mask string) string {
 		return "write " + literal.Repr(network+first+"-"+last+mask)
 	}
 	return "only octets have ranges, such as " + literal.Repr(network+first+"-254"+mask) + ": write a list with one element per entry"
-}
-
-// modelOf finds the arguments of a generate call.
-func modelOf(call *literal.Call) (model literal.Node, prefix string) {
-	for i, arg := range call.Args {
-		if i == 0 {
-			model = arg
-		} else {
-			prefix, _ = arg.Value.(string)
-		}
-	}
-	for _, k := range call.Keywords {
-		if k.Name == "model" {
-			model = k.Node
-		} else {
-			prefix, _ = k.Node.Value.(string)
-		}
-	}
-	return model, prefix
 }
 
 // ranges looks for ranges that are none.
