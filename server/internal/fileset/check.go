@@ -39,7 +39,7 @@ func Check(name Name, text string) []Problem {
 		}
 		var all []Problem
 		for _, w := range specs.Warnings {
-			all = append(all, Problem{File: name.String(), Text: w, Warning: true})
+			all = append(all, Problem{File: name.String(), Text: w.Error(), Warning: true})
 		}
 		return all
 	case CMDB:

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -130,13 +131,8 @@ func makes(value literal.Value) int {
 }
 
 func lengthsText(lengths map[int][]string) string {
-	var all []int
-	for n := range lengths {
-		all = append(all, n)
-	}
-	slices.Sort(all)
 	var words []string
-	for _, n := range all {
+	for _, n := range slices.Sorted(maps.Keys(lengths)) {
 		words = append(words, strings.Join(lengths[n], " and ")+": "+strconv.Itoa(n))
 	}
 	return strings.Join(words, ", ")

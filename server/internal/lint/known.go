@@ -128,13 +128,13 @@ const maxUnlisted = 5
 
 // entries tells machines that fit a profile whose CMDB has no entry with their
 // values.
-func (l *linter) entries(p *profile, specs *match.Specs) {
-	if p.cmdb == nil || len(p.strict) == 0 || specs == nil {
+func (l *linter) entries(p *profile) {
+	if p.cmdb == nil || len(p.strict) == 0 || p.compiled == nil {
 		return
 	}
 	told := 0
 	for _, machine := range sorted(l.known.Machines) {
-		result := match.Match(l.known.Machines[machine], specs)
+		result := match.Match(l.known.Machines[machine], p.compiled)
 		if !result.OK || l.hasEntry(p, result.Strict) {
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,58 +181,47 @@ func (l *linter) read(dir, name string) error {
 
 // look checks every file, then how they fit together.
 func (l *linter) look() {
-	for _, name := range l.names() {
-		if strings.HasSuffix(name, ".hw") {
-			l.hardware(name)
-			continue
-		}
-		n, _ := fileset.ParseName(name)
-		if n.Kind != fileset.State {
-			l.profile(n.Profile)
-		}
-		if !l.readable(n) {
-			continue
-		}
-		switch n.Kind {
-		case fileset.Specs:
-			l.specs(n.Profile)
-		case fileset.CMDB:
-			l.profile(n.Profile).cmdb = l.cmdb(n)
-		case fileset.Original:
-			l.cmdb(n)
-		}
+	for _, name := range sorted(l.texts) {
+		l.file(name)
 	}
 	l.state()
-	for _, name := range l.profileNames() {
+	for _, name := range sorted(l.profiles) {
 		l.together(l.profiles[name])
 		l.addresses(l.profiles[name])
-		l.entries(l.profiles[name], l.profiles[name].compiled)
+		l.entries(l.profiles[name])
 	}
-	for _, name := range l.profileNames() {
+	for _, name := range sorted(l.profiles) {
 		l.configure(l.profiles[name])
 	}
 }
 
-// readable finds bytes that are no text, which break every kind of file.
-func (l *linter) readable(n fileset.Name) bool {
-	if n.Kind != fileset.Configure {
-		return true // their readers say it
-	}
-	for _, p := range fileset.Check(n, l.texts[n.String()]) {
-		l.find(p.File, p.Line, p.Column, Error, "%s", withoutPlace(p.Text))
-		l.unreadable = append(l.unreadable, n.String())
-		return false
-	}
-	return true
-}
-
-func (l *linter) hardware(name string) {
-	hw, err := upload.ParseHardware([]byte(l.texts[name]))
-	if err != nil {
-		l.find(name, 0, 0, Error, "%v", err)
+// file checks a file for itself; scripts need what the others say.
+func (l *linter) file(name string) {
+	if strings.HasSuffix(name, ".hw") {
+		hw, err := upload.ParseHardware([]byte(l.texts[name]))
+		l.verdicts[name] = "hardware description with " + count(len(hw), "fact")
+		if err != nil {
+			l.find(name, 0, 0, Error, "%v", err)
+		}
 		return
 	}
-	l.verdicts[name] = fmt.Sprintf("hardware description with %s", count(len(hw), "fact"))
+	n, _ := fileset.ParseName(name)
+	if n.Kind != fileset.State {
+		l.profile(n.Profile)
+	}
+	switch n.Kind {
+	case fileset.Specs:
+		l.specs(n.Profile)
+	case fileset.CMDB:
+		l.profile(n.Profile).cmdb = l.cmdb(n)
+	case fileset.Original:
+		l.cmdb(n)
+	case fileset.Configure: // the others' readers tell bytes that are no text
+		for _, p := range fileset.Check(n, l.texts[name]) {
+			l.find(p.File, p.Line, p.Column, Error, "%s", strings.TrimPrefix(p.Text, fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)))
+			l.unreadable = append(l.unreadable, name)
+		}
+	}
 }
 
 func (l *linter) profile(name string) *profile {
@@ -245,18 +235,7 @@ func (l *linter) profile(name string) *profile {
 
 func (l *linter) has(name string) bool { _, ok := l.texts[name]; return ok }
 
-func (l *linter) names() []string { return sorted(l.texts) }
-
-func (l *linter) profileNames() []string { return sorted(l.profiles) }
-
-func sorted[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func (l *linter) find(file string, line, column int, s Severity, format string, args ...any) {
 	l.findings = append(l.findings, Finding{file, line, column, s, fmt.Sprintf(format, args...)})
@@ -277,21 +256,13 @@ func (l *linter) report() Report {
 	slices.SortStableFunc(l.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	r := Report{Files: []File{}, Findings: slices.Compact(l.findings)}
-	if r.Findings == nil {
-		r.Findings = []Finding{}
-	}
-	names := map[string]bool{}
-	for name := range l.verdicts {
-		names[name] = true
-	}
-	for name := range l.texts {
-		names[name] = true
-	}
+	r := Report{Files: []File{}, Findings: append([]Finding{}, slices.Compact(l.findings)...)}
+	names := slices.AppendSeq(slices.Collect(maps.Keys(l.verdicts)), maps.Keys(l.texts))
 	for _, f := range r.Findings {
-		names[f.File] = true
+		names = append(names, f.File)
 	}
-	for _, name := range sorted(names) {
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		r.Files = append(r.Files, l.verdict(name, r.Findings))
 	}
 	return r

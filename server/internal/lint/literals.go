@@ -3,9 +3,7 @@ package lint
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"edeploy/server/internal/cmdb"
@@ -125,32 +123,14 @@ func (l *linter) lines(file string, doc *literal.Document, fixed *repairs, whole
 	}
 }
 
-// warningForm is how the matcher writes a warning.
-var warningForm = regexp.MustCompile(`(?s)^.*?:([0-9]+):([0-9]+): (.*)$`)
-
-func (l *linter) warnings(file string, fixed *repairs, all []string) {
+func (l *linter) warnings(file string, fixed *repairs, all []*literal.Error) {
 	for _, w := range all {
-		m := warningForm.FindStringSubmatch(w)
-		if m == nil {
-			l.find(file, 0, 0, Warning, "%s", w)
-			continue
-		}
-		line, _ := strconv.Atoi(m[1])
-		column, _ := strconv.Atoi(m[2])
 		severity := Warning
-		if strings.Contains(m[3], "can never match") {
+		if strings.Contains(w.Message, "can never match") {
 			severity = Error // and so does its profile not
 		}
-		l.find(file, line, fixed.column(line, column), severity, "%s", m[3])
+		l.find(file, w.Line, fixed.column(w.Line, w.Column), severity, "%s", w.Message)
 	}
-}
-
-// withoutPlace is a sentence without FILE:LINE:COLUMN in front of it.
-func withoutPlace(s string) string {
-	if m := warningForm.FindStringSubmatch(s); m != nil {
-		return m[3]
-	}
-	return s
 }
 
 // cmdb checks a CMDB, or the generate call that it once was.

@@ -110,7 +110,7 @@ func TestNeverMatch(t *testing.T) {
 				t.Errorf("%s matches %s", field, v)
 			}
 		}
-		if len(specs.Warnings) != 1 || !strings.HasPrefix(specs.Warnings[0], "test.specs:1:18: "+field+" can never match") {
+		if len(specs.Warnings) != 1 || !strings.HasPrefix(specs.Warnings[0].Error(), "test.specs:1:18: "+field+" can never match") {
 			t.Errorf("%s: warnings %q", field, specs.Warnings)
 		}
 	}

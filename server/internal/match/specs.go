@@ -19,8 +19,8 @@ const (
 // used by several goroutines.
 type Specs struct {
 	// Warnings are oddities that are no errors: lines that can never match,
-	// unknown helpers taken as text. One sentence each, with file and line.
-	Warnings []string
+	// unknown helpers taken as text.
+	Warnings []*literal.Error
 
 	specs   []spec
 	names   []string // of the variables, as in the search: $$x is "$x"
@@ -266,9 +266,7 @@ func (c *compiler) helperOrText(node literal.Node, expression string) (field, er
 }
 
 func (c *compiler) warn(node literal.Node, format string, args ...any) {
-	line, column := c.doc.Position(node.Start)
-	c.specs.Warnings = append(c.specs.Warnings,
-		fmt.Sprintf("%s:%d:%d: ", c.doc.File, line, column)+fmt.Sprintf(format, args...))
+	c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, format, args...))
 }
 
 // short cuts text for a message.

@@ -85,7 +85,7 @@ func (f *Finder) profile(d *allocation.Deployment, pair state.Pair, images []wir
 		broken = append(broken, problemOf(d, err))
 	default:
 		for _, w := range specs.Warnings {
-			broken = append(broken, api.Problem{Section: d.Name, Text: w, Warning: true})
+			broken = append(broken, api.Problem{Section: d.Name, Text: w.Error(), Warning: true})
 		}
 	}
 	if text, err := d.Dir.Configure(name); err != nil {
