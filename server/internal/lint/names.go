@@ -99,31 +99,30 @@ type piece struct {
 // an f-string stand behind it.
 func pieces(text string, st statement) []piece {
 	var all []piece
-	line, lineStart, prefix := st.line, st.start-st.column+1, ""
+	line, lineStart, before := st.line, st.start-st.column+1, ""
 	var around []bool // open brackets; true: one of x[...], or inside of one
-	inIndex := func() bool { return len(around) > 0 && around[len(around)-1] }
 	for i, token := range dialect.Tokens(text[st.start:st.end]) {
-		at := named{token, line, st.start + i - lineStart + 1}
-		was := prefix
-		prefix = ""
-		switch c := token[0]; {
-		case strings.ContainsRune("([{", rune(c)):
-			subscript := c == '[' && len(all) > 0 && (dialect.IsWord(all[len(all)-1].name) || strings.Contains(")]", all[len(all)-1].name))
-			all = append(all, piece{at, len(around), inIndex()})
-			around = append(around, inIndex() || subscript)
-		case strings.ContainsRune(")]}", rune(c)):
+		c, prefix := token[0], before
+		if before = token; strings.IndexByte(" \t\r\n\\#", c) >= 0 {
+			before = ""
+		}
+		if strings.IndexByte(")]}", c) >= 0 {
 			around = around[:max(0, len(around)-1)]
-			all = append(all, piece{at, len(around), inIndex()})
-		case c == '\'' || c == '"':
-			if isPrefix(was) && len(all) > 0 {
-				all = all[:len(all)-1]
+		}
+		p := piece{named{token, line, st.start + i - lineStart + 1}, len(around), len(around) > 0 && around[len(around)-1]}
+		switch {
+		case before == "":
+		case (c == '\'' || c == '"') && isPrefix(prefix):
+			all = append(all[:len(all)-1], p)
+			if strings.ContainsAny(prefix, "fF") {
+				all = append(all, formatted(token, p)...)
 			}
-			all = append(all, piece{at, len(around), inIndex()})
-			if isPrefix(was) && strings.ContainsAny(was, "fF") {
-				all = append(all, formatted(token, at, len(around))...)
+		default:
+			last := nameAt(all, len(all)-1)
+			if strings.IndexByte("([{", c) >= 0 {
+				around = append(around, p.index || c == '[' && last != "" && (strings.Contains(")]", last) || dialect.IsWord(last)))
 			}
-		case !strings.ContainsRune(" \t\r\n\\#", rune(c)):
-			all, prefix = append(all, piece{at, len(around), inIndex()}), token
+			all = append(all, p)
 		}
 		if n := strings.Count(token, "\n"); n > 0 {
 			line, lineStart = line+n, st.start+i+strings.LastIndexByte(token, '\n')+1
@@ -137,8 +136,9 @@ func isPrefix(word string) bool {
 }
 
 // formatted are the pieces of the expressions in an f-string, at its place.
-func formatted(token string, at named, depth int) []piece {
+func formatted(token string, at piece) []piece {
 	var all []piece
+	inside := func(name string) piece { return piece{named{name, at.line, at.column}, at.depth + 1, true} }
 	text := strings.ReplaceAll(strings.ReplaceAll(token, "{{", ""), "}}", "")
 	for {
 		_, rest, ok := strings.Cut(text, "{")
@@ -149,10 +149,10 @@ func formatted(token string, at named, depth int) []piece {
 		text = rest
 		expression, _, _ = strings.Cut(expression, ":")
 		expression, _, _ = strings.Cut(expression, "!")
-		all = append(all, piece{named{",", at.line, at.column}, depth + 1, true})
+		all = append(all, inside(","))
 		for _, token := range dialect.Tokens(expression) {
 			if strings.TrimSpace(token) != "" {
-				all = append(all, piece{named{token, at.line, at.column}, depth + 1, true})
+				all = append(all, inside(token))
 			}
 		}
 	}
@@ -327,40 +327,6 @@ func (l *linter) unknownName(file string, u named, two bool) {
 	default:
 		l.find(file, u.line, u.column, Error, "undefined: %s", u.name)
 	}
-}
-
-// python2Statements tells those that only Python 2 reads.
-func (l *linter) python2Statements(file, text string) {
-	for _, st := range statements(text) {
-		body := text[st.start:st.end]
-		switch {
-		case !isStatement(st.word, body):
-		case st.word == "print":
-			l.find(file, st.line, st.column, Error, "%s", printText)
-		case st.word == "exec":
-			l.find(file, st.line, st.column, Error, "exec is a statement of Python 2 only: write exec(...)")
-		case st.word == "except" && topComma(pieces(text, st)):
-			l.find(file, st.line, st.column, Error, "except is written as Python 2: write except ERROR as NAME")
-		case st.word == "raise" && topComma(pieces(text, st)):
-			l.find(file, st.line, st.column, Error, "raise is written as Python 2: write raise ERROR(TEXT)")
-		}
-	}
-}
-
-// python2Numbers tells octal numbers as Python 2 writes them.
-func (l *linter) python2Numbers(file, text string) {
-	for _, st := range statements(text) {
-		for _, p := range pieces(text, st) {
-			if dialect.IsOctal(p.name) {
-				l.find(file, p.line, p.column, Error, "%s is a number of Python 2 only: write 0o%s", p.name, p.name[1:])
-			}
-		}
-	}
-}
-
-// topComma tells whether a comma stands outside of brackets.
-func topComma(all []piece) bool {
-	return slices.ContainsFunc(all, func(p piece) bool { return p.name == "," && p.depth == 0 })
 }
 
 // pythonModules are those of Python 3 itself that scripts can use anywhere.

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.starlark.net/syntax"
@@ -164,6 +165,31 @@ func printsTuple(rest string) bool {
 		}
 	}
 	return false
+}
+
+// python2 tells octal numbers as Python 2 writes them and, if asked for, the
+// statements that only Python 2 reads.
+func (l *linter) python2(file, text string, andStatements bool) {
+	for _, st := range statements(text) {
+		all := pieces(text, st)
+		comma := slices.ContainsFunc(all, func(p piece) bool { return p.name == "," && p.depth == 0 })
+		switch {
+		case !andStatements || !isStatement(st.word, text[st.start:st.end]):
+		case st.word == "print":
+			l.find(file, st.line, st.column, Error, "%s", printText)
+		case st.word == "exec":
+			l.find(file, st.line, st.column, Error, "exec is a statement of Python 2 only: write exec(...)")
+		case st.word == "except" && comma:
+			l.find(file, st.line, st.column, Error, "except is written as Python 2: write except ERROR as NAME")
+		case st.word == "raise" && comma:
+			l.find(file, st.line, st.column, Error, "raise is written as Python 2: write raise ERROR(TEXT)")
+		}
+		for _, p := range all {
+			if dialect.IsOctal(p.name) {
+				l.find(file, p.line, p.column, Error, "%s is a number of Python 2 only: write 0o%s", p.name, p.name[1:])
+			}
+		}
+	}
 }
 
 // statements finds where statements start, outside of brackets, texts and

@@ -73,8 +73,7 @@ func (l *linter) interpreted(p *profile, text string) {
 		l.uses(p, textUses(text))
 		two := strings.HasPrefix(name, "python2")
 		if !two {
-			l.python2Statements(file, text)
-			l.python2Numbers(file, text)
+			l.python2(file, text, true)
 		}
 		l.pythonNames(file, text, two, map[string]bool{})
 	}
@@ -135,7 +134,9 @@ func (l *linter) parse(p *profile, s *script, needsPython bool) {
 		l.needs(file, s)
 		return
 	}
-	l.formats(file, s, found)
+	for _, f := range found.formats {
+		l.find(file, f.line, f.column, Error, "%% knows no %s: the dialect has %%s %%r %%d %%o %%x %%e %%f %%g %%c without width", f.key)
+	}
 	l.methods(file, s, found)
 	known := func(name string) bool { return slices.Contains(dialect.Names, name) || s.imported[name] }
 	var unknown resolve.ErrorList
@@ -175,7 +176,7 @@ func (l *linter) needs(file string, s *script) {
 			}
 		}
 	}
-	l.python2Numbers(file, s.original)
+	l.python2(file, s.original, false)
 	l.pythonNames(file, s.original, false, told)
 }
 
@@ -190,23 +191,12 @@ func nameAdvice(msg string) string {
 		return " (" + name + ownModuleText + ")"
 	case slices.Contains(modules, name):
 		return " (a module of Python: use run(...), or " + startPython + ")"
-	case name == "xrange":
-		return " (write range)"
-	case name == "file":
-		return " (write open)"
-	case name == "unicode":
-		return " (write str)"
+	case name == "xrange" || name == "file" || name == "unicode":
+		return " (write " + python2Names[name] + ")"
 	case name == "exit" || name == "map" || name == "filter" || name == "sum" || name == "isinstance" || name == "round":
 		return " (the dialect has no " + name + "; " + startPython + ")"
 	}
 	return ""
-}
-
-// formats tells the conversions that the dialect's % does not know.
-func (l *linter) formats(file string, s *script, found usage) {
-	for _, f := range found.formats {
-		l.find(file, f.line, f.column, Error, "%% knows no %s: the dialect has %%s %%r %%d %%o %%x %%e %%f %%g %%c without width", f.key)
-	}
 }
 
 // methods tells methods that no value of the dialect has.
