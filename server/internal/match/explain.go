@@ -30,10 +30,10 @@ type Near struct {
 // ends with the line that found nothing. At most the first lines are told;
 // the failed one always is.
 func (t Trial) Steps(most int) []Step {
-	p, out := t.problem, t.outcome
+	p := t.problem
 	bound := Bindings{}
 	var steps []Step
-	for i, c := range out.taken[:min(len(out.taken), t.told())] {
+	for i, c := range t.told() {
 		step := p.step(i)
 		step.Fact, step.Taken = p.ix.facts[c.fact], true
 		if !c.exact {
@@ -47,17 +47,18 @@ func (t Trial) Steps(most int) []Step {
 	if t.OK() {
 		return steps
 	}
-	step := p.step(out.failed)
+	step := p.step(t.outcome.failed)
 	step.Nearest = t.Nearest()
 	return append(steps, step)
 }
 
-// told is the number of lines with a fact.
-func (t Trial) told() int {
+// told are the choices for all lines, or for those before the failed one.
+func (t Trial) told() []choice {
+	taken := t.outcome.taken
 	if t.OK() {
-		return len(t.problem.s.specs)
+		return taken
 	}
-	return t.outcome.failed
+	return taken[:min(len(taken), t.outcome.failed)]
 }
 
 func (p *problem) step(i int) Step {
@@ -75,56 +76,39 @@ func (t Trial) Nearest() *Near {
 	p, failed := t.problem, t.outcome.failed
 	owner := map[int32]int{}
 	bound := p.unbound()
-	for i, c := range t.outcome.taken[:min(len(t.outcome.taken), failed)] {
+	for i, c := range t.told() {
 		owner[c.fact] = i
 		p.bindChoice(i, c, bound, false)
 	}
-	best, bestFit := int32(-1), fit{}
+	var best, bestScore int32
 	for _, fact := range p.ix.all {
-		f := p.fitOf(failed, fact, bound)
-		if f.equal == 0 {
-			continue
+		score := p.score(failed, fact, bound)
+		if _, taken := owner[fact]; score > 0 && !taken {
+			score++ // better than one that an earlier line has taken
 		}
-		if _, f.taken = owner[fact]; best < 0 || f.better(bestFit) {
-			best, bestFit = fact, f
+		if score > bestScore {
+			best, bestScore = fact, score
 		}
 	}
-	if best < 0 {
+	if bestScore == 0 {
 		return nil
 	}
-	near := &Near{Fact: p.ix.facts[best], Equal: bestFit.equal, Why: p.why(failed, best, bound)}
+	near := &Near{Fact: p.ix.facts[best], Equal: int(bestScore >> 5), Why: p.why(failed, best, bound)}
 	if i, taken := owner[best]; taken {
 		near.Why = append(near.Why, fmt.Sprintf("line %d has taken it", p.s.specs[i].line))
 	}
 	return near
 }
 
-// fit is how well a fact suits a spec.
-type fit struct {
-	equal int  // fields
-	mask  int  // of these fields, the first one highest
-	taken bool // by an earlier spec
-}
-
-func (f fit) better(than fit) bool {
-	switch {
-	case f.equal != than.equal:
-		return f.equal > than.equal
-	case f.mask != than.mask:
-		return f.mask > than.mask
-	}
-	return !f.taken && than.taken
-}
-
-func (p *problem) fitOf(i int, fact int32, bound []int32) fit {
-	var f fit
+// score is how well a fact suits a spec: the number of fields that fit, then
+// which, the first one highest; its lowest bit is 0.
+func (p *problem) score(i int, fact int32, bound []int32) (score int32) {
 	for field := range 4 {
-		if p.fieldFits(i, field, fact) && p.variableFits(i, field, fact, bound) {
-			f.equal++
-			f.mask |= 8 >> field
+		if p.fieldFits(i, field, fact) && p.clash(i, field, fact, bound) < 0 {
+			score += 1<<5 + 16>>field
 		}
 	}
-	return f
+	return score
 }
 
 // fieldFits tests one field without its variable.
@@ -142,14 +126,14 @@ func (p *problem) fieldFits(i, field int, fact int32) bool {
 	return false
 }
 
-// variableFits tests whether the variable of a field has this value already.
-func (p *problem) variableFits(i, field int, fact int32, bound []int32) bool {
+// clash is the variable of a field that has another value already; -1: none.
+func (p *problem) clash(i, field int, fact int32, bound []int32) int {
 	for _, u := range p.s.specs[i].uses {
 		if b := bound[u.variable]; u.field == field && b >= 0 && b != p.ix.id(fact, field, false) {
-			return false
+			return u.variable
 		}
 	}
-	return true
+	return -1
 }
 
 // why says what is wrong with a fact, field by field.
@@ -165,19 +149,11 @@ func (p *problem) why(i int, fact int32, bound []int32) []string {
 			all = append(all, fmt.Sprintf("%s is not %s", is, short(f.source)))
 		case !p.fieldFits(i, field, fact):
 			all = append(all, fmt.Sprintf("%s is not %s", is, literal.Repr(short(f.source))))
-		case !p.variableFits(i, field, fact, bound):
-			all = append(all, fmt.Sprintf("%s is not %s", is, p.boundAt(i, field, bound)))
+		default:
+			if v := p.clash(i, field, fact, bound); v >= 0 {
+				all = append(all, fmt.Sprintf("%s is not $%s, which is %s", is, p.s.names[v], literal.Repr(short(p.ix.values[bound[v]].text))))
+			}
 		}
 	}
 	return all
-}
-
-// boundAt names the variable of a field and its value.
-func (p *problem) boundAt(i, field int, bound []int32) string {
-	for _, u := range p.s.specs[i].uses {
-		if u.field == field && bound[u.variable] >= 0 {
-			return fmt.Sprintf("$%s, which is %s", p.s.names[u.variable], literal.Repr(short(p.ix.values[bound[u.variable]].text)))
-		}
-	}
-	return "free"
 }

@@ -49,11 +49,11 @@ func (p *problem) firstUnsatisfiable(before []choice) outcome {
 	}
 	switch v {
 	case yes:
-		return outcome{verdict: yes, taken: taken}
+		before = taken
 	case no:
-		return outcome{verdict: no, failed: high - 1, taken: before}
+		failed = high - 1
 	}
-	return outcome{verdict: unknown, failed: failed, taken: before}
+	return outcome{verdict: v, failed: failed, taken: before}
 }
 
 // barren is the first spec, from the given one on, that no fact fits at all.
@@ -97,11 +97,7 @@ func (p *problem) hopeless(spec int, st state, exacting bool) bool {
 	for i := range lists {
 		accepted, _ := p.candidates(spec + i)
 		p.spend(len(accepted))
-		for _, fact := range accepted {
-			if left.has(fact) {
-				lists[i] = append(lists[i], fact)
-			}
-		}
+		lists[i] = slices.DeleteFunc(slices.Clone(accepted), func(fact int32) bool { return !left.has(fact) })
 		if len(lists[i]) == 0 {
 			return true
 		}
@@ -195,10 +191,10 @@ func (sv *solver) solve(tables []table) verdict {
 		return unknown
 	}
 	rows := sv.matching(tables)
-	if rows == nil {
-		if sv.units <= 0 {
-			return unknown
-		}
+	switch {
+	case rows == nil && sv.units <= 0:
+		return unknown
+	case rows == nil:
 		return no
 	}
 	if consistent(tables, rows) {
@@ -232,36 +228,25 @@ func (sv *solver) byVariable(tables []table) [][][2]int {
 			uses[variable] = append(uses[variable], [2]int{i, place})
 		}
 	}
-	shared := uses[:0]
-	for _, places := range uses {
-		if len(places) > 1 {
-			shared = append(shared, places)
-		}
-	}
-	return shared
+	return slices.DeleteFunc(uses, func(places [][2]int) bool { return len(places) < 2 })
 }
 
 // propagate strikes out rows whose values another table of the same variable
 // does not hold, until nothing changes. It changes the tables, and answers
 // false when one is empty.
 func (sv *solver) propagate(tables []table) bool {
-	for _, t := range tables {
-		if len(t.rows) == 0 {
-			return false
-		}
+	if slices.ContainsFunc(tables, func(t table) bool { return len(t.rows) == 0 }) {
+		return false
 	}
 	shared := sv.byVariable(tables)
 	for changed := true; changed; {
 		changed = false
 		for _, places := range shared {
 			c, ok := sv.agree(tables, places)
-			if !ok {
-				return false
+			if !ok || sv.units <= 0 {
+				return ok
 			}
 			changed = changed || c
-			if sv.units <= 0 {
-				return true
-			}
 		}
 	}
 	return true
@@ -306,10 +291,8 @@ func (sv *solver) branch(tables []table, rows []int) verdict {
 	t, place, values := sv.smallest(tables)
 	first := tables[t].rows[rows[t]].vals[place]
 	result := no
-	for i, v := range values {
-		if v == first {
-			values[0], values[i] = values[i], values[0]
-		}
+	if i := slices.Index(values, first); i > 0 {
+		values[0], values[i] = values[i], values[0]
 	}
 	for _, v := range values {
 		switch sv.solve(assign(tables, tables[t].vars[place], v)) {
@@ -355,14 +338,10 @@ func (sv *solver) distinct(rows []row, place int) []int32 {
 
 // assign is the tables with one variable set.
 func assign(tables []table, variable int, v int32) []table {
-	out := make([]table, len(tables))
+	out := slices.Clone(tables)
 	for i, t := range tables {
-		out[i] = t
-		for place, name := range t.vars {
-			if name != variable {
-				continue
-			}
-			out[i].rows = slices.DeleteFunc(slices.Clone(out[i].rows), func(r row) bool { return r.vals[place] != v })
+		if place := slices.Index(t.vars, variable); place >= 0 {
+			out[i].rows = slices.DeleteFunc(slices.Clone(t.rows), func(r row) bool { return r.vals[place] != v })
 		}
 	}
 	return out
