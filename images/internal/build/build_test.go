@@ -28,13 +28,13 @@ func TestMmdebstrapArgs(t *testing.T) {
 		recipe recipe
 		want   []string
 	}{
-		{"base", recipe{role: base, version: role.Version{Kernel: "linux-image-y", Packages: []string{"vim"}}}, []string{
-			"--mode=auto", "--format=tar", "--verbose", "--dpkgopt=path-exclude=/usr/share/doc/*",
+		{"base", recipe{role: base, parts: []string{"main"}, version: role.Version{Kernel: "linux-image-y", Packages: []string{"vim"}}}, []string{
+			"--mode=auto", "--format=tar", "--verbose", "--components=main", "--dpkgopt=path-exclude=/usr/share/doc/*",
 			"--variant=minbase", "--hook-dir=" + mergedUsr, "--setup-hook=/w/archive", "--include=linux-image-y,ssh,lvm2,vim",
 			"--essential-hook=/w/users",
 			"--customize-hook=tar-in /w/files.tar /", "--customize-hook=/w/commands", "--customize-hook=/w/finish", "bookworm", "-"}},
-		{"derived", recipe{role: role.Definition{Base: "base", Packages: []string{"db"}}, archive: "/out/base.edeploy"}, []string{
-			"--mode=auto", "--format=tar", "--verbose", "--variant=custom", "--setup-hook=/w/unpack", "--setup-hook=/w/archive",
+		{"derived", recipe{parts: []string{"main", "non-free-firmware"}, role: role.Definition{Base: "base", Packages: []string{"db"}}, archive: "/out/base.edeploy"}, []string{
+			"--mode=auto", "--format=tar", "--verbose", "--components=main,non-free-firmware", "--variant=custom", "--setup-hook=/w/unpack", "--setup-hook=/w/archive",
 			"--customize-hook=/w/users", "--customize-hook=/w/install",
 			"--customize-hook=tar-in /w/files.tar /", "--customize-hook=/w/commands", "--customize-hook=/w/finish", "bookworm", "-"}},
 	}

@@ -35,7 +35,7 @@ func (c recipe) mmdebstrapArgs(work string) []string {
 	if c.second {
 		archive = secondHook
 	}
-	args := []string{"--mode=auto", "--format=tar", "--verbose"}
+	args := []string{"--mode=auto", "--format=tar", "--verbose", "--components=" + strings.Join(c.parts, ",")}
 	if c.archive == "" {
 		for _, o := range c.role.DpkgOptions {
 			args = append(args, "--dpkgopt="+o)

@@ -16,6 +16,7 @@ type recipe struct {
 	role    role.Definition
 	version role.Version
 	suite   string         // Debian suite of the outermost base
+	parts   []string       // components of the Debian archive: main, and what the role and its bases add
 	machine []role.Machine // what belongs to one machine
 	shared  []string       // patterns of paths that machines may share
 	second  bool           // the build that the first one is compared with
@@ -29,7 +30,10 @@ func (b Build) recipe() (recipe, error) {
 	if err != nil {
 		return recipe{}, err
 	}
-	c := recipe{role: chain[len(chain)-1], suite: chain[0].Suite}
+	c := recipe{role: chain[len(chain)-1], suite: chain[0].Suite, parts: []string{"main"}}
+	for _, d := range chain {
+		c.parts = append(c.parts, d.Components...)
+	}
 	if c.version, err = c.role.LoadVersion(b.Image.Version); err != nil {
 		return c, err
 	}

@@ -32,6 +32,7 @@ type Definition struct {
 
 	Description string    `yaml:"description"`
 	Suite       string    `yaml:"suite"`        // Debian suite of a role without Base
+	Components  []string  `yaml:"components"`   // of the Debian archive that packages come from, besides main
 	Base        string    `yaml:"base"`         // role whose archive this one starts from
 	Bootable    bool      `yaml:"bootable"`     // a machine boots it: kernel, boot loader, init, client are checked for
 	Kernel      string    `yaml:"kernel"`       // kernel package, apart from Packages so that a build can name another
@@ -203,6 +204,11 @@ func (d Definition) check() error {
 	}
 	if d.Suite != "" && !suiteName.MatchString(d.Suite) {
 		bad("suite %q is not the name of a Debian suite", d.Suite)
+	}
+	for _, c := range d.Components {
+		if !suiteName.MatchString(c) {
+			bad("component %q is not the name of a part of the Debian archive", c)
+		}
 	}
 	for _, p := range d.InstallPackages() {
 		if !packageName.MatchString(p) {
