@@ -16,6 +16,7 @@ ROLE       ?= base
 VERSION    ?= D12-F.1.0.0
 STORY      ?= install
 IMAGE_SIZE ?= 8192
+KERNEL     ?= debian
 FUZZTIME   ?= 60s
 
 # Debian packages for building and testing; deps installs what is missing.
@@ -39,8 +40,8 @@ STAMP   = -X edeploy/server/wire.release=$(RELEASE)
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nVariables: ROLE=%s VERSION=%s STORY=%s IMAGE_SIZE=%s FUZZTIME=%s DEMO_MACHINES=1 DEMO_KEEP=\n' \
-		'$(ROLE)' '$(VERSION)' '$(STORY)' '$(IMAGE_SIZE)' '$(FUZZTIME)'
+	@printf '\nVariables: ROLE=%s VERSION=%s KERNEL=%s STORY=%s IMAGE_SIZE=%s FUZZTIME=%s DEMO_MACHINES=1 DEMO_KEEP=\n' \
+		'$(ROLE)' '$(VERSION)' '$(KERNEL)' '$(STORY)' '$(IMAGE_SIZE)' '$(FUZZTIME)'
 
 .PHONY: demo
 demo: MB = 6000
@@ -198,8 +199,13 @@ endif
 $(TOOLS).edeploy: $(BUILDER) $(shell find images/roles/pxe -type f) | out/programs/mkrole
 	out/programs/mkrole build --once --out out/tools pxe $(VERSION)
 
-out/initrd.pxe: out/programs/mkinitrd out/programs/agent $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
-	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz
+# The kernel that was asked for last.
+out/kernel: FORCE
+	@mkdir -p $(@D)
+	@[ "$$(cat $@ 2>/dev/null)" = '$(KERNEL)' ] || echo '$(KERNEL)' >$@
+
+out/initrd.pxe: out/programs/mkinitrd out/programs/agent out/kernel $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
+	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -kernel '$(KERNEL)' -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz
 
 out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe $(shell find appliance/perm -type f)
 	@[ -f /usr/lib/ipxe/snponly.efi ] || { echo 'edeploy: the loaders (Debian package ipxe) are missing: make deps installs them' >&2; exit 1; }

@@ -170,7 +170,7 @@ func addDirectories(a *archive.Archive) error {
 // addTree copies what the lists ask for. Owners are root's, and there is
 // nobody else for whom a set-user-ID bit would matter.
 func addTree(a *archive.Archive, t *tree.Tree, lines []pick.Line) error {
-	names, err := pick.Pick(t, lines)
+	names, err := chosen(t, lines)
 	if err != nil {
 		return fmt.Errorf("choose files of the Debian tree: %w", err)
 	}
@@ -185,6 +185,20 @@ func addTree(a *archive.Archive, t *tree.Tree, lines []pick.Line) error {
 		}
 	}
 	return nil
+}
+
+// chosen are the files that the lists ask for, with what they need.
+func chosen(t *tree.Tree, lines []pick.Line) ([]string, error) {
+	names, err := pick.Pick(t, lines)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := firmware(t, names)
+	if err != nil {
+		return nil, err
+	}
+	files, err := pick.Pick(t, wanted)
+	return append(names, files...), err
 }
 
 // addFiles copies our own configuration files over.

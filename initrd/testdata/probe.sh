@@ -27,6 +27,18 @@ try xfs sh -c '! command -v mkfs.xfs || mkfs.xfs -q -f /dev/vdb2'
 try wipefs wipefs -q -a /dev/vdb2
 # The gokrazy kernel has no RAID levels; metadata must work anyway. Modules come by themselves.
 if [ -d /lib/modules ]; then
+	try xfs-mount sh -c 'mkfs.xfs -q -f /dev/vdb2 && mkdir -p /mnt/x && mount /dev/vdb2 /mnt/x && umount /mnt/x'
+	try btrfs-mount sh -c 'mkfs.btrfs -q -f /dev/vdb2 && mount /dev/vdb2 /mnt/x && umount /mnt/x'
+	try wipefs-btrfs wipefs -q -a /dev/vdb2
+	try vfat-mount sh -c 'mount /dev/vdb1 /mnt/x && umount /mnt/x'
+	try bond sh -c 'modprobe bonding && ls /sys/class/net/bonding_masters'
+	try vlan sh -c 'modprobe 8021q && test -e /proc/net/vlan/config'
+	try ipmi-modules sh -c 'modinfo ipmi_si ipmi_devintf'
+	try efivarfs modinfo efivarfs
+	try isofs modprobe isofs
+	try controllers modinfo megaraid_sas mpt3sas mptsas vmw_pvscsi sym53c8xx hpsa smartpqi aacraid
+	try cards modinfo e1000 e1000e igb ixgbe i40e ice bnx2x tg3 bnxt_en mlx4_en mlx5_core r8169 vmxnet3
+	try firmware sh -c 'ls /lib/firmware/bnx2x/*.fw /lib/firmware/rtl_nic/*.fw /lib/firmware/tigon/*.bin'
 	try mdadm-create mdadm --create /dev/md0 --run --metadata=1.0 --level=1 --raid-devices=2 /dev/vdb2 missing
 	try mdadm-stop mdadm --stop /dev/md0
 	try mdadm-examine sh -c 'mdadm --examine /dev/vdb2 | grep -q raid1'
