@@ -3,6 +3,7 @@ package lab
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -60,11 +61,25 @@ type Bus string
 
 // The buses.
 const (
-	Virtio Bus = "virtio" // vda
-	IDE    Bus = "ide"    // sda, by AHCI
-	SCSI   Bus = "scsi"   // sda, by virtio-scsi
-	NVMe   Bus = "nvme"   // nvme0n1
+	Virtio  Bus = "virtio"  // vda
+	IDE     Bus = "ide"     // sda, by AHCI
+	SCSI    Bus = "scsi"    // sda, by virtio-scsi
+	NVMe    Bus = "nvme"    // nvme0n1
+	MegaSAS Bus = "megasas" // sda, behind an LSI MegaRAID SAS 2108
+	MPTSAS  Bus = "mptsas"  // sda, behind an LSI SAS1068
+	LSI     Bus = "lsi"     // sda, behind an LSI 53C895A
+	PVSCSI  Bus = "pvscsi"  // sda, behind VMware's controller
 )
+
+// controllers are QEMU's devices that disks of a SCSI bus are behind.
+var controllers = map[Bus]string{
+	SCSI: "virtio-scsi-pci", MegaSAS: "megasas-gen2", MPTSAS: "mptsas1068", LSI: "lsi53c895a", PVSCSI: "pvscsi",
+}
+
+// cards are QEMU's network cards by the model's name.
+var cards = map[string]string{
+	"virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e", "igb": "igb", "rtl8139": "rtl8139", "vmxnet3": "vmxnet3",
+}
 
 // Disk is one disk of a machine.
 type Disk struct {
@@ -83,7 +98,7 @@ type NIC struct {
 	Hub   *Hub
 	User  *UserNet
 	MAC   string // default: made of the machine's name and the card's number
-	Model string // virtio (default), e1000 or e1000e
+	Model string // virtio (default), e1000, e1000e, igb (QEMU 8.0), rtl8139 or vmxnet3
 	// NoROM takes iPXE out of the card: UEFI then uses its own PXE, and BIOS
 	// cannot boot from it.
 	NoROM bool
@@ -157,10 +172,10 @@ func (m Machine) checkWords() error {
 		check("boot order", string(m.Boot), string(NetworkFirst), string(DiskFirst)),
 	}
 	for _, d := range m.Disks {
-		errs = append(errs, check("disk bus", string(d.Bus), string(Virtio), string(IDE), string(SCSI), string(NVMe)))
+		errs = append(errs, check("disk bus", string(d.Bus), string(Virtio), string(IDE), string(SCSI), string(NVMe), string(MegaSAS), string(MPTSAS), string(LSI), string(PVSCSI)))
 	}
 	for _, n := range m.NICs {
-		errs = append(errs, check("network card", n.Model, "virtio", "e1000", "e1000e"))
+		errs = append(errs, check("network card", n.Model, slices.Sorted(maps.Keys(cards))...))
 	}
 	for _, err := range errs {
 		if err != nil {
@@ -254,8 +269,10 @@ func (s SMBIOS) arg() string {
 
 func (m Machine) diskArgs() []string {
 	var args []string
-	if slices.ContainsFunc(m.Disks, func(d Disk) bool { return d.Bus == SCSI }) {
-		args = append(args, "-device", "virtio-scsi-pci,id=scsi")
+	for _, bus := range slices.Sorted(maps.Keys(controllers)) {
+		if slices.ContainsFunc(m.Disks, func(d Disk) bool { return d.Bus == bus }) {
+			args = append(args, "-device", controllers[bus]+",id="+string(bus))
+		}
 	}
 	for i, d := range m.Disks {
 		id := fmt.Sprintf("disk%d", i)
@@ -281,11 +298,12 @@ func (d Disk) device(i int) string {
 	if serial != "" {
 		serial = ",serial=" + escape(serial)
 	}
+	if controllers[d.Bus] != "" {
+		return "scsi-hd,bus=" + string(d.Bus) + ".0" + serial
+	}
 	switch d.Bus {
 	case IDE:
 		return fmt.Sprintf("ide-hd,bus=ide.%d", i) + serial
-	case SCSI:
-		return "scsi-hd,bus=scsi.0" + serial
 	case NVMe:
 		return "nvme" + serial
 	}
@@ -293,11 +311,10 @@ func (d Disk) device(i int) string {
 }
 
 func (m Machine) nicArgs(p plumbing) []string {
-	models := map[string]string{"virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e"}
 	var args []string
 	for i, n := range m.NICs {
 		id := fmt.Sprintf("net%d", i)
-		device := fmt.Sprintf("%s,netdev=%s,mac=%s", models[n.Model], id, n.MAC)
+		device := fmt.Sprintf("%s,netdev=%s,mac=%s", cards[n.Model], id, n.MAC)
 		if n.User != nil || n.NoROM {
 			device += ",romfile="
 		}

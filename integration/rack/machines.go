@@ -111,6 +111,8 @@ type Blank struct {
 	MemoryMB int          // 0: 1024
 	SMBIOS   lab.SMBIOS   // zero: made of the name
 	Firmware lab.Firmware // zero: BIOS
+	Bus      lab.Bus      // of its disks; zero: Virtio
+	Card     string       // model of its network card, see lab.NIC; zero: virtio
 
 	// Copy, when it is not empty, names a copy of the machine's disks that the
 	// machine runs on instead of them: the same machine to everybody else,
@@ -125,13 +127,13 @@ func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
 		b.Disks = []int64{3e9}
 	}
 	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
-		NICs: []lab.NIC{{Hub: r.Hub}}, SMBIOS: b.SMBIOS}
+		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}, SMBIOS: b.SMBIOS}
 	for i, size := range b.Disks {
 		path, err := r.makeDisk(b, i, size)
 		if err != nil {
 			return nil, err
 		}
-		m.Disks = append(m.Disks, lab.Disk{Path: path})
+		m.Disks = append(m.Disks, lab.Disk{Path: path, Bus: b.Bus})
 	}
 	return r.Lab.Start(ctx, m)
 }
