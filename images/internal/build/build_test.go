@@ -127,7 +127,7 @@ func tarOf(t *testing.T, files map[string]string) io.Reader {
 func goodTree(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": initramfs("usr/sbin/edeploy", "scripts/local-bottom/edeploy"), "usr/lib/modules/6.1/": "",
+		"boot/vmlinuz-6.1": "k", "boot/initrd.img-6.1": initrdOf("usr/sbin/edeploy", "scripts/local-bottom/edeploy"), "usr/lib/modules/6.1/": "",
 		"lib": "-> usr/lib", "sbin": "-> usr/sbin", "usr/sbin/init": "-> ../lib/systemd/systemd",
 		"usr/sbin/grub-install": "g", "usr/sbin/update-grub": "g", "usr/lib/grub/i386-pc/boot.img": "g",
 		"usr/sbin/sshd": "s", "etc/passwd": "root", "etc/machine-id": "", "etc/resolv.conf": "",
@@ -140,9 +140,9 @@ func goodTree(t *testing.T) map[string]string {
 	}
 }
 
-// initramfs is one of empty files: an uncompressed archive, zeros, and a
+// initrdOf is an initramfs of empty files: an uncompressed archive, zeros, and a
 // compressed one, as Debian's are when they bring microcode.
-func initramfs(names ...string) string {
+func initrdOf(names ...string) string {
 	var b bytes.Buffer
 	segment := func(names ...string) string {
 		var s strings.Builder
@@ -185,12 +185,16 @@ func TestCheck(t *testing.T) {
 		{name: "no kernel", remove: "boot/vmlinuz-6.1", bootable: true, want: []string{"kernel is missing"}},
 		{name: "no kernel needed", remove: "boot/vmlinuz-6.1"},
 		{name: "no initrd", remove: "boot/initrd.img-6.1", bootable: true, want: []string{"no initrd"}},
-		{name: "initrd without recovery", set: map[string]string{"boot/initrd.img-6.1": initramfs("init")}, bootable: true,
+		{name: "initrd without recovery", set: map[string]string{"boot/initrd.img-6.1": initrdOf("init")}, bootable: true,
 			want: []string{"/boot/initrd.img-6.1 has no /usr/sbin/edeploy"}},
-		{name: "initrd without its script", set: map[string]string{"boot/initrd.img-6.1": initramfs("usr/sbin/edeploy")}, bootable: true,
+		{name: "initrd without its script", set: map[string]string{"boot/initrd.img-6.1": initrdOf("usr/sbin/edeploy")}, bootable: true,
 			want: []string{"/boot/initrd.img-6.1 has no /scripts/local-bottom/edeploy"}},
 		{name: "initrd of nothing", set: map[string]string{"boot/initrd.img-6.1": "i"}, bootable: true, want: []string{"cannot be read"}},
-		{name: "initrd cut short", set: map[string]string{"boot/initrd.img-6.1": initramfs()[:100]}, bootable: true, want: []string{"cannot be read"}},
+		{name: "initrd cut short", set: map[string]string{"boot/initrd.img-6.1": initrdOf()[:100]}, bootable: true, want: []string{"cannot be read"}},
+		{name: "initrd without a controller's module", set: map[string]string{"usr/lib/modules/6.1/kernel/drivers/scsi/mpt3sas/mpt3sas.ko": "m",
+			"usr/lib/modules/6.1/kernel/drivers/block/virtio_blk.ko": "m", "usr/lib/modules/6.1/kernel/sound/snd.ko": "m",
+			"boot/initrd.img-6.1": initrdOf("usr/sbin/edeploy", "scripts/local-bottom/edeploy", "usr/lib/modules/6.1/kernel/drivers/block/virtio_blk.ko")}, bootable: true,
+			want: []string{"disks behind mpt3sas would not find their root: /boot/initrd.img-6.1 lacks"}},
 		{name: "no recovery later", remove: "usr/share/initramfs-tools/hooks/edeploy", bootable: true, want: []string{"kernels installed later"}},
 		{name: "no modules", remove: "usr/lib/modules/6.1/", bootable: true, want: []string{"no modules"}},
 		{name: "no GRUB", remove: "usr/sbin/grub-install", bootable: true, want: []string{"boot loader GRUB is missing"}},

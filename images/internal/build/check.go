@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -68,14 +67,14 @@ type tree struct {
 	links  map[string]string // path of a symbolic link to its target
 	kept   map[string][]byte // content of the few files that are looked into
 	traces map[string]string // path of a file to what it has of one machine
-	early  map[string]error  // path of an initramfs to what keeps it from undoing an upgrade
+	early  map[string]early  // path of an initramfs to what it holds
 }
 
 // keptFiles are looked into.
 var keptFiles = []string{"etc/machine-id", "etc/resolv.conf", "var/lib/edeploy/conf", "usr/sbin/edeploy", "etc/shadow"}
 
 func look(r io.Reader) (*tree, error) {
-	t := &tree{map[string]byte{}, map[string]string{}, map[string][]byte{}, map[string]string{}, map[string]error{}}
+	t := &tree{map[string]byte{}, map[string]string{}, map[string][]byte{}, map[string]string{}, map[string]early{}}
 	archive := tar.NewReader(r)
 	for {
 		h, err := archive.Next()
@@ -91,7 +90,7 @@ func look(r io.Reader) (*tree, error) {
 			t.links[name] = h.Linkname
 		}
 		if ok, _ := path.Match("boot/initrd.img-*", name); ok && h.Typeflag == tar.TypeReg {
-			t.early[name] = checkRecovery(archive)
+			t.early[name] = readEarly(archive)
 		}
 		keep := h.Typeflag == tar.TypeReg && slices.Contains(keptFiles, name)
 		if !keep && !isTraced(name, h) {
@@ -108,21 +107,6 @@ func look(r io.Reader) (*tree, error) {
 			t.traces[name] = what
 		}
 	}
-}
-
-// checkRecovery says what an initramfs lacks for undoing an upgrade that was
-// interrupted.
-func checkRecovery(r io.Reader) error {
-	names, err := readInitramfs(r)
-	if err != nil {
-		return fmt.Errorf("cannot be read: %w", err)
-	}
-	for _, name := range []string{"usr/sbin/edeploy", "scripts/local-bottom/edeploy"} {
-		if !names[name] {
-			return fmt.Errorf("has no /%s", name)
-		}
-	}
-	return nil
 }
 
 // match lists the paths that fit a pattern of package path.
@@ -206,24 +190,8 @@ func (t *tree) bootability() []string {
 		found = append(found, "GRUB has no modules for any firmware (/usr/lib/grub)")
 	}
 	found = append(found, t.recovery()...)
+	found = append(found, t.controllers()...)
 	return append(found, t.client()...)
-}
-
-// recovery checks that a machine which loses power in the middle of an upgrade
-// comes back to one version, also with kernels that are installed later.
-func (t *tree) recovery() []string {
-	var found []string
-	for _, name := range slices.Sorted(maps.Keys(t.early)) {
-		if err := t.early[name]; err != nil {
-			found = append(found, fmt.Sprintf("an interrupted upgrade would not be undone at boot: /%s %v", name, err))
-		}
-	}
-	for _, name := range []string{"hooks/edeploy", "scripts/local-bottom/edeploy"} {
-		if !t.there("usr/share/initramfs-tools/"+name) && !t.there("etc/initramfs-tools/"+name) {
-			found = append(found, "an interrupted upgrade would not be undone at boot by kernels installed later: /usr/share/initramfs-tools/"+name+" is missing")
-		}
-	}
-	return found
 }
 
 func (t *tree) kernels() []string {

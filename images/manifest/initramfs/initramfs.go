@@ -1,10 +1,13 @@
-package build
+// Package initramfs reads what an installed kernel starts with: the files that
+// an initramfs holds, and of what kernel modules those are.
+package initramfs
 
 import (
 	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path"
 	"strconv"
 	"strings"
@@ -12,9 +15,9 @@ import (
 	"edeploy/images/manifest/archive"
 )
 
-// readInitramfs lists the names in an initramfs: cpio archives in the form
+// Read lists the names in an initramfs: cpio archives in the form
 // newc, the last of them compressed (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
-func readInitramfs(r io.Reader) (map[string]bool, error) {
+func Read(r io.Reader) (map[string]bool, error) {
 	names := map[string]bool{}
 	plain := bufio.NewReaderSize(r, 1<<16)
 	more, err := readSegments(plain, names)
@@ -82,3 +85,18 @@ func readMember(r *bufio.Reader, names map[string]bool) error {
 	_, err = r.Discard(padding(size))
 	return err
 }
+
+// Modules are the names of kernel modules among paths, as modprobe knows them:
+// "kernel/drivers/scsi/mpt3sas/mpt3sas.ko.xz" is mpt3sas.
+func Modules(paths iter.Seq[string]) map[string]bool {
+	modules := map[string]bool{}
+	for name := range paths {
+		if stem, packing, ok := strings.Cut(path.Base(name), ".ko"); ok && (packing == "" || packing[0] == '.') {
+			modules[ModuleName(stem)] = true
+		}
+	}
+	return modules
+}
+
+// ModuleName is a module's name with its two spellings made one.
+func ModuleName(name string) string { return strings.ReplaceAll(name, "-", "_") }
