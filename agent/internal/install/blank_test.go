@@ -41,7 +41,7 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 	note := func(event string) { m.events = append(m.events, event) }
 	m.env = install.Env{
 		Cmdline: fmt.Sprintf("SERV=%s HTTP_PORT=%s RSERV_PORT=%s | console=ttyS0 | %s", httpHost, httpPort, rsyncPort, cmdline),
-		Root:    m.root, Console: io.MultiWriter(&m.console, t.Output()), MountInfo: mountinfo,
+		Root:    m.root, Console: io.MultiWriter(&m.console, t.Output()), MountInfo: mountinfo, Sys: filepath.Join(m.root, "sys"),
 		Devices: func(context.Context, *slog.Logger) error { note("devices"); return nil },
 		Network: func(_ context.Context, _ wire.BootArgs, log *slog.Logger) error {
 			log.Info("eth0 is up", "address", "10.0.3.20")
@@ -82,6 +82,23 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 	return m
 }
 
+// controller puts the root file system on a disk behind a controller that the
+// tree's kernel has no driver for.
+func (m *blank) controller(a *appliance) {
+	const device = "sys/devices/pci0000:00/0000:00:03.0"
+	a.must(os.WriteFile(m.env.MountInfo, fmt.Appendf(nil, "30 1 8:1 / %s/chroot rw,relatime - ext4 /dev/testdisk1 rw\n", m.root), 0o600))
+	a.must(os.MkdirAll(filepath.Join(m.root, device, "block/testdisk1"), 0o755))
+	a.must(os.WriteFile(filepath.Join(m.root, device, "modalias"), []byte("pci:v00001000d00000079sv00001000sd00009261bc01sc04i00\n"), 0o644))
+	a.must(os.Symlink("../../drivers/megaraid_sas", filepath.Join(m.root, device, "driver")))
+	a.must(os.MkdirAll(filepath.Join(m.root, "sys/class/block"), 0o755))
+	a.must(os.Symlink("../../devices/pci0000:00/0000:00:03.0/block/testdisk1", filepath.Join(m.root, "sys/class/block/testdisk1")))
+	m.before = func(c command.Command) {
+		if modules := filepath.Join(m.root, "chroot/lib/modules/6.1"); strings.Contains(c.Argv[0], "grub-install") {
+			a.must(errors.Join(os.MkdirAll(modules, 0o755), os.WriteFile(filepath.Join(modules, "modules.alias"), []byte("alias pci:v*d*sv*sd*bc01sc08i02* nvme\n"), 0o644)))
+		}
+	}
+}
+
 // runner runs rsync for real and plays the disks.
 func (m *blank) runner(log io.Writer, note func(string)) command.Runner {
 	return func(ctx context.Context, c command.Command) ([]byte, error) {
@@ -95,7 +112,7 @@ func (m *blank) runner(log io.Writer, note func(string)) command.Runner {
 		case c.Argv[0] == "rsync":
 			return command.On(log)(ctx, c)
 		case c.Argv[0] == "blkid":
-			return []byte("DEVNAME=/dev/vda1\nUUID=1234-5678\nTYPE=ext4\n"), nil
+			return []byte("DEVNAME=/dev/vda1\nUUID=1234-5678\nTYPE=ext4\n\nDEVNAME=/dev/testdisk1\nUUID=1234-5678\nTYPE=ext4\n"), nil
 		case strings.Contains(c.Argv[0], "grub-mkconfig"):
 			note("grub-mkconfig")
 			return nil, os.WriteFile(filepath.Join(c.Chroot, "boot/grub/grub.cfg"), []byte("linux /boot/vmlinuz-6.1 root=UUID=1234-5678 ro\n"), 0o600)

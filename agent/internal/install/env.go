@@ -38,6 +38,7 @@ type Env struct {
 	Firmware  bootloader.Firmware                              // default: how this machine was started
 	DiskHead  func(disk string) ([]byte, error)                // its first wire.DiskHead bytes; default: read them
 	MountInfo string                                           // default /proc/self/mountinfo
+	Sys       string                                           // where sysfs is; default /sys
 	Unmount   func(mountinfo, root string) error               // default disk.Unmount
 	Rsync     string                                           // the program; default "rsync"
 	Dmesg     func() ([]byte, error)                           // the kernel's messages; default: ask the kernel
@@ -54,6 +55,7 @@ func (e *Env) setDefaults() {
 	defaultTo(&e.Root, "/")
 	defaultTo(&e.Firmware, bootloader.RunningFirmware())
 	defaultTo(&e.MountInfo, "/proc/self/mountinfo")
+	defaultTo(&e.Sys, "/sys")
 	defaultTo(&e.FailureTime, 10*time.Second)
 	defaultTo(&e.Patience, time.Hour)
 	if e.Console == nil {

@@ -20,6 +20,7 @@ import (
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/rootdriver"
 	"edeploy/server/wire"
 )
 
@@ -197,6 +198,9 @@ func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logg
 	if err := s.files.Add(written...); err != nil {
 		return s, err
 	}
+	if err := in.rootDriver(s.layout, log); err != nil {
+		return s, err
+	}
 	head, err := in.env.DiskHead(s.Disk)
 	if err != nil {
 		log.Warn("the server does not hear which disk boots", "disk", s.Disk, "error", err)
@@ -211,6 +215,21 @@ func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logg
 	}
 	log.Info("kexec: " + kernel.String())
 	return s, in.env.LoadKernel(kernel)
+}
+
+// rootDriver refuses a tree whose kernel would not find its root on this machine:
+// that is said here rather than by a kernel panic.
+func (in *installation) rootDriver(l layout, log *slog.Logger) error {
+	kernel, err := bootloader.ChooseKernel(in.chroot(), "", in.env.Cmdline)
+	if err == nil {
+		err = rootdriver.Check(in.env.Sys, l.mounts[0].Source, rootdriver.Kernel{
+			Root: in.chroot(), Release: strings.TrimPrefix(filepath.Base(kernel.Image), "vmlinuz-"), Initrd: kernel.Initrd})
+		if !errors.Is(err, rootdriver.ErrUnknown) {
+			return err
+		}
+	}
+	log.Warn("whether the installed kernel has the root disk's drivers was not looked at", "error", err)
+	return nil
 }
 
 // bootArguments are the kernel parameters that the installed system gets

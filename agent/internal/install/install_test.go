@@ -204,6 +204,8 @@ func TestFailures(t *testing.T) {
 			"the tree differs from the manifest of role mysql D7-F.1.0.0 in 1 places: etc/hostname: content", wire.StepVerify, 1, "power off"},
 		{"boot loader fails", "", func(_ *appliance, m *blank) { m.fail = "grub-install" },
 			"grub-install --target=i386-pc /dev/vda: exit status 1: Error: it is broken", wire.StepBootloader, 1, "power off"},
+		{"no driver for the root disk", "", func(a *appliance, m *blank) { m.controller(a) },
+			"the installed system would not find its root on /dev/testdisk1: its kernel 6.1 has no driver for the device 0000:00:03.0 (pci:v00001000d00000079sv00001000sd00009261bc01sc04i00, here megaraid_sas)", wire.StepBootloader, 1, "power off"},
 		{"bad ONSUCCESS", "ONSUCCESS=dance", nil,
 			"kernel parameter ONSUCCESS=dance: want reboot, halt, console or kexec", "", 0, "power off"},
 		{"network fails", "", func(_ *appliance, m *blank) {

@@ -1,0 +1,173 @@
+// Package rootdriver finds out before the restart whether an installed kernel
+// will find its root file system: whether its initramfs has a driver for
+// everything that the root's disks are behind on this machine.
+//
+// It reads sysfs, and the tree's initramfs and tables of modules
+// (modules.alias(5), modules.builtin.modinfo).
+package rootdriver
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"edeploy/agent/internal/treepath"
+	"edeploy/images/manifest/initramfs"
+)
+
+// Kernel is an installed kernel and what it starts with.
+type Kernel struct {
+	Root    string // where the tree is
+	Release string // "6.1.0-56-amd64"
+	Initrd  string // path of its initramfs, from outside of the tree; "": none
+}
+
+// ErrUnknown says that nobody could look: a device that sysfs does not know, a
+// tree without tables of modules.
+var ErrUnknown = errors.New("not known")
+
+// Check returns an error that says what the kernel lacks for a root file system
+// on the block device source ("/dev/md0"), and what to do. An error that is
+// ErrUnknown is no judgement. sys is where sysfs is mounted.
+func Check(sys, source string, k Kernel) error {
+	devices, err := behind(sys, source)
+	if err != nil {
+		return err
+	}
+	tables, err := k.tables()
+	if err != nil {
+		return err
+	}
+	var early map[string]bool
+	if k.Initrd != "" {
+		if early, err = k.early(); err != nil {
+			return err
+		}
+	}
+	for _, d := range devices {
+		if err := k.drives(d, source, tables, early); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// early are the modules in the initramfs.
+func (k Kernel) early() (map[string]bool, error) {
+	f, err := os.Open(k.Initrd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	defer f.Close()
+	names, err := initramfs.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: read %s: %w", ErrUnknown, k.Initrd, err)
+	}
+	return initramfs.Modules(maps.Keys(names)), nil
+}
+
+// drives decides for one device.
+func (k Kernel) drives(d device, source string, t tables, early map[string]bool) error {
+	modules, builtin := t.drivers(d.alias)
+	if builtin || slices.ContainsFunc(modules, func(m string) bool { return early[m] }) {
+		return nil
+	}
+	if len(modules) == 0 {
+		return fmt.Errorf("the installed system would not find its root on %s: its kernel %s has no driver for %s; "+
+			"build the role with a kernel that has one, such as linux-image-amd64", source, k.Release, d)
+	}
+	return fmt.Errorf("the installed system would not find its root on %s: the initramfs of its kernel %s has no driver for %s (it would be %s); "+
+		"MODULES=most in the role's /etc/initramfs-tools/initramfs.conf brings it", source, k.Release, d, strings.Join(modules, " or "))
+}
+
+// tables say which modules drive which devices.
+type tables struct {
+	loadable []alias
+	builtin  []alias
+}
+
+type alias struct{ pattern, module string }
+
+// tables reads the tree's. A kernel without them has no modules, or was not
+// installed as Debian does it.
+func (k Kernel) tables() (tables, error) {
+	text := func(name string) (string, error) {
+		file, err := treepath.Follow(k.Root, "/lib/modules/"+k.Release+"/"+name)
+		if err != nil {
+			return "", err
+		}
+		b, err := os.ReadFile(file)
+		return string(b), err
+	}
+	loadable, err := text("modules.alias")
+	if err != nil {
+		return tables{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	builtin, err := text("modules.builtin.modinfo")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return tables{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return tables{loadableAliases(loadable), builtinAliases(builtin)}, nil
+}
+
+// loadableAliases reads lines "alias PATTERN MODULE".
+func loadableAliases(text string) []alias {
+	var all []alias
+	for line := range strings.Lines(text) {
+		if words := strings.Fields(line); len(words) == 3 && words[0] == "alias" {
+			all = append(all, alias{words[1], initramfs.ModuleName(words[2])})
+		}
+	}
+	return all
+}
+
+// builtinAliases reads strings "MODULE.alias=PATTERN" that end in a zero.
+func builtinAliases(text string) []alias {
+	var all []alias
+	for entry := range strings.SplitSeq(text, "\x00") {
+		key, pattern, _ := strings.Cut(entry, "=")
+		if module, ok := strings.CutSuffix(key, ".alias"); ok {
+			all = append(all, alias{pattern, initramfs.ModuleName(module)})
+		}
+	}
+	return all
+}
+
+// drivers are the modules that say they drive the device, and whether one that
+// is part of the kernel does.
+func (t tables) drivers(device string) (modules []string, builtin bool) {
+	for _, a := range t.loadable {
+		if a.fits(device) && !slices.Contains(modules, a.module) {
+			modules = append(modules, a.module)
+		}
+	}
+	return modules, slices.ContainsFunc(t.builtin, func(a alias) bool { return a.fits(device) })
+}
+
+// fits compares as modprobe does: a shell pattern, "-" and "_" are the same.
+func (a alias) fits(device string) bool {
+	ok, err := filepath.Match(dashes(a.pattern), dashes(device))
+	return ok && err == nil
+}
+
+// dashes makes "-" into "_" but for those in ranges, and "/" into something
+// that is like any other character in a pattern.
+func dashes(s string) string {
+	inside := false
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '[' || r == ']':
+			inside = r == '['
+		case r == '-' && !inside:
+			return '_'
+		case r == '/':
+			return '!'
+		}
+		return r
+	}, s)
+}
