@@ -198,7 +198,7 @@ func boot(t *testing.T, ctx context.Context, dir string) string {
 	}
 	defer server.Close()
 	args := fmt.Sprintf("console=ttyS0 panic=-1 IP=all:dhcp SERV=10.0.2.2 HTTP_PORT=%d", server.Addr().(*net.TCPAddr).Port)
-	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024",
+	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-avx2", "-m", "1024",
 		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot", "-uuid", "00000000-0000-4000-8000-000000000001",
 		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd.pxe"), "-append", args,
 		"-drive", "if=none,id=one,format=raw,file="+filepath.Join(dir, "vda"), "-device", "virtio-blk-pci,drive=one,serial=disk-one",
