@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/archive"
 	"edeploy/server/internal/flock"
+	"edeploy/server/internal/httpd"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/upload"
 )
@@ -25,53 +27,35 @@ type Deployment struct {
 	PXEMngrURL  string // PXEMNGRURL, when USEPXEMNGR is True: handed on as PXEMNGR_URL; pxemngr itself is not called
 }
 
-// deployment is a Deployment that is open.
-type deployment struct {
-	Deployment
-	name     string
-	dir      *profile.Dir
-	site     *allocation.Deployment // what decisions see of it
-	hardware *archive.Archive
-	logs     *archive.Archive
-}
-
-func openDeployments(config Config, limits Limits) (map[string]*deployment, error) {
+// openDeployments opens what decisions see of the deployments, and what their
+// machines have sent.
+func openDeployments(config Config) (map[string]*allocation.Deployment, map[string]httpd.Archives, error) {
 	if len(config.Deployments) == 0 {
-		return nil, errors.New("no deployment: edeploy.conf needs a section such as [SERVER]")
+		return nil, nil, errors.New("no deployment: edeploy.conf needs a section such as [SERVER]")
 	}
-	all := map[string]*deployment{}
+	deployments, archives := map[string]*allocation.Deployment{}, map[string]httpd.Archives{}
 	for name, d := range config.Deployments {
-		open, err := openDeployment(name, d, config.StateDir, limits)
-		if err != nil {
-			return nil, fmt.Errorf("deployment %s: %w", name, err)
+		if name == "" || strings.ContainsAny(name, "/\x00") {
+			return nil, nil, fmt.Errorf("deployment %s: section name %q cannot be used", name, name)
 		}
-		all[name] = open
+		d.HWDir, d.LogDir = cmp.Or(d.HWDir, d.ConfigDir), cmp.Or(d.LogDir, d.ConfigDir)
+		d.LockFile = cmp.Or(d.LockFile, filepath.Join(config.StateDir, "lock-"+archive.CleanName(name)))
+		if err := d.check(); err != nil {
+			return nil, nil, fmt.Errorf("deployment %s: %w", name, err)
+		}
+		deployments[name] = &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, LockFile: d.LockFile, Dir: profile.Open(d.ConfigDir)}
+		archives[name] = d.archives(config.Limits)
 	}
-	return all, nil
+	return deployments, archives, nil
 }
 
-func openDeployment(name string, d Deployment, stateDir string, limits Limits) (*deployment, error) {
-	if name == "" || strings.ContainsAny(name, "/\x00") {
-		return nil, fmt.Errorf("section name %q cannot be used", name)
-	}
-	if d.HWDir == "" {
-		d.HWDir = d.ConfigDir
-	}
-	if d.LogDir == "" {
-		d.LogDir = d.ConfigDir
-	}
-	if d.LockFile == "" {
-		d.LockFile = filepath.Join(stateDir, "lock-"+archive.CleanName(name))
-	}
-	if err := d.check(); err != nil {
-		return nil, err
-	}
-	// The most files that a directory may hold follows from the machines.
-	hardware := &archive.Archive{Dir: d.HWDir, Suffix: archive.HardwareSuffix, MaxBytes: limits.ArchiveBytes, MaxFiles: 2 * limits.Machines}
-	logs := &archive.Archive{Dir: d.LogDir, Suffix: archive.LogSuffix, MaxBytes: limits.ArchiveBytes,
-		MaxFiles: 2 * limits.Machines * (1 + limits.LogsPerMember), KeepEach: limits.LogsPerMember}
-	site := &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, Dir: profile.Open(d.ConfigDir)}
-	return &deployment{Deployment: d, name: name, dir: site.Dir, site: site, hardware: hardware, logs: logs}, nil
+// archives are bounded: the most files that a directory may hold follows from
+// the machines.
+func (d Deployment) archives(limits Limits) httpd.Archives {
+	return httpd.Archives{
+		Hardware: &archive.Archive{Dir: d.HWDir, Suffix: archive.HardwareSuffix, MaxBytes: limits.ArchiveBytes, MaxFiles: 2 * limits.Machines},
+		Logs: &archive.Archive{Dir: d.LogDir, Suffix: archive.LogSuffix, MaxBytes: limits.ArchiveBytes,
+			MaxFiles: 2 * limits.Machines * (1 + limits.LogsPerMember), KeepEach: limits.LogsPerMember}}
 }
 
 // check refuses settings that cannot work.

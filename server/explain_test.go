@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"edeploy/server"
 	"edeploy/server/api"
 	"edeploy/server/wire"
 
@@ -95,38 +94,5 @@ func TestExplanationIsWritten(t *testing.T) {
 	l.stop()
 	if _, err := os.Stat(l.why(1)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after it was forgotten: %v", err)
-	}
-}
-
-// TestExplanationsWait: of a machine only the last one is written; what finds
-// no room is written at once, and an older one of that machine never.
-func TestExplanationsWait(t *testing.T) {
-	const all = server.MaxUntoldBytes
-	e := server.NewExplanations()
-	for _, step := range []struct {
-		add     string // section, which tells explanations of a machine apart
-		id      string
-		bytes   int
-		written []string
-	}{
-		{"first", "a", all / 2, nil},
-		{"second", "a", all / 2, nil},
-		{"first", "b", all / 2, nil},
-		{"large", "c", 1, []string{"c large"}},
-		{"large", "b", all, []string{"b large"}}, // not the older one
-		{"again", "b", all / 2, nil},
-	} {
-		if diff := cmp.Diff(step.written, e.Add(step.id, step.add, step.bytes)); diff != "" {
-			t.Fatalf("%s %s (-want +got):\n%s", step.id, step.add, diff)
-		}
-	}
-	if diff := cmp.Diff([]string(nil), e.FinishAll(true)); diff != "" {
-		t.Errorf("in a pause (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"a second", "b again"}, e.FinishAll(false)); diff != "" {
-		t.Errorf("what waited (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string(nil), e.Add("d", "whole", all)); diff != "" {
-		t.Errorf("there is no room afterwards (-want +got):\n%s", diff)
 	}
 }

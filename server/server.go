@@ -12,6 +12,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,23 +21,23 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/activity"
-	"edeploy/server/internal/admission"
 	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/explanation"
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/history"
+	"edeploy/server/internal/httpd"
 	"edeploy/server/internal/problems"
-	"edeploy/server/internal/queue"
 	"edeploy/server/internal/records"
 	"edeploy/server/internal/store"
+	"edeploy/server/internal/transaction"
 	"edeploy/server/wire"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Config is what a Server needs. Deployments and StateDir must be given.
@@ -67,57 +68,24 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	def := Limits{Uploads: 64, Wait: time.Minute, BodyTime: 5 * time.Minute, LogBytes: 64 << 20,
-		LogsPerMember: 5, ArchiveBytes: 1 << 30, Machines: 5000, NewPerPeer: 500, HistoryBytes: 32 << 10}
-	for _, f := range []struct{ is, def *int }{{&l.Uploads, &def.Uploads}, {&l.LogsPerMember, &def.LogsPerMember}, {&l.Machines, &def.Machines}, {&l.NewPerPeer, &def.NewPerPeer}} {
-		if *f.is == 0 {
-			*f.is = *f.def
-		}
-	}
-	for _, f := range []struct{ is, def *int64 }{{&l.LogBytes, &def.LogBytes}, {&l.ArchiveBytes, &def.ArchiveBytes}, {&l.HistoryBytes, &def.HistoryBytes}} {
-		if *f.is == 0 {
-			*f.is = *f.def
-		}
-	}
-	for _, f := range []struct{ is, def *time.Duration }{{&l.Wait, &def.Wait}, {&l.BodyTime, &def.BodyTime}} {
-		if *f.is == 0 {
-			*f.is = *f.def
-		}
-	}
-	return l
+	return Limits{Uploads: cmp.Or(l.Uploads, 64), Wait: cmp.Or(l.Wait, time.Minute), BodyTime: cmp.Or(l.BodyTime, 5*time.Minute),
+		LogBytes: cmp.Or(l.LogBytes, 64<<20), LogsPerMember: cmp.Or(l.LogsPerMember, 5), ArchiveBytes: cmp.Or(l.ArchiveBytes, 1<<30),
+		Machines: cmp.Or(l.Machines, 5000), NewPerPeer: cmp.Or(l.NewPerPeer, 500), HistoryBytes: cmp.Or(l.HistoryBytes, 32<<10)}
 }
-
-// maxWaitingBytes bounds the descriptions that wait for their turn, see weigh.
-const maxWaitingBytes = 4 * wire.MaxHardwareBytes
 
 // Server is the service. All its methods are safe for concurrent use.
 type Server struct {
-	config       Config
-	deployments  map[string]*deployment
-	own          *flock.Lock // on the state directory
-	site         *allocation.Site
-	documents    store.Store
-	closeStore   func() error
-	records      *records.Records
-	history      *history.Keeper
-	unsubscribe  func() // ends Activity.Run
-	explanations *explanations
-	writers      sync.WaitGroup // of explanations, histories and the log
-	activity     *activity.Activity
-	late         *problems.List // what went wrong
-	problems     *problems.Finder
-	uploads      *admission.Places   // that are read
-	longAnswers  *admission.Places   // that are written
-	editors      *admission.Places   // configuration files in work
-	arrivals     *admission.Rate     // of machines that nobody knew
-	waitingBytes *semaphore.Weighted // of uploads that wait for their decision
-	inWork       atomic.Int64        // uploads
-	machines     http.Handler
-	operators    http.Handler
-	queue        *queue.Queue[*allocation.Snapshot]
-	ready        chan struct{}
-	closing      chan struct{}
-	close        func() error
+	config   Config
+	site     *allocation.Site
+	records  *records.Records
+	activity *activity.Activity
+	late     *problems.List // what went wrong
+	problems *problems.Finder
+	queue    *transaction.Queue
+	handlers *httpd.Handlers
+	ready    chan struct{}
+	opened   []func() error // closes what was opened, in that order
+	close    func() error
 }
 
 // New opens the state directory, finishes a change that was cut short, and
@@ -127,86 +95,85 @@ func New(config Config) (*Server, error) { return newServer(config, store.OpenDi
 type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
 
 func newServer(config Config, open opener) (_ *Server, err error) {
-	s := &Server{config: config, ready: make(chan struct{}), closing: make(chan struct{})}
+	config.Limits = config.Limits.withDefaults()
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	deployments, archives, err := openDeployments(config)
+	if err != nil {
+		return nil, err
+	}
+	if config.BootSection, err = defaultSection(config); err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, ready: make(chan struct{}), late: problems.NewList(config.Log, config.Now),
+		site: &allocation.Site{Deployments: deployments, Default: config.BootSection, MaxMachines: config.Limits.Machines}}
 	s.close = sync.OnceValue(s.closeAll)
-	s.config.Limits = config.Limits.withDefaults()
-	limits := s.config.Limits
-	s.uploads = admission.NewPlaces("uploads", limits.Uploads, limits.Wait)
-	s.editors = admission.NewPlaces("changes of the configuration", maxEditors, limits.Wait)
-	s.longAnswers = admission.NewPlaces("long answers", maxLong, longWait)
-	s.arrivals = admission.NewRate(limits.NewPerPeer)
-	s.waitingBytes = semaphore.NewWeighted(maxWaitingBytes)
-	s.machines, s.operators = s.handlers()
-	if s.config.Now == nil {
-		s.config.Now = time.Now
-	}
-	if s.config.Log == nil {
-		s.config.Log = slog.New(slog.DiscardHandler)
-	}
-	s.late = problems.NewList(s.config.Log, s.config.Now)
-	if s.deployments, err = openDeployments(config, s.config.Limits); err != nil {
-		return nil, err
-	}
-	if s.config.BootSection, err = defaultSection(config); err != nil {
-		return nil, err
-	}
-	s.site = &allocation.Site{Deployments: map[string]*allocation.Deployment{}, Default: s.config.BootSection, MaxMachines: s.config.Limits.Machines}
-	for name, d := range s.deployments {
-		s.site.Deployments[name] = d.site
-	}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if err := s.openState(open); err != nil {
+	if err := s.open(open, archives); err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// openState opens what is kept in the state directory.
-func (s *Server) openState(open opener) error {
+// open opens what is kept in the state directory, and wires what stands on it.
+func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 	at := func(name string) string { return filepath.Join(s.config.StateDir, name) }
 	for _, dir := range []string{"machines", "forgotten", "history", "spool"} {
 		if err := os.MkdirAll(at(dir), 0o755); err != nil {
 			return fmt.Errorf("make state directory: %w", err)
 		}
 	}
-	var err error
-	if s.own, err = flock.Try(at("lock")); err != nil {
+	own, err := flock.Try(at("lock"))
+	if err != nil {
 		return fmt.Errorf("state directory %s is in use: %w", s.config.StateDir, err)
 	}
+	s.opened = append(s.opened, own.Release)
 	if err := clearSpool(at("spool")); err != nil {
 		s.late.Add("", "%v", err)
 	}
 	collections := map[string]string{"machines": at("machines"), "forgotten": at("forgotten")}
-	for name, d := range s.deployments {
+	for name, d := range s.site.Deployments {
 		collections[allocation.Collection(name)] = d.ConfigDir
 	}
 	documents, recovery, err := open(s.config.StateDir, collections)
 	if err != nil {
 		return err
 	}
-	s.documents, s.closeStore = documents, documents.Close
+	s.opened = append(s.opened, documents.Close)
 	s.tellRecovery(recovery)
+	limits := s.config.Limits
 	if s.records, err = records.Open(documents, s.config.Now); err != nil {
 		return err
 	}
-	histories, err := history.Open(at("history"), s.config.Limits.HistoryBytes)
+	histories, err := history.Open(at("history"), limits.HistoryBytes)
 	if err != nil {
 		return err
 	}
+	s.opened = append(s.opened, histories.Close)
 	s.activity = activity.New(histories, s.records.Book, s.late, s.config.Log)
-	s.history = s.activity.History
-	ctx, unsubscribe := context.WithCancel(context.Background())
-	s.unsubscribe = unsubscribe
-	s.writers.Go(func() { s.activity.Run(ctx) })
+	s.opened = append(s.opened, s.activity.Start())
+	explanations := explanation.New(histories, s.late, s.config.Log)
+	s.opened = append(s.opened, explanations.Close)
 	s.problems = &problems.Finder{StateDir: s.config.StateDir, Site: s.site, Records: s.records, Documents: documents, Images: s.config.Images, Late: s.late}
-	s.explanations = newExplanations(s.writeExplanation)
-	s.queue = queue.New(s.documentsOf(), s.config.Limits.Wait, s.config.Log)
-	s.writers.Go(func() { s.explanations.run(s.closing, func() bool { return s.inWork.Load() > 0 }) })
+	s.queue = transaction.Start(transaction.Documents{Site: s.site, Records: s.records, Store: documents,
+		Explanations: explanations, Activity: s.activity, Late: s.late, Now: s.config.Now, Log: s.config.Log}, limits.Wait)
+	s.opened = append(s.opened, s.queue.Close)
+	s.handlers = httpd.New(httpd.Config{Queue: s.queue, Archives: archives, SpoolDir: at("spool"), Problems: s.problems,
+		Uploads: limits.Uploads, Wait: limits.Wait, BodyTime: limits.BodyTime, LogBytes: limits.LogBytes, NewPerPeer: limits.NewPerPeer, Version: s.version()})
 	return nil
+}
+
+// version is what the API tells of this build, and of the addresses here.
+func (s *Server) version() api.Version {
+	v := api.Version{Version: s.config.Version, Protocol: wire.Protocol}
+	if s.config.DHCPFirst.IsValid() {
+		v.DHCP = &api.AddressRange{First: s.config.DHCPFirst, Last: s.config.DHCPLast}
+	}
+	return v
 }
 
 // clearSpool removes uploads that a killed process left unfinished.
@@ -237,6 +204,18 @@ func (s *Server) tellRecovery(r store.Recovery) {
 	}
 }
 
+// Machines serves what machines say: every path that ends in /upload.py, and
+// their reports. It takes clean paths: whoever serves several rooms on one port
+// cleans them for all.
+func (s *Server) Machines() http.Handler { return s.handlers.Machines }
+
+// Operators serves /api/v1/ but for the reports: everything that steers, and
+// shows what is going on.
+func (s *Server) Operators() http.Handler { return s.handlers.Operators }
+
+// Handler serves both on one port.
+func (s *Server) Handler() http.Handler { return s.handlers }
+
 // Run says what is wrong with the configuration, announces Ready and works
 // until ctx ends; then it closes the Server.
 func (s *Server) Run(ctx context.Context) error {
@@ -255,24 +234,9 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Later requests that would change something are refused.
 func (s *Server) Close() error { return s.close() }
 
-func (s *Server) closeAll() error {
-	close(s.closing)
-	if s.queue != nil {
-		s.queue.Close()
+func (s *Server) closeAll() (err error) {
+	for _, close := range slices.Backward(s.opened) {
+		err = errors.Join(err, close())
 	}
-	if s.unsubscribe != nil {
-		s.unsubscribe()
-	}
-	s.writers.Wait()
-	var errs []error
-	if s.closeStore != nil {
-		errs = append(errs, s.closeStore())
-	}
-	if s.history != nil {
-		errs = append(errs, s.history.Close())
-	}
-	if s.own != nil {
-		errs = append(errs, s.own.Release())
-	}
-	return errors.Join(errs...)
+	return err
 }

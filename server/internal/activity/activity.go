@@ -41,7 +41,7 @@ type boot struct {
 	time    time.Time
 }
 
-// New knows nothing yet, and writes no history before Run.
+// New knows nothing yet, and writes no history before Start.
 func New(dir *history.Dir, book func() *machine.Book, late *problems.List, log *slog.Logger) *Activity {
 	a := &Activity{log: log, events: events.New[api.Event](maxEvents), progress: map[string]api.Progress{}, boots: map[string]boot{}}
 	known := func(id string) machine.Record {
@@ -53,11 +53,22 @@ func New(dir *history.Dir, book func() *machine.Book, late *problems.List, log *
 	return a
 }
 
-// Run writes histories and log until ctx ends, and then what has happened before.
-func (a *Activity) Run(ctx context.Context) {
+// Start starts writing histories and the log. stop ends that when all that has
+// happened before is written.
+func (a *Activity) Start() (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
 	var writing sync.WaitGroup
 	writing.Go(func() { a.History.Run(ctx) })
-	defer writing.Wait()
+	writing.Go(func() { a.write(ctx) })
+	return func() error {
+		cancel()
+		writing.Wait()
+		return nil
+	}
+}
+
+// write writes the log.
+func (a *Activity) write(ctx context.Context) {
 	for _, e := range a.events.After(ctx, 0) {
 		level := slog.LevelDebug
 		if e.Status == "failed" || e.Status == "installed" || e.Step == "match" {

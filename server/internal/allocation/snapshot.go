@@ -9,6 +9,7 @@
 package allocation
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -34,7 +35,16 @@ type Deployment struct {
 	ConfigDir   string
 	MetadataURL string // handed to the agent as METADATA_URL; "": not
 	PXEMngrURL  string // handed on as PXEMNGR_URL; "": not
+	LockFile    string // held while its documents change
 	Dir         *profile.Dir
+}
+
+// Sections are all sections, in their order.
+func (s *Site) Sections() []string { return slices.Sorted(maps.Keys(s.Deployments)) }
+
+// SectionsWith are those that have this configuration directory.
+func (s *Site) SectionsWith(configDir string) []string {
+	return slices.DeleteFunc(s.Sections(), func(name string) bool { return !s.sectionWith(name, configDir) })
 }
 
 // sectionWith: the section has this configuration directory.

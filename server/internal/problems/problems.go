@@ -5,7 +5,6 @@ package problems
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ type Finder struct {
 func (f *Finder) All() []api.Problem {
 	all := []api.Problem{}
 	images := f.images()
-	for _, name := range slices.Sorted(maps.Keys(f.Site.Deployments)) {
+	for _, name := range f.Site.Sections() {
 		broken, supplies := f.configuration(f.Site.Deployments[name], images, true)
 		all = slices.Concat(all, broken, supplies)
 	}

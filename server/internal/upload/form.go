@@ -16,16 +16,17 @@ import (
 	"strings"
 
 	"edeploy/server/internal/literal"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
-// Errors that callers branch on.
+// Refusals that callers branch on.
 var (
-	ErrForm     = errors.New("bad upload form")
-	ErrNoFile   = errors.New("No file passed to the CGI") //lint:ignore ST1005 the original's words
-	ErrHardware = errors.New("Invalid hardware file")     //lint:ignore ST1005 the original's words
-	ErrTooLarge = errors.New("upload is too large")
-	ErrSpool    = errors.New("no place for the upload")
+	ErrForm     = refusal.New(refusal.Input, "bad upload form")
+	ErrNoFile   = refusal.New(refusal.Input, "No file passed to the CGI") // the original's words
+	ErrHardware = refusal.New(refusal.Input, "Invalid hardware file")     // the original's words
+	ErrTooLarge = refusal.New(refusal.TooLarge, "upload is too large")
+	ErrSpool    = refusal.New(refusal.NoSpace, "no place for the upload")
 )
 
 // DefaultSection is the deployment of a machine that names none.
@@ -234,4 +235,17 @@ func bodyError(doing string, err error) error {
 		return fmt.Errorf("%w: %w", ErrSpool, err)
 	}
 	return fmt.Errorf("%w: %s: %w", ErrForm, doing, err)
+}
+
+// Weight is about what a description holds on to in memory, in bytes.
+func Weight(h wire.Hardware) int {
+	const ofUpload, ofFact = 4 << 10, 64 // without facts, without texts
+	bytes := ofUpload
+	for _, f := range h {
+		bytes += ofFact + len(f.Category) + len(f.ID) + len(f.Field)
+		if text, ok := f.Value.(string); ok {
+			bytes += len(text)
+		}
+	}
+	return bytes
 }

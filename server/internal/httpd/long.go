@@ -1,4 +1,4 @@
-package server
+package httpd
 
 import (
 	"bufio"
@@ -18,26 +18,13 @@ const (
 	longBlock = 32 << 10         // bytes that are written at once
 )
 
-// listMachines answers GET /api/v1/machines.
-func (s *Server) listMachines(w http.ResponseWriter, r *http.Request) {
-	s.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
-		return writeList(out, func(yield func(any) bool) {
-			for _, rec := range s.records.Book().All() {
-				if !yield(s.show(rec)) {
-					return
-				}
-			}
-		})
-	})
-}
-
 // answerLong makes a long answer when there is a place for it. What write
 // refuses before it has written anything is answered as an error.
-func (s *Server) answerLong(w http.ResponseWriter, r *http.Request, contentType string, write func(*bufio.Writer) error) {
+func (h *Handlers) answerLong(w http.ResponseWriter, r *http.Request, contentType string, write func(*bufio.Writer) error) {
 	peer := peerOf(r)
-	leave, err := s.longAnswers.Enter(r.Context(), peer)
+	leave, err := h.longAnswers.Enter(r.Context(), peer)
 	if err != nil {
-		s.answerError(w, err)
+		h.answerError(w, err)
 		return
 	}
 	defer leave()
@@ -45,11 +32,11 @@ func (s *Server) answerLong(w http.ResponseWriter, r *http.Request, contentType 
 	out := bufio.NewWriterSize(to, longBlock)
 	err = write(out)
 	if err != nil && !to.started {
-		s.answerError(w, err)
+		h.answerError(w, err)
 		return
 	}
 	if err = errors.Join(err, out.Flush(), to.flush()); err != nil {
-		s.config.Log.Debug("answer not read", "peer", peer, "path", r.URL.Path, "error", err)
+		h.Log.Debug("answer not read", "peer", peer, "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
 }
@@ -86,7 +73,7 @@ type patient struct {
 func (p *patient) Write(block []byte) (int, error) {
 	if !p.started {
 		p.started = true
-		plainAnswer(p.w, p.contentType)
+		head(p.w, p.contentType)
 		p.w.Header().Set("Connection", "close") // the deadline stays with it
 	}
 	if err := supported(p.conn.SetWriteDeadline(time.Now().Add(longPause))); err != nil {

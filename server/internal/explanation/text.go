@@ -1,8 +1,6 @@
-package server
+package explanation
 
 import (
-	"encoding/json"
-	"net/http"
 	"strings"
 	"time"
 
@@ -10,7 +8,6 @@ import (
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/match"
-	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -21,37 +18,38 @@ const (
 	maxLines     = 100 // of one profile
 )
 
-// untold is an explanation whose profiles are not written out yet.
-type untold struct {
+// pending is an explanation whose profiles are not written out yet.
+type pending struct {
 	api.Explanation
 	tried    assign.Tries
 	decision *assign.Decision // nil: no profile fits
+	bytes    int              // about what it holds on to
 }
 
-// newUntold keeps of an outcome what its explanation needs.
-func newUntold(out allocation.Outcome, now time.Time) untold {
-	u := untold{Explanation: api.Explanation{Time: now, Section: out.Record.Section}, tried: out.Tried.Kept(maxExplained)}
-	u.More = len(out.Tried) - len(u.tried)
+// newPending keeps of an outcome what its explanation needs.
+func newPending(out allocation.Outcome, bytes int, now time.Time) pending {
+	p := pending{Explanation: api.Explanation{Time: now, Section: out.Record.Section}, tried: out.Tried.Kept(maxExplained), bytes: bytes}
+	p.More = len(out.Tried) - len(p.tried)
 	if out.Refused != nil {
-		u.Refused = out.Refused.Error()
+		p.Refused = out.Refused.Error()
 	}
 	if out.Decision != nil {
-		u.decision = &assign.Decision{Profile: out.Decision.Profile, Trial: out.Decision.Trial.Kept()}
+		p.decision = &assign.Decision{Profile: out.Decision.Profile, Trial: out.Decision.Trial.Kept()}
 	}
 	if a := out.Record.Allocation; a != nil && out.Configuration != nil {
-		u.Profile, u.Entry, u.Again = a.Profile, a.After, a.Asked > 1
+		p.Profile, p.Entry, p.Again = a.Profile, a.After, a.Asked > 1
 	}
-	return u
+	return p
 }
 
-// tell writes the explanation out.
-func (u untold) tell() api.Explanation {
-	e := u.Explanation
+// explain writes the profiles out.
+func (p pending) explain() api.Explanation {
+	e := p.Explanation
 	e.Profiles = []api.ExplainedProfile{}
-	for i, try := range u.tried {
+	for i, try := range p.tried {
 		e.Profiles = append(e.Profiles, explainTry(try, i < maxDetailed))
 	}
-	if d := u.decision; d != nil {
+	if d := p.decision; d != nil {
 		e.Profiles = append(e.Profiles, api.ExplainedProfile{Profile: d.Profile, Fits: true, Lines: explainSteps(d.Trial.Steps(maxLines))})
 	}
 	return e
@@ -90,26 +88,4 @@ func explainSteps(steps []match.Step) []api.ExplainedLine {
 // factWords are the four fields, long texts cut.
 func factWords(f wire.Fact) []string {
 	return []string{assign.Clip(f.Category), assign.Clip(f.ID), assign.Clip(f.Field), assign.Clip(f.Text())}
-}
-
-func (s *Server) showExplanation(w http.ResponseWriter, r *http.Request) {
-	rec, err := s.named(r.PathValue("id"))
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	text, err := s.explanationOf(rec.ID)
-	if err == nil && text == nil {
-		err = refusal.New(refusal.NoFile, "there is no explanation of machine %s: it has not uploaded its description, or the server was killed soon after", rec.ID)
-	}
-	var e api.Explanation
-	if err == nil {
-		err = json.Unmarshal(text, &e)
-	}
-	if err != nil {
-		s.answerError(w, err)
-		return
-	}
-	e.Now, _ = s.activity.Of(rec, s.config.Now())
-	answerJSON(w, http.StatusOK, e)
 }

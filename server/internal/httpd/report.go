@@ -1,4 +1,4 @@
-package server
+package httpd
 
 import (
 	"context"
@@ -9,37 +9,33 @@ import (
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
+	"edeploy/server/internal/transaction"
 	"edeploy/server/wire"
 )
 
 // takeReport answers POST /api/v1/reports. When it answers 200, the step is in
 // the history; for "installed" and "failed" also the machine's state is on
 // the disk.
-func (s *Server) takeReport(w http.ResponseWriter, r *http.Request) {
-	rep, err := wire.DecodeReport(http.MaxBytesReader(w, r.Body, wire.MaxReportBytes))
+func (h *Handlers) takeReport(r *http.Request) (any, error) {
+	rep, err := wire.DecodeReport(http.MaxBytesReader(nil, r.Body, wire.MaxReportBytes))
 	if err != nil {
-		s.answerError(w, refusal.New(refusal.Input, "%v", err))
-		return
+		return nil, refusal.New(refusal.Input, "%v", err)
 	}
 	rep.Message = strings.TrimPrefix(rep.Message, string(rep.Step)+": ") // the step is said once, beside the message
 	if err := checkReport(rep); err != nil {
-		s.answerError(w, err)
-		return
+		return nil, err
 	}
 	if err := allocation.CheckIdentity("report", rep.Machine); err != nil {
-		s.answerError(w, err)
-		return
+		return nil, err
 	}
-	if err := s.arrives(peerOf(r), rep.Machine); err != nil {
-		s.answerError(w, err)
-		return
+	if err := h.arrives(peerOf(r), rep.Machine); err != nil {
+		return nil, err
 	}
-	rec, err := s.noteReport(r.Context(), rep)
+	rec, err := h.updateRecord(r.Context(), rep)
 	if err != nil {
-		s.answerError(w, err)
-		return
+		return nil, err
 	}
-	answerJSON(w, http.StatusOK, map[string]string{"machine": rec.ID})
+	return map[string]string{"machine": rec.ID}, h.Activity.Report(r.Context(), rec, rep, h.Now())
 }
 
 // checkReport refuses what no agent says.
@@ -68,24 +64,15 @@ func checkReport(rep wire.Report) error {
 	return nil
 }
 
-// noteReport writes down what a report says, first what must last.
-func (s *Server) noteReport(ctx context.Context, rep wire.Report) (machine.Record, error) {
-	rec, err := s.updateRecord(ctx, rep)
-	if err != nil {
-		return rec, err
-	}
-	return rec, s.activity.Report(ctx, rec, rep, s.config.Now())
-}
-
 // updateRecord changes the machine's record when the report changes it; most
 // reports do not, and wait for nobody.
-func (s *Server) updateRecord(ctx context.Context, rep wire.Report) (machine.Record, error) {
+func (h *Handlers) updateRecord(ctx context.Context, rep wire.Report) (machine.Record, error) {
 	decide := func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.Report(snapshot, rep)
 	}
-	out, c, err := decide(s.snapshot())
+	out, c, err := decide(h.Snapshot())
 	if err == nil && len(c.Records) > 0 {
-		out, err = s.decide(ctx, decide, together)
+		out, err = h.Decide(ctx, decide, transaction.Together)
 	}
 	return out.Record, err
 }

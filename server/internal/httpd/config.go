@@ -1,0 +1,229 @@
+package httpd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"edeploy/server/api"
+	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/configuration"
+	"edeploy/server/internal/fileset"
+	"edeploy/server/internal/refusal"
+	"edeploy/server/internal/store"
+	"edeploy/server/internal/transaction"
+)
+
+// maxEditors bounds the requests that bring configuration files, which are
+// kept in memory while they are checked.
+const maxEditors = 4
+
+// maxSetBytes bounds the JSON of a set of files: its texts may have
+// fileset.MaxBytes, and each of their line ends takes two bytes.
+const maxSetBytes = 2 * fileset.MaxBytes
+
+// listConfig answers GET /api/v1/config.
+func (h *Handlers) listConfig(*http.Request) (any, error) {
+	all := []api.ConfigFile{}
+	for _, section := range h.Site.Sections() {
+		infos, err := h.Store.Infos(allocation.Collection(section))
+		if err != nil {
+			return nil, refusal.New(refusal.Broken, "%v", err)
+		}
+		for _, is := range infos {
+			name := strings.TrimPrefix(is.Name, allocation.Collection(section)+"/")
+			if _, err := fileset.ParseName(name); err == nil {
+				all = append(all, api.ConfigFile{Section: section, Name: name, Bytes: is.Bytes, Modified: is.Modified})
+			}
+		}
+	}
+	return all, nil
+}
+
+// showConfigFile answers one file as it is; its ETag is its version.
+func (h *Handlers) showConfigFile(w http.ResponseWriter, r *http.Request) {
+	doc, err := h.configFile(r)
+	if err != nil {
+		h.answerError(w, err)
+		return
+	}
+	head(w, "text/plain; charset=utf-8")
+	w.Header().Set("ETag", etag(doc.Version))
+	_, _ = w.Write(doc.Text) // the client is gone: it asks again
+}
+
+func (h *Handlers) configFile(r *http.Request) (store.Document, error) {
+	d, name, err := h.configName(r)
+	if err != nil {
+		return store.Document{}, err
+	}
+	doc, err := h.Store.Get(allocation.Collection(d.Name) + "/" + name.String())
+	switch {
+	case errors.Is(err, store.ErrNotExist):
+		err = refusal.New(refusal.NoFile, "deployment %s has no file %s", d.Name, name)
+	case err != nil:
+		err = refusal.New(refusal.Broken, "%v", err)
+	}
+	return doc, err
+}
+
+// configName reads which deployment, and which file of it, a request is about.
+// A request about several files has no {name}.
+func (h *Handlers) configName(r *http.Request) (d *allocation.Deployment, name fileset.Name, err error) {
+	section, file := r.PathValue("section"), r.PathValue("name")
+	if d = h.Site.Deployments[section]; d == nil {
+		return nil, name, refusal.New(refusal.NoFile, "edeploy.conf has no section %q", refusal.Clip(section, 100))
+	}
+	if file == "" {
+		return d, name, nil
+	}
+	if name, err = fileset.ParseName(file); err != nil {
+		return nil, name, refusal.New(refusal.Input, "%v", err)
+	}
+	return d, name, nil
+}
+
+// wish reads what a request wants to be replaced.
+type wish func(w http.ResponseWriter, r *http.Request, d *allocation.Deployment, name fileset.Name) (configuration.Replacement, error)
+
+// readFile reads one file.
+func readFile(w http.ResponseWriter, r *http.Request, d *allocation.Deployment, name fileset.Name) (configuration.Replacement, error) {
+	text, err := readBody(w, r, fileset.MaxFileBytes, name.String())
+	if err != nil {
+		return configuration.Replacement{}, err
+	}
+	return configuration.New(d, api.ConfigSet{Files: map[string]string{name.String(): string(text)}})
+}
+
+// readRemoval removes one file.
+func readRemoval(_ http.ResponseWriter, _ *http.Request, d *allocation.Deployment, name fileset.Name) (configuration.Replacement, error) {
+	return configuration.Replacement{Deployment: d, Remove: []fileset.Name{name}}, nil
+}
+
+// readFiles reads the JSON of several files.
+func readFiles(w http.ResponseWriter, r *http.Request, d *allocation.Deployment, _ fileset.Name) (configuration.Replacement, error) {
+	body, err := readBody(w, r, maxSetBytes, "the set of files")
+	if err != nil {
+		return configuration.Replacement{}, err
+	}
+	if !utf8.Valid(body) { // the decoder would quietly replace it
+		return configuration.Replacement{}, refusal.New(refusal.Input, "the body is no UTF-8 text")
+	}
+	var set api.ConfigSet
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&set); err != nil {
+		return configuration.Replacement{}, refusal.New(refusal.Input, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return configuration.Replacement{}, refusal.New(refusal.Input, "the body goes on behind its JSON object")
+	}
+	return configuration.New(d, set)
+}
+
+// replaces makes a change, when it is its turn among those that are kept in
+// memory, and answers what became of it.
+func (h *Handlers) replaces(read wish) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		leave, err := h.editors.Enter(r.Context(), peerOf(r))
+		if err != nil {
+			h.answerError(w, err)
+			return
+		}
+		defer leave()
+		d, name, err := h.configName(r)
+		var q configuration.Replacement
+		if err == nil {
+			q, err = read(w, r, d, name)
+		}
+		if err != nil {
+			w.Header().Set("Connection", "close") // what is left of the body may be large
+			h.answerError(w, err)
+			return
+		}
+		q.Force = r.URL.Query().Get("force") == "1"
+		if r.PathValue("name") != "" {
+			q.Expect = expected(r.Header.Get("If-Match"))
+		}
+		out, err := h.replace(r.Context(), q)
+		if err != nil {
+			h.answerError(w, err)
+			return
+		}
+		if version, ok := out.Versions[name.String()]; ok {
+			w.Header().Set("ETag", etag(version))
+		}
+		answerJSON(w, http.StatusOK, out.Replaced)
+	}
+}
+
+// readBody reads a bounded body.
+func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) ([]byte, error) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, refusal.New(refusal.TooLarge, "%s may have %d bytes", what, most)
+	case err != nil:
+		return nil, refusal.New(refusal.Input, "read %s: %v", what, err)
+	}
+	return text, nil
+}
+
+// replace checks the new files and makes the change, in turn with the machines.
+func (h *Handlers) replace(ctx context.Context, q configuration.Replacement) (out configuration.Result, err error) {
+	warnings, err := q.Check()
+	if err != nil {
+		return out, err
+	}
+	_, err = h.Decide(ctx, func(snapshot *allocation.Snapshot) (_ allocation.Outcome, c allocation.Changes, err error) {
+		out, c, err = q.Decide(snapshot)
+		return allocation.Outcome{}, c, err
+	}, transaction.Alone, h.Site.SectionsWith(q.Deployment.ConfigDir)...)
+	if err != nil {
+		return out, err
+	}
+	out.Warnings = clipProblems(slices.Concat(warnings, out.Warnings, h.Problems.Others(q.Deployment, slices.Collect(maps.Keys(out.Versions)))))
+	h.Log.Info("configuration replaced", "deployment", q.Deployment.Name, "added", out.Added, "changed", out.Changed, "removed", out.Removed, "forced", q.Force)
+	return out, nil
+}
+
+// maxWarnings bounds what an answer tells.
+const maxWarnings = 50
+
+func clipProblems(all []api.Problem) []api.Problem {
+	if len(all) > maxWarnings {
+		more := len(all) - maxWarnings
+		all = append(all[:maxWarnings:maxWarnings], api.Problem{Text: fmt.Sprintf("and %d more", more), Warning: true})
+	}
+	return all
+}
+
+func etag(v store.Version) string { return `"` + string(v) + `"` }
+
+// expected reads an If-Match header (RFC 9110 section 13.1.1): one of the
+// versions in it, or with "*" any, must be there. Without a header, nil.
+func expected(header string) func(store.Version) bool {
+	if strings.TrimSpace(header) == "" {
+		return nil
+	}
+	return func(is store.Version) bool {
+		if is == store.Absent {
+			return false
+		}
+		for one := range strings.SplitSeq(header, ",") {
+			if one = strings.TrimSpace(one); one == "*" || one == etag(is) {
+				return true
+			}
+		}
+		return false
+	}
+}

@@ -1,0 +1,147 @@
+package httpd
+
+import (
+	"bufio"
+	"net/http"
+
+	"edeploy/server/api"
+	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/machine"
+	"edeploy/server/internal/refusal"
+	"edeploy/server/internal/transaction"
+	"edeploy/server/wire"
+)
+
+// historyShown is how many lines the API shows.
+const historyShown = 500
+
+func (h *Handlers) operatorRoutes() []route {
+	json := func(do action) http.HandlerFunc { return h.json(http.StatusOK, do) }
+	return []route{
+		{"GET", "/api/v1/machines", h.listMachines},
+		{"POST", "/api/v1/machines", h.json(http.StatusCreated, h.addMachine)},
+		{"DELETE", "/api/v1/machines", json(h.deleteStrangers)},
+		{"GET", "/api/v1/machines/{id}", json(h.showMachine)},
+		{"GET", "/api/v1/machines/{id}/explanation", json(h.showExplanation)},
+		{"PUT", "/api/v1/machines/{id}/section", json(h.putSection)},
+		{"DELETE", "/api/v1/machines/{id}", json(h.deleteMachine)},
+		{"POST", "/api/v1/machines/{id}/restore", json(h.restoreMachine)},
+		{"GET", "/api/v1/forgotten", json(h.listForgotten)},
+		{"GET", "/api/v1/machines/{id}/hardware", h.showHardware},
+		{"GET", "/api/v1/machines/{id}/logs", json(h.listLogs)},
+		{"GET", "/api/v1/machines/{id}/logs/{name}", h.showLog},
+		{"PUT", "/api/v1/machines/{id}/boot", json(h.putBoot)},
+		{"GET", "/api/v1/config", json(h.listConfig)},
+		{"PUT", "/api/v1/config/{section}", h.replaces(readFiles)},
+		{"GET", "/api/v1/config/{section}/{name}", h.showConfigFile},
+		{"PUT", "/api/v1/config/{section}/{name}", h.replaces(readFile)},
+		{"DELETE", "/api/v1/config/{section}/{name}", h.replaces(readRemoval)},
+		{"GET", "/api/v1/version", json(func(*http.Request) (any, error) { return h.Version, nil })},
+		{"GET", "/api/v1/problems", json(func(*http.Request) (any, error) { return h.Problems.All(), nil })},
+	}
+}
+
+// named finds the machine that a request is about.
+func (h *Handlers) named(r *http.Request) (machine.Record, error) {
+	return allocation.Named(h.Records.Book(), r.PathValue("id"))
+}
+
+func (h *Handlers) listMachines(w http.ResponseWriter, r *http.Request) {
+	h.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
+		return writeList(out, func(yield func(any) bool) {
+			for _, rec := range h.Records.Book().All() {
+				if !yield(h.show(rec)) {
+					return
+				}
+			}
+		})
+	})
+}
+
+func (h *Handlers) showMachine(r *http.Request) (any, error) {
+	rec, err := h.named(r)
+	if err != nil {
+		return nil, err
+	}
+	m := h.show(rec)
+	if m.History, err = h.Activity.History.Tail(rec.ID, historyShown); err != nil {
+		h.Late.Add(rec.Section, "%v", err)
+	}
+	return m, nil
+}
+
+// show makes the public form of a record.
+func (h *Handlers) show(r machine.Record) api.Machine {
+	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
+		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
+		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError}
+	if r.Image != (wire.ImageRef{}) {
+		m.Image = &r.Image
+	}
+	if a := r.Allocation; a != nil {
+		m.Allocation = &api.Allocation{Profile: a.Profile, Section: a.Section, Counted: a.Counted, Var: a.Var, Variables: plainValues(a.Var),
+			CMDB: a.After, Entry: plainValues(a.After), Given: a.Given, Asked: a.Asked, Installed: a.Installed}
+	}
+	m.Now, m.Progress = h.Activity.Of(r, h.Now())
+	return m
+}
+
+func (h *Handlers) showExplanation(r *http.Request) (any, error) {
+	rec, err := h.named(r)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.Explanations.Of(rec.ID)
+	e.Now, _ = h.Activity.Of(rec, h.Now())
+	return e, err
+}
+
+// decideShown makes a decision about a machine and shows the machine.
+func (h *Handlers) decideShown(r *http.Request, decision transaction.Decision) (any, error) {
+	out, err := h.Decide(r.Context(), decision, transaction.Together)
+	return h.show(out.Record), err
+}
+
+func (h *Handlers) addMachine(r *http.Request) (any, error) {
+	var body api.NewMachine
+	if err := readJSON(r, &body, "{\"mac\": \"52:54:00:12:34:56\", \"machine\": \"\"}"); err != nil {
+		return nil, err
+	}
+	mac, err := allocation.ParseMAC(body.MAC)
+	if err != nil {
+		return nil, err
+	}
+	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.Add(snapshot, mac, body.Machine)
+	})
+}
+
+// putSection sets the deployment that a machine belongs to. A MAC address that
+// is not known yet becomes known.
+func (h *Handlers) putSection(r *http.Request) (any, error) {
+	var body api.NewSection
+	if err := readJSON(r, &body, "{\"section\": \"LAB\"}"); err != nil {
+		return nil, err
+	}
+	if body.Section != "" && h.Site.Deployments[body.Section] == nil {
+		return nil, refusal.New(refusal.Input, "edeploy.conf has no section %q", refusal.Clip(body.Section, 100))
+	}
+	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.SetSection(snapshot, r.PathValue("id"), body.Section)
+	})
+}
+
+// putBoot sets what the operator wants a machine to boot.
+func (h *Handlers) putBoot(r *http.Request) (any, error) {
+	var body api.NewBoot
+	if err := readJSON(r, &body, "{\"action\": \"reinstall\"}"); err != nil {
+		return nil, err
+	}
+	boot, err := machine.ParseBoot(body.Action)
+	if err != nil {
+		return nil, refusal.New(refusal.Input, "%v", err)
+	}
+	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.SetBoot(snapshot, r.PathValue("id"), boot)
+	})
+}

@@ -1,0 +1,151 @@
+// Package transaction makes decisions about machines in turn: each on all
+// documents as those before it leave them. What it changes is on the disk when
+// it is answered.
+package transaction
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"edeploy/server/internal/activity"
+	"edeploy/server/internal/allocation"
+	"edeploy/server/internal/explanation"
+	"edeploy/server/internal/flock"
+	"edeploy/server/internal/problems"
+	"edeploy/server/internal/queue"
+	"edeploy/server/internal/records"
+	"edeploy/server/internal/refusal"
+	"edeploy/server/internal/store"
+)
+
+// Documents are all that decisions read and change, and those that hear of it.
+type Documents struct {
+	Site         *allocation.Site
+	Records      *records.Records
+	Store        store.Store // with the configuration directories
+	Explanations *explanation.Explanations
+	Activity     *activity.Activity
+	Late         *problems.List
+	Now          func() time.Time
+	Log          *slog.Logger
+}
+
+// Queue is that of all decisions.
+type Queue struct {
+	Documents
+	queue *queue.Queue[*allocation.Snapshot]
+}
+
+// Start starts the queue; a decision waits so long for its turn, and for its
+// lock files.
+func Start(documents Documents, wait time.Duration) *Queue {
+	q := &Queue{Documents: documents}
+	q.queue = queue.New(queue.Documents[*allocation.Snapshot]{
+		Lock:      q.lock,
+		Snapshot:  q.Snapshot,
+		Commit:    q.commit,
+		Committed: q.committed,
+		Unwritten: func(err error) { q.Late.Add("", "Documents cannot be written: %v", err) },
+	}, wait, q.Log)
+	return q
+}
+
+// Close waits for what is being written. Later decisions are refused.
+func (q *Queue) Close() error {
+	q.queue.Close()
+	return nil
+}
+
+// Waiting is the number of decisions that wait for their turn.
+func (q *Queue) Waiting() int { return q.queue.Waiting() }
+
+// Decision is a decision about a machine, see package allocation.
+type Decision func(*allocation.Snapshot) (allocation.Outcome, allocation.Changes, error)
+
+// With what others a decision may go.
+const (
+	Together = false // with all that wait at the same time
+	Alone    = true
+)
+
+// Decide makes a decision in its turn, while it holds the lock files of the
+// sections. When it is answered, its changes are on the disk and its lines in
+// the machine's history.
+func (q *Queue) Decide(ctx context.Context, decision Decision, alone bool, sections ...string) (out allocation.Outcome, err error) {
+	d := queue.Decision[*allocation.Snapshot]{Locks: sections, Alone: alone}
+	d.Decide = func(snapshot *allocation.Snapshot) error {
+		var c allocation.Changes
+		var err error
+		if out, c, err = decision(snapshot); err == nil {
+			snapshot.Apply(c)
+		}
+		return err
+	}
+	err = q.queue.Do(ctx, d)
+	q.Late.Note(out.Notes)
+	if err == nil && out.Record.ID != "" && len(out.Lines) > 0 {
+		q.Activity.Record(ctx, out.Record, out.Lines)
+	}
+	return out, err
+}
+
+// Snapshot is all documents as they are now, for a decision that changes
+// nothing.
+func (q *Queue) Snapshot() *allocation.Snapshot {
+	return allocation.NewSnapshot(q.Site, q.Now(), q.Records.Book(), q.Store)
+}
+
+func (q *Queue) commit(snapshot *allocation.Snapshot) error {
+	others, err := snapshot.ChangedDocuments()
+	if err != nil {
+		return err
+	}
+	return q.Records.Commit(snapshot.Book, snapshot.ChangedRecords(), others)
+}
+
+func (q *Queue) committed(snapshot *allocation.Snapshot) {
+	q.Late.Note(snapshot.Keep())
+	for _, id := range snapshot.Lost() {
+		q.Activity.Forget(id)
+		if err := errors.Join(q.Explanations.Forget(id), q.Activity.History.Remove(id)); err != nil {
+			q.Late.Add("", "%v", err)
+		}
+	}
+}
+
+// lock takes the lock files of the sections, always in the same order.
+func (q *Queue) lock(ctx context.Context, sections []string) (release func(), err error) {
+	var paths []string
+	for _, name := range sections {
+		if d := q.Site.Deployments[name]; d != nil {
+			paths = append(paths, d.LockFile)
+		}
+	}
+	slices.Sort(paths)
+	var held []*flock.Lock
+	release = func() {
+		for _, l := range held {
+			if err := l.Release(); err != nil {
+				q.Log.Error("release lock file", "error", err)
+			}
+		}
+	}
+	for _, path := range slices.Compact(paths) {
+		l, err := flock.Take(ctx, path)
+		switch {
+		case err == nil:
+			held = append(held, l)
+			continue
+		case errors.Is(err, flock.ErrHeld):
+			err = refusal.New(refusal.Busy, "the server is busy: %v", err)
+		default:
+			err = refusal.New(refusal.Broken, "nothing can be allocated: %v", err)
+		}
+		release()
+		return nil, err
+	}
+	return release, nil
+}
