@@ -176,7 +176,7 @@ func manyManifests(ctx context.Context, p *peer) error {
 	for i := 0; text.Len() < 127<<20; i++ {
 		fmt.Fprintf(&text, line, i)
 	}
-	looked := p.readyAfter(3 * 5)
+	looked := p.readyAfter(3)
 	var group errgroup.Group
 	for i := range 3 {
 		group.Go(func() error {

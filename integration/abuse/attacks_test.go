@@ -317,7 +317,7 @@ func (p *peer) patch(ctx context.Context, path string, offset, length int64, sum
 var noSum = strings.Repeat("0", 64)
 
 func unfinishedUploads(ctx context.Context, p *peer) error {
-	begun := p.readyAfter(500) // many more than one peer may have
+	begun := p.readyAfter(200) // many more than one peer may have
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i := range 8000 {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -86,24 +85,24 @@ func runTool(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// Volume is an ext2, ext3 or ext4 file system on a disk of a machine that is
+// volume is an ext2, ext3 or ext4 file system on a disk of a machine that is
 // off, read without mounting it.
 //
 // A journal is not replayed: after a power cut the newest changes are not seen.
-type Volume struct {
+type volume struct {
 	device  string // debugfs's name of it: the disk and where the file system starts
 	debugfs string
 	scratch string // a copy to remove, or ""
 }
 
-// OpenVolume opens a partition, counted from 1; 0 is a disk without a
+// openVolume opens a partition, counted from 1; 0 is a disk without a
 // partition table. An overlay is copied first.
-func OpenVolume(disk string, partition int) (*Volume, error) {
+func openVolume(disk string, partition int) (*volume, error) {
 	debugfs, err := findTool("debugfs")
 	if err != nil {
 		return nil, err
 	}
-	v := &Volume{debugfs: debugfs}
+	v := &volume{debugfs: debugfs}
 	if formatOf(disk) != "raw" {
 		if v.scratch, err = flattened(disk); err != nil {
 			return nil, err
@@ -112,7 +111,7 @@ func OpenVolume(disk string, partition int) (*Volume, error) {
 	}
 	start, err := partitionStart(disk, partition)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open partition %d of %s: %w", partition, disk, err), v.Close())
+		return nil, errors.Join(fmt.Errorf("open partition %d of %s: %w", partition, disk, err), v.close())
 	}
 	v.device = fmt.Sprintf("%s?offset=%d", disk, start)
 	return v, nil
@@ -155,20 +154,19 @@ func partitionRange(disk string, partition int) (start, size int64, err error) {
 	return start * 512, size * 512, nil
 }
 
-// Close removes the copy of an overlay.
-func (v *Volume) Close() error {
+// close removes the copy of an overlay.
+func (v *volume) close() error {
 	if v.scratch == "" {
 		return nil
 	}
 	return os.Remove(v.scratch)
 }
 
-// maxLinks is how many symbolic links ReadFile follows.
+// maxLinks is how many symbolic links are followed.
 const maxLinks = 8
 
-// ReadFile reads a file; symbolic links are followed within the volume. A file
-// that is not there is fs.ErrNotExist.
-func (v *Volume) ReadFile(name string) ([]byte, error) {
+// read reads a file.
+func (v *volume) read(name string) ([]byte, error) {
 	at := path.Join("/", name)
 	for range maxLinks {
 		stat, err := v.ask("stat", at)
@@ -201,26 +199,9 @@ func linkTarget(stat string) (string, bool) {
 	return target, ok && end
 }
 
-// Names are the names in a directory, sorted, without . and .. .
-func (v *Volume) Names(dir string) ([]string, error) {
-	listing, err := v.ask("ls -p", path.Join("/", dir))
-	if err != nil {
-		return nil, fmt.Errorf("list %s on %s: %w", dir, v.device, err)
-	}
-	var names []string
-	for line := range strings.Lines(string(listing)) {
-		// /INODE/MODE/UID/GID/NAME/SIZE/
-		if f := strings.Split(strings.TrimSpace(line), "/"); len(f) >= 7 && f[5] != "." && f[5] != ".." {
-			names = append(names, f[5])
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
 // ask runs one request of debugfs on a path. It exits 0 whatever happens;
 // what it says beside its banner is the error.
-func (v *Volume) ask(request, name string) ([]byte, error) {
+func (v *volume) ask(request, name string) ([]byte, error) {
 	if strings.ContainsAny(name, "\"\n") {
 		return nil, fmt.Errorf("%q cannot be asked for: %w", name, fs.ErrInvalid)
 	}
@@ -243,13 +224,14 @@ func (v *Volume) ask(request, name string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// ReadFile reads one file from a partition of a disk whose machine is off; see
-// OpenVolume and Volume.ReadFile.
+// ReadFile reads one file from an ext2, ext3 or ext4 partition (0: the whole disk)
+// of a disk whose machine is off; symbolic links are followed within the
+// partition. A file that is not there is fs.ErrNotExist.
 func ReadFile(disk string, partition int, name string) ([]byte, error) {
-	v, err := OpenVolume(disk, partition)
+	v, err := openVolume(disk, partition)
 	if err != nil {
 		return nil, err
 	}
-	content, err := v.ReadFile(name)
-	return content, errors.Join(err, v.Close())
+	content, err := v.read(name)
+	return content, errors.Join(err, v.close())
 }

@@ -46,7 +46,6 @@ type Hub struct {
 type watcher struct {
 	match func([]byte) bool
 	found chan []byte
-	once  sync.Once
 }
 
 // NewHub makes a hub that captures to file, which it closes in the end.
@@ -194,7 +193,10 @@ func (h *Hub) learn(mac macAddress, from *Port) {
 
 func (w *watcher) look(frame []byte) {
 	if w.match(frame) {
-		w.once.Do(func() { w.found <- frame })
+		select {
+		case w.found <- frame:
+		default: // it is not the first
+		}
 	}
 }
 

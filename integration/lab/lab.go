@@ -81,9 +81,6 @@ func makeSocketDir() (string, error) {
 	return sockets, nil
 }
 
-// Dir is the directory of the logs and captures.
-func (l *Lab) Dir() string { return l.dir }
-
 // Path is the path of a file in the lab's directory.
 func (l *Lab) Path(name string) string { return filepath.Join(l.dir, name) }
 

@@ -213,14 +213,6 @@ func TestReadFileThatIsNotThere(t *testing.T) {
 	if _, err := lab.ReadFile(disk+".none", 1, "/x"); err == nil {
 		t.Error("a disk that is not there is read")
 	}
-	v, err := lab.OpenVolume(disk, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	names, err := v.Names("/etc")
-	if diff := cmp.Diff([]string{"absolute", "hostname", "relative"}, names); err != nil || diff != "" {
-		t.Errorf("names in /etc: %v (-want +got):\n%s", err, diff)
-	}
 }
 
 func TestOverlayNames(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +24,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
 
 const (
@@ -83,7 +83,7 @@ func laptopMAC(addr netip.Addr) macAddress {
 func newStack(link stack.LinkEndpoint, prefix netip.Prefix) (*stack.Stack, error) {
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, icmp.NewProtocol4},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
 	if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
@@ -144,30 +144,19 @@ func (l *Laptop) Addr() netip.Addr { return l.addr }
 // Port is the laptop's socket on the hub.
 func (l *Laptop) Port() *Port { return l.port }
 
-// DialContext connects as net.Dialer.DialContext does; network is tcp, tcp4,
-// udp or udp4, and the host in address is an IPv4 address, since the wire has
-// no name server.
+// DialContext connects as net.Dialer.DialContext does; network is tcp or tcp4,
+// and the host in address is an IPv4 address, since the wire has no name server.
 func (l *Laptop) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	remote, err := netip.ParseAddrPort(address)
-	if err != nil || !remote.Addr().Is4() {
-		return nil, fmt.Errorf("dial %s %s: want an IPv4 address and a port", network, address)
+	if err != nil || !remote.Addr().Is4() || !strings.HasPrefix(network, "tcp") {
+		return nil, fmt.Errorf("dial %s %s: want tcp, an IPv4 address and a port", network, address)
 	}
 	to := tcpip.FullAddress{NIC: laptopNIC, Addr: tcpip.AddrFrom4(remote.Addr().As4()), Port: remote.Port()}
-	switch network {
-	case "tcp", "tcp4":
-		conn, err := gonet.DialContextTCP(ctx, l.stack, to, ipv4.ProtocolNumber)
-		if err != nil {
-			return nil, fmt.Errorf("dial %s %s from %v: %w", network, address, l.addr, err)
-		}
-		return conn, nil
-	case "udp", "udp4":
-		conn, err := gonet.DialUDP(l.stack, nil, &to, ipv4.ProtocolNumber)
-		if err != nil {
-			return nil, fmt.Errorf("dial %s %s from %v: %w", network, address, l.addr, err)
-		}
-		return conn, nil
+	conn, err := gonet.DialContextTCP(ctx, l.stack, to, ipv4.ProtocolNumber)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s %s from %v: %w", network, address, l.addr, err)
 	}
-	return nil, fmt.Errorf("dial %s %s: want network tcp or udp", network, address)
+	return conn, nil
 }
 
 // Listen accepts TCP connections from the wire; port 0 picks one.

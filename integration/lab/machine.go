@@ -19,9 +19,6 @@ type Machine struct {
 
 	Firmware Firmware // default BIOS
 	Boot     Boot     // default NetworkFirst
-	// RetryBoot starts the boot order again after five seconds when nothing
-	// boots (BIOS only); without it the firmware stops there.
-	RetryBoot bool
 	// NoReboot ends QEMU when the guest reboots.
 	NoReboot bool
 
@@ -110,9 +107,6 @@ type UserNet struct {
 	// Forward are TCP ports of the guest; VM.Forwarded says where they are
 	// found on the host.
 	Forward []int
-	// Restricted keeps the guest from reaching anything but this host's
-	// forwarded ports.
-	Restricted bool
 }
 
 // SMBIOS is what the firmware says the machine is (type 1).
@@ -228,7 +222,7 @@ func (m Machine) args(p plumbing) []string {
 		"-chardev", "socket,id=monitor,path="+escape(p.monitor), "-mon", "chardev=monitor,mode=control",
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
 		"-uuid", m.SMBIOS.UUID, "-smbios", m.SMBIOS.arg(),
-		"-boot", m.bootArg())
+		"-boot", "strict=on")
 	if m.Firmware == UEFI {
 		args = append(args,
 			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(p.code),
@@ -249,13 +243,6 @@ func (m Machine) args(p plumbing) []string {
 
 // escape protects the commas of a value.
 func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
-
-func (m Machine) bootArg() string {
-	if m.RetryBoot {
-		return "strict=on,reboot-timeout=5000"
-	}
-	return "strict=on"
-}
 
 func (s SMBIOS) arg() string {
 	arg := "type=1,uuid=" + s.UUID
@@ -331,9 +318,6 @@ func (m Machine) nicArgs(p plumbing) []string {
 
 func (u UserNet) arg(id string, forwarded map[int]string) string {
 	arg := "user,id=" + id
-	if u.Restricted {
-		arg += ",restrict=on"
-	}
 	for _, port := range u.Forward {
 		arg += fmt.Sprintf(",hostfwd=tcp:%s-:%d", forwarded[port], port)
 	}

@@ -27,15 +27,15 @@ func TestMachineArgs(t *testing.T) {
 		{"buses", lab.Machine{Name: "m1", Disks: []lab.Disk{{Path: "a", Bus: lab.IDE, Serial: "W1"}, {Path: "b.qcow2", Bus: lab.SCSI}, {Path: "c,d", Bus: lab.NVMe, Cache: "writeback"}}},
 			[]string{"ide-hd,bus=ide.0,serial=W1,drive=disk0", "virtio-scsi-pci,id=scsi", "scsi-hd,bus=scsi.0,drive=disk1",
 				"format=qcow2", "nvme,serial=nvme2,drive=disk2", "file=c,,d", "cache=writeback"}, nil},
-		{"user network", lab.Machine{Name: "m1", NICs: []lab.NIC{{User: &lab.UserNet{Forward: []int{22}, Restricted: true}, MAC: "52-54-00-AA-00-01", Model: "e1000"}}},
-			[]string{"-netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22", "e1000,netdev=net0,mac=52:54:00:aa:00:01,romfile="},
+		{"user network", lab.Machine{Name: "m1", NICs: []lab.NIC{{User: &lab.UserNet{Forward: []int{22}}, MAC: "52-54-00-AA-00-01", Model: "e1000"}}},
+			[]string{"-netdev user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22", "e1000,netdev=net0,mac=52:54:00:aa:00:01,romfile="},
 			[]string{"bootindex"}},
 		{"UEFI, its own PXE", lab.Machine{Name: "m1", Firmware: lab.UEFI, NICs: []lab.NIC{{Hub: hub, NoROM: true}}},
 			[]string{"pflash,format=raw,readonly=on,file=/s/code", "pflash,format=raw,file=/s/vars", "romfile=,bootindex=1"}, nil},
 		{"identity", lab.Machine{Name: "m1", SMBIOS: lab.SMBIOS{UUID: "00000000-0000-0000-0000-000000000000", Serial: "a,b", Product: "R640"}},
 			[]string{"type=1,uuid=00000000-0000-0000-0000-000000000000,product=R640,serial=a,,b"}, nil},
-		{"kernel", lab.Machine{Name: "m1", Kernel: "k", Initrd: "i", Append: "console=ttyS0 x", NoReboot: true, RetryBoot: true, Extra: []string{"-S"}},
-			[]string{"-kernel k -initrd i -append console=ttyS0 x -S", "-no-reboot", "reboot-timeout="}, nil},
+		{"kernel", lab.Machine{Name: "m1", Kernel: "k", Initrd: "i", Append: "console=ttyS0 x", NoReboot: true, Extra: []string{"-S"}},
+			[]string{"-kernel k -initrd i -append console=ttyS0 x -S", "-no-reboot"}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -24,10 +24,7 @@ type Port struct {
 	unplug sync.Once
 	gone   chan struct{}
 
-	cut    atomic.Bool
-	dropMu sync.Mutex
-	drop   func([]byte) bool
-	filter atomic.Bool // drop is not nil
+	cut atomic.Bool
 
 	sent, received, lost tally
 }
@@ -44,7 +41,7 @@ func (t *tally) add(frame []byte) {
 type Counters struct {
 	SentFrames, SentBytes         uint64 // put on the wire
 	ReceivedFrames, ReceivedBytes uint64 // taken from the wire, or waiting to be
-	LostFrames, LostBytes         uint64 // cut, dropped, or too many for the queue
+	LostFrames, LostBytes         uint64 // cut, or too many for the queue
 }
 
 // Name is the port's name, "MACHINE.eth0" for the NIC of a machine.
@@ -70,8 +67,7 @@ func (p *Port) String() string {
 }
 
 // Cut cuts the wire: frames are lost in both directions, those that wait in
-// the queue too. The machine still sees a carrier, as behind a media converter;
-// VM.Unplug takes that away too.
+// the queue too. The machine still sees a carrier, as behind a media converter.
 func (p *Port) Cut() {
 	p.cut.Store(true)
 	for {
@@ -87,28 +83,6 @@ func (p *Port) Cut() {
 // Restore mends the wire.
 func (p *Port) Restore() { p.cut.Store(false) }
 
-// Drop loses every frame that lose accepts, in both directions; nil ends it.
-// Lose is called by one goroutine at a time and must not keep the frame.
-func (p *Port) Drop(lose func(frame []byte) bool) {
-	p.dropMu.Lock()
-	defer p.dropMu.Unlock()
-	p.drop = lose
-	p.filter.Store(lose != nil)
-}
-
-// loses says whether a frame is lost between port and hub.
-func (p *Port) loses(frame []byte) bool {
-	if p.cut.Load() {
-		return true
-	}
-	if !p.filter.Load() {
-		return false
-	}
-	p.dropMu.Lock()
-	defer p.dropMu.Unlock()
-	return p.drop != nil && p.drop(frame)
-}
-
 // Send puts a frame (from the destination address on, without checksum) on the
 // wire. It never blocks; as on a real wire nobody learns whether it arrived.
 func (p *Port) Send(frame []byte) { p.put(slices.Clone(frame)) }
@@ -118,7 +92,7 @@ func (p *Port) put(frame []byte) {
 	if p.isGone() {
 		return
 	}
-	if len(frame) < minFrameBytes || len(frame) > maxFrameBytes || p.loses(frame) {
+	if len(frame) < minFrameBytes || len(frame) > maxFrameBytes || p.cut.Load() {
 		p.lost.add(frame)
 		return
 	}
@@ -128,7 +102,7 @@ func (p *Port) put(frame []byte) {
 
 // deliver queues a frame for the port's owner.
 func (p *Port) deliver(frame []byte) {
-	if p.loses(frame) {
+	if p.cut.Load() {
 		p.lost.add(frame)
 		return
 	}

@@ -158,8 +158,12 @@ func (vm *VM) run(ctx context.Context, qemu string, p plumbing) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, Patience(connectTimeout))
 	defer cancel()
-	err = vm.connect(ctx, serial, control)
-	if err != nil {
+	ctx, ended := context.WithCancelCause(ctx)
+	go func() {
+		<-vm.exited
+		ended(fmt.Errorf("QEMU ended at once: %v", vm.exitErr))
+	}()
+	if err := vm.connect(ctx, serial, control); err != nil {
 		return errors.Join(fmt.Errorf("%w; QEMU says: %s", err, vm.complaints()), vm.Kill())
 	}
 	return nil
@@ -216,7 +220,7 @@ func (vm *VM) unplug() {
 
 func (vm *VM) connect(ctx context.Context, serial, control net.Listener) error {
 	var err error
-	if vm.serial, err = vm.accept(ctx, serial); err != nil {
+	if vm.serial, err = accept(ctx, serial); err != nil {
 		return fmt.Errorf("connect to the console: %w", err)
 	}
 	log, err := os.Create(vm.consolePath)
@@ -229,38 +233,24 @@ func (vm *VM) connect(ctx context.Context, serial, control net.Listener) error {
 		defer vm.serial.Close()
 		vm.console.follow(vm.serial)
 	}()
-	conn, err := vm.accept(ctx, control)
+	conn, err := accept(ctx, control)
 	if err != nil {
 		return fmt.Errorf("connect to the monitor: %w", err)
 	}
+	go func() {
+		<-vm.exited
+		conn.Close()
+	}()
 	vm.monitor, err = newMonitor(ctx, conn)
 	return err
 }
 
-// accept waits for QEMU's connection, for its end, or for ctx.
-func (vm *VM) accept(ctx context.Context, l net.Listener) (net.Conn, error) {
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-over:
-			return
-		case <-vm.exited:
-		case <-ctx.Done():
-		}
-		l.Close()
-	}()
+// accept waits for QEMU's connection, or for ctx.
+func accept(ctx context.Context, l net.Listener) (net.Conn, error) {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	conn, err := l.Accept()
-	if err == nil {
-		return conn, nil
-	}
-	select {
-	case <-vm.exited:
-		return nil, fmt.Errorf("QEMU ended at once: %v", vm.exitErr)
-	default:
-	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return nil, err
+	return conn, err
 }

@@ -48,9 +48,6 @@ func (vm *VM) complaints() string {
 // Name is the machine's name.
 func (vm *VM) Name() string { return vm.machine.Name }
 
-// Machine is the machine with all its defaults filled in.
-func (vm *VM) Machine() Machine { return vm.machine }
-
 // MAC is the address of a card.
 func (vm *VM) MAC(card int) string { return vm.machine.NICs[card].MAC }
 
@@ -140,33 +137,14 @@ func (vm *VM) Kill() error {
 
 // PowerDown presses the power button (ACPI); the guest decides what it does.
 func (vm *VM) PowerDown(ctx context.Context) error {
-	return vm.command(ctx, "system_powerdown", nil)
+	return vm.command(ctx, "system_powerdown")
 }
 
 // Reset presses the reset button.
-func (vm *VM) Reset(ctx context.Context) error { return vm.command(ctx, "system_reset", nil) }
+func (vm *VM) Reset(ctx context.Context) error { return vm.command(ctx, "system_reset") }
 
-// Unplug takes the cable out of a card: the guest loses its carrier.
-func (vm *VM) Unplug(ctx context.Context, card int) error { return vm.setLink(ctx, card, false) }
-
-// Plug puts the cable back.
-func (vm *VM) Plug(ctx context.Context, card int) error { return vm.setLink(ctx, card, true) }
-
-func (vm *VM) setLink(ctx context.Context, card int, up bool) error {
-	return vm.command(ctx, "set_link", map[string]any{"name": fmt.Sprintf("net%d", card), "up": up})
-}
-
-func (vm *VM) command(ctx context.Context, name string, arguments any) error {
-	if err := vm.monitor.do(ctx, name, arguments); err != nil {
-		return fmt.Errorf("machine %s: %w", vm.Name(), err)
-	}
-	return nil
-}
-
-// AwaitEvent waits for the next event of a kind that QEMU announces, such as
-// RESET (the guest reboots), SHUTDOWN or POWERDOWN.
-func (vm *VM) AwaitEvent(ctx context.Context, event string) error {
-	if err := vm.monitor.await(ctx, event); err != nil {
+func (vm *VM) command(ctx context.Context, name string) error {
+	if err := vm.monitor.do(ctx, name); err != nil {
 		return fmt.Errorf("machine %s: %w", vm.Name(), err)
 	}
 	return nil

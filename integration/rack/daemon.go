@@ -112,19 +112,10 @@ func (d *Daemon) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	client := api.Client{Address: d.Server}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		_, err := client.Version(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("edeployd on this host does not answer: %w", err)
-		}
+	if err := try(ctx, 50*time.Millisecond, func() error { _, err := client.Version(ctx); return err }); err != nil {
+		return fmt.Errorf("edeployd on this host does not answer: %w", err)
 	}
+	return nil
 }
 
 // Stop ends the daemon in order.

@@ -125,20 +125,36 @@ var operatorPorts = []int{80, 873, 8181}
 func (r *Rack) awaitServer(ctx context.Context) error {
 	ctx, cancel := lab.Deadline(ctx, time.Minute)
 	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	ctx, over := context.WithCancelCause(ctx)
+	defer over(nil)
+	go func() {
+		select {
+		case <-r.Appliance.Exited():
+			over(errors.New("it switched itself off"))
+		case <-ctx.Done():
+		}
+	}()
 	client := api.Client{Address: Appliance.String(), Timeout: 5 * time.Second, Dial: r.Laptop.DialContext}
+	if err := try(ctx, time.Second, func() error { _, err := client.Version(ctx); return err }); err != nil {
+		return fmt.Errorf("the appliance does not answer: %w", err)
+	}
+	return nil
+}
+
+// try tries until it succeeds or ctx ends, which is the error then with that of
+// the last try.
+func try(ctx context.Context, pause time.Duration, it func() error) error {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
 	for {
-		_, err := client.Version(ctx)
+		err := it()
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-tick.C:
-		case <-r.Appliance.Exited():
-			return fmt.Errorf("the appliance switched itself off: %w", err)
 		case <-ctx.Done():
-			return fmt.Errorf("the appliance does not answer: %w", err)
+			return errors.Join(context.Cause(ctx), err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -84,19 +83,12 @@ func (r *Rack) AwaitLogin(ctx context.Context, vm *lab.VM, key *Key, host netip.
 }
 
 func (r *Rack) login(ctx context.Context, key *Key, host netip.Addr) (*ssh.Client, error) {
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	for {
-		client, err := r.tryLogin(ctx, key, host)
-		if err == nil {
-			return client, nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), err)
-		}
-	}
+	var client *ssh.Client
+	err := try(ctx, 2*time.Second, func() (err error) {
+		client, err = r.tryLogin(ctx, key, host)
+		return err
+	})
+	return client, err
 }
 
 func (r *Rack) tryLogin(ctx context.Context, key *Key, host netip.Addr) (*ssh.Client, error) {

@@ -5,6 +5,7 @@ package racktest
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
@@ -69,40 +70,39 @@ func Start(t *testing.T) *Rack {
 // In is the same rack for a part of the test: its errors end that part.
 func (r *Rack) In(t *testing.T) *Rack { return &Rack{r.Rack, t, r.Key} }
 
+// or ends the test with an error.
+func or[T any](r *Rack) func(v T, err error) T {
+	return func(v T, err error) T {
+		r.t.Helper()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return v
+	}
+}
+
 // Configure replaces the appliance's profiles.
 func (r *Rack) Configure(files map[string]string, flags ...string) {
 	r.t.Helper()
-	if err := r.Rack.Configure(r.t.Context(), files, flags...); err != nil {
-		r.t.Fatal(err)
-	}
+	or[any](r)(nil, r.Rack.Configure(r.t.Context(), files, flags...))
 }
 
 // Power switches a machine on; it runs until the rack closes.
 func (r *Rack) Power(b rack.Blank) *lab.VM {
 	r.t.Helper()
-	vm, err := r.Rack.Power(context.WithoutCancel(r.t.Context()), b)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return vm
+	return or[*lab.VM](r)(r.Rack.Power(context.WithoutCancel(r.t.Context()), b))
 }
 
 // PowerAppliance switches the appliance on again.
 func (r *Rack) PowerAppliance() {
 	r.t.Helper()
-	if err := r.Rack.PowerAppliance(context.WithoutCancel(r.t.Context())); err != nil {
-		r.t.Fatal(err)
-	}
+	or[any](r)(nil, r.Rack.PowerAppliance(context.WithoutCancel(r.t.Context())))
 }
 
 // AwaitState waits until the appliance says that the machine is in a state.
 func (r *Rack) AwaitState(vm *lab.VM, state string, patience time.Duration) *api.Machine {
 	r.t.Helper()
-	m, err := r.Rack.AwaitState(r.t.Context(), vm, state, patience)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return m
+	return or[*api.Machine](r)(r.Rack.AwaitState(r.t.Context(), vm, state, patience))
 }
 
 // Expect waits for a line of a machine's console.
@@ -114,23 +114,12 @@ func (r *Rack) Expect(vm *lab.VM, patience time.Duration, pattern string) []stri
 // SSH runs a command on an installed machine and returns what it printed.
 func (r *Rack) SSH(vm *lab.VM, command string) string {
 	r.t.Helper()
-	host, err := r.Address(r.t.Context(), vm)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	out, err := r.Rack.SSH(r.t.Context(), r.Key, host, command)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return out
+	host := or[netip.Addr](r)(r.Address(r.t.Context(), vm))
+	return or[string](r)(r.Rack.SSH(r.t.Context(), r.Key, host, command))
 }
 
 // ConfigFile is one file of the appliance's configuration directory.
 func (r *Rack) ConfigFile(name string) string {
 	r.t.Helper()
-	text, err := r.Rack.ConfigFile(r.t.Context(), name)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return text
+	return or[string](r)(r.Rack.ConfigFile(r.t.Context(), name))
 }
