@@ -121,7 +121,7 @@ func (a *Appliance) services() []service {
 	close(up)
 	all := []service{
 		{"server", a.server.Run, a.server.Ready()},
-		{"images", a.images.Run, a.images.Ready()},
+		{"images", a.images.Run, up},
 		{"http", a.serveHTTP, up},
 		{"network device", a.watchDevice, up},
 		{"debugging", a.serveDebug, up},

@@ -22,11 +22,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config of a Server. Only Dir must be set.
+// Config of a Server. Dir and RsyncListener must be set.
 type Config struct {
 	Dir            string        // TOP: holds install/ and metadata/; made when missing
-	RsyncAddr      string        // address of the rsync daemon; "": ":873"
-	RsyncListener  net.Listener  // used instead of RsyncAddr when set
+	RsyncListener  net.Listener  // of the rsync daemon; it bounds connections, and waits out failures to accept
 	MaxConnections int           // rsync transfers at once; 0: 32
 	RsyncIdle      time.Duration // longest silence of an rsync client; 0: 5 min
 	UploadIdle     time.Duration // window in which an upload must bring 1 KiB a second; 0: 30 s
@@ -39,8 +38,6 @@ type Server struct {
 	log     *slog.Logger
 	catalog *catalog.Catalog
 	rsync   *rsyncd.Daemon
-	ready   chan struct{}
-	addr    net.Addr
 
 	static  map[string]*os.Root       // by the first element of the URL path
 	uploads *share.Places[netip.Addr] // uploads at once
@@ -51,9 +48,6 @@ const maxUploads = 8
 
 // New opens the directory, cleans up after a crash, and makes the server.
 func New(cfg Config) (*Server, error) {
-	if cfg.RsyncAddr == "" {
-		cfg.RsyncAddr = ":873"
-	}
 	if cfg.UploadIdle <= 0 {
 		cfg.UploadIdle = 30 * time.Second
 	}
@@ -64,7 +58,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, catalog: c, ready: make(chan struct{}),
+	s := &Server{cfg: cfg, log: cfg.Logger, catalog: c,
 		static: map[string]*os.Root{}, uploads: share.New[netip.Addr](maxUploads, 0)}
 	var modules []rsyncd.Module
 	for _, name := range []string{catalog.InstallDir, catalog.MetadataDir} {
@@ -83,17 +77,8 @@ func New(cfg Config) (*Server, error) {
 // Run serves rsync, and describes trees that have no manifest, until ctx ends
 // or something fails. HTTP is the caller's: see Handler.
 func (s *Server) Run(ctx context.Context) error {
-	ln := s.cfg.RsyncListener
-	if ln == nil {
-		var err error
-		if ln, err = net.Listen("tcp", s.cfg.RsyncAddr); err != nil {
-			return fmt.Errorf("rsync daemon: %w", err)
-		}
-	}
-	s.addr = ln.Addr()
-	close(s.ready)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.rsync.Serve(ctx, ln) })
+	g.Go(func() error { return s.rsync.Serve(ctx, s.cfg.RsyncListener) })
 	g.Go(func() error {
 		s.catalog.Tidy(ctx)
 		s.catalog.Describe(ctx)
@@ -101,15 +86,6 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	return g.Wait()
 }
-
-// Ready is closed when the rsync daemon answers.
-func (s *Server) Ready() <-chan struct{} { return s.ready }
-
-// RsyncAddr is the address of the rsync daemon, known when Ready.
-func (s *Server) RsyncAddr() net.Addr { return s.addr }
-
-// String names the service in messages.
-func (s *Server) String() string { return "images" }
 
 // Handler serves /install/..., /metadata/... and /api/v1/images...
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }

@@ -52,7 +52,6 @@ func start(t *testing.T, dir string) service {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	<-s.Ready()
 	web := httptest.NewServer(s.Handler())
 	stopped := false
 	stop := func() {
@@ -67,7 +66,7 @@ func start(t *testing.T, dir string) service {
 		}
 	}
 	t.Cleanup(stop)
-	return service{dir, web.URL, s.RsyncAddr().String(), stop}
+	return service{dir, web.URL, ln.Addr().String(), stop}
 }
 
 // image is a built image in memory.

@@ -1,6 +1,6 @@
 // Package rsyncd is the read-only rsync daemon of the appliance: the protocol
-// of github.com/gokrazy/rsync behind an accept loop that bounds connections
-// and time, and behind a guard that checks every byte a client sends before
+// of github.com/gokrazy/rsync behind bounds of transfers and time, and behind a
+// guard that checks every byte a client sends before
 // the library sees it.
 package rsyncd
 
@@ -31,7 +31,7 @@ type Module struct {
 // Config of a Daemon. Zero values are the defaults.
 type Config struct {
 	Modules        []Module
-	MaxConnections int           // transfers at once; 0: 32. A peer has a quarter; seven times as many connections may wait
+	MaxConnections int           // transfers at once; 0: 32. A peer has a quarter
 	Wait           time.Duration // how long a connection waits for a free place; 0: 30 s
 	Idle           time.Duration // longest silence of a client; 0: 5 min
 	Greeting       time.Duration // within which a client says what module it wants; 0: 10 s, or Idle if it is less
@@ -41,7 +41,6 @@ type Config struct {
 // Daemon serves its modules.
 type Daemon struct {
 	cfg       Config
-	accepted  *share.Places[netip.Addr]
 	transfers *share.Places[netip.Addr]
 	files     budget // on the lists of all transfers
 	sums      budget // blocks of which clients sent checksums, of all transfers
@@ -72,7 +71,7 @@ func New(cfg Config) (*Daemon, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Daemon{cfg: cfg, accepted: share.New[netip.Addr](8*cfg.MaxConnections, 0), transfers: share.New[netip.Addr](cfg.MaxConnections, 0), roots: map[string]*os.Root{},
+	d := &Daemon{cfg: cfg, transfers: share.New[netip.Addr](cfg.MaxConnections, 0), roots: map[string]*os.Root{},
 		files: newBudget("files", maxFiles, cfg.Wait), sums: newBudget("checksums", maxSums, cfg.Wait)}
 	for _, m := range cfg.Modules {
 		root, err := os.OpenRoot(m.Dir)
@@ -95,64 +94,31 @@ func (d *Daemon) Close() error {
 }
 
 // Serve answers connections until ctx ends, then closes all of them and
-// returns nil when the last handler is done. A listener that is closed by
-// somebody else is an error; any other failure to accept is waited out.
+// returns nil when the last handler is done. The listener bounds connections, and
+// waits out failures to accept; an error of it ends Serve.
 func (d *Daemon) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	context.AfterFunc(ctx, func() { ln.Close() })
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
 	defer cancel()
-	for failures := 0; ; {
+	for {
 		conn, err := ln.Accept()
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			if err == nil {
 				conn.Close()
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept rsync connection: %w", err)
-		case err != nil:
-			failures++
-			d.pause(ctx, failures, err)
-			continue
 		}
-		failures = 0
-		release, err := d.accepted.Try(share.Peer(conn.RemoteAddr().String()))
 		if err != nil {
-			d.turnAway(conn, err)
-			continue
+			return fmt.Errorf("accept rsync connection: %w", err)
 		}
 		handlers.Go(func() {
-			defer release()
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
 			d.handle(ctx, conn)
 		})
 	}
-}
-
-// pause waits after a failure to accept, as when there are no more file
-// descriptors; longer the more there were in a row.
-func (d *Daemon) pause(ctx context.Context, failures int, err error) {
-	const longest = time.Second
-	if failures == 1 || failures%60 == 0 { // about once a minute
-		d.cfg.Logger.Error("accept rsync connection, trying again", "failures", failures, "err", err)
-	}
-	select {
-	case <-time.After(min(longest, 5*time.Millisecond<<min(failures, 10))):
-	case <-ctx.Done():
-	}
-}
-
-// turnAway says what the client reads after its greeting, if it waits for it.
-func (d *Daemon) turnAway(conn net.Conn, err error) {
-	conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	fmt.Fprintf(conn, greeting+"@ERROR: max connections (%v) reached -- try again later\n", err)
-	conn.Close()
-	d.cfg.Logger.Debug("rsync connection turned away", "peer", conn.RemoteAddr().String(), "err", err)
 }
 
 // handle runs one connection and logs what became of it.
