@@ -3,7 +3,6 @@ package appliance
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"edeploy/server/api"
@@ -17,7 +16,6 @@ const progressInterval = 5 * time.Second
 // progressLines decides which events become lines on the console: every step
 // that ends, and a running one now and then.
 type progressLines struct {
-	mu    sync.Mutex
 	last  map[string]time.Time // machine name: last line about a running step
 	error map[string]string    // machine name: the last error that was shown
 }
@@ -58,8 +56,6 @@ func (p *progressLines) line(e api.Event) string {
 // shown tells whether an error is the one that was shown last: the server says
 // why it refuses a machine, and the machine's agent repeats it.
 func (p *progressLines) shown(machine, message string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if last, ok := p.error[machine]; ok && last != "" && strings.Contains(message, last) {
 		delete(p.error, machine) // once: the next try may fail in the same way
 		return true
@@ -72,8 +68,6 @@ func (p *progressLines) shown(machine, message string) bool {
 }
 
 func (p *progressLines) due(machine string, now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if now.Sub(p.last[machine]) < progressInterval {
 		return false
 	}

@@ -173,8 +173,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageR
 		return
 	}
 	want.Peer = share.Peer(r.RemoteAddr).String()
-	body := s.patient(w, r)
-	have, err := s.catalog.Receive(ref, part, want, body)
+	have, err := s.catalog.Receive(ref, part, want, uploaded{r.Body})
 	writeUpload(w, have)
 	if err != nil {
 		s.log.Warn("upload", "image", ref.String(), "part", string(part), "offset", have.Offset, "peer", r.RemoteAddr, "err", err)
@@ -184,40 +183,15 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, ref wire.ImageR
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// minPace is the least that a body brings in a window of Config.UploadIdle, in
-// bytes a second: who sends less gives the place to others.
-const minPace = 1 << 10
+// errSlow ends a body that stays behind the pace which the appliance gives all
+// requests. What arrived stays.
+var errSlow = errors.New("the upload is too slow, its place is given to others: continue it later")
 
-// errSlow ends a body that is slower. What arrived stays.
-var errSlow = fmt.Errorf("the upload is slower than %d bytes a second, its place is given to others: continue it later", minPace)
+// uploaded is a body that says what its time limit means.
+type uploaded struct{ io.Reader }
 
-// patient gives every read of a body its own time limit, and sees to the pace.
-type patient struct {
-	rc     *http.ResponseController
-	body   io.Reader
-	window time.Duration
-	begun  time.Time // of the window
-	got    int64     // in it
-}
-
-func (s *Server) patient(w http.ResponseWriter, r *http.Request) *patient {
-	return &patient{rc: http.NewResponseController(w), body: r.Body, window: s.cfg.UploadIdle, begun: time.Now()}
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	now := time.Now()
-	if now.Sub(p.begun) >= p.window {
-		if p.got < int64(p.window.Seconds()*minPace) {
-			return 0, errSlow
-		}
-		p.begun, p.got = now, 0
-	}
-	// A transport without deadlines has no connection that could stall.
-	if err := p.rc.SetReadDeadline(now.Add(p.window)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	n, err := p.body.Read(b)
-	p.got += int64(n)
+func (u uploaded) Read(b []byte) (int, error) {
+	n, err := u.Reader.Read(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errSlow
 	}

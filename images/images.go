@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"time"
 
 	"edeploy/images/internal/catalog"
 	"edeploy/images/internal/rsyncd"
@@ -24,12 +23,9 @@ import (
 
 // Config of a Server. Dir and RsyncListener must be set.
 type Config struct {
-	Dir            string        // TOP: holds install/ and metadata/; made when missing
-	RsyncListener  net.Listener  // of the rsync daemon; it bounds connections, and waits out failures to accept
-	MaxConnections int           // rsync transfers at once; 0: 32
-	RsyncIdle      time.Duration // longest silence of an rsync client; 0: 5 min
-	UploadIdle     time.Duration // window in which an upload must bring 1 KiB a second; 0: 30 s
-	Logger         *slog.Logger  // nil: silent
+	Dir           string       // TOP: holds install/ and metadata/; made when missing
+	RsyncListener net.Listener // of the rsync daemon; it bounds connections, and waits out failures to accept
+	Logger        *slog.Logger // nil: silent
 }
 
 // Server is the image service.
@@ -48,9 +44,6 @@ const maxUploads = 8
 
 // New opens the directory, cleans up after a crash, and makes the server.
 func New(cfg Config) (*Server, error) {
-	if cfg.UploadIdle <= 0 {
-		cfg.UploadIdle = 30 * time.Second
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -69,8 +62,7 @@ func New(cfg Config) (*Server, error) {
 		s.static[name] = root
 		modules = append(modules, rsyncd.Module{Name: name, Dir: c.Dir(name)})
 	}
-	s.rsync, err = rsyncd.New(rsyncd.Config{Modules: modules, MaxConnections: cfg.MaxConnections,
-		Idle: cfg.RsyncIdle, Logger: cfg.Logger})
+	s.rsync, err = rsyncd.New(rsyncd.Config{Modules: modules, Logger: cfg.Logger})
 	return s, err
 }
 

@@ -44,7 +44,7 @@ func start(t *testing.T, dir string) service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := images.New(images.Config{Dir: dir, RsyncListener: ln, UploadIdle: 5 * time.Second,
+	s, err := images.New(images.Config{Dir: dir, RsyncListener: ln,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,9 @@ func start(t *testing.T, dir string) service {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	web := httptest.NewServer(s.Handler())
+	web := httptest.NewUnstartedServer(s.Handler())
+	web.Config.ReadTimeout = 5 * time.Second // as the appliance gives bodies one
+	web.Start()
 	stopped := false
 	stop := func() {
 		if stopped {

@@ -42,8 +42,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, from wire.Image
 // putUpgrade takes a tar of the metadata. If-None-Match: * (RFC 9110 section
 // 13.1.2) keeps another upgrade from being replaced.
 func (s *Server) putUpgrade(w http.ResponseWriter, r *http.Request, from wire.ImageRef, to string) {
-	body := s.patient(w, r)
-	u, err := s.catalog.PutUpgrade(r.Context(), from, to, body, r.Header.Get("If-None-Match") == "*")
+	u, err := s.catalog.PutUpgrade(r.Context(), from, to, uploaded{r.Body}, r.Header.Get("If-None-Match") == "*")
 	if err != nil {
 		s.log.Warn("put upgrade", "role", from.Role, "from", from.Version, "to", to, "peer", r.RemoteAddr, "err", err)
 		s.fail(w, err)

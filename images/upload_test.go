@@ -282,7 +282,7 @@ func TestTricklingUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "slower than 1024 bytes a second") {
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "the upload is too slow, its place is given to others") {
 		t.Errorf("answer to a slow upload: %s %s %v", answer.Status, text, err)
 	}
 	waitFor(t, "free place", func() bool {

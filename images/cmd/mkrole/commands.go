@@ -163,10 +163,8 @@ func parseEpoch(text string, now time.Time) (time.Time, error) {
 
 func runBuild(cmd *cobra.Command, b build.Build) error {
 	start := time.Now()
-	shown := newProgress(cmd.ErrOrStderr(), start)
-	b.Observe = shown.event
+	b.Observe = newProgress(cmd.ErrOrStderr(), start).event
 	r, err := b.Run(cmd.Context())
-	shown.end()
 	if err != nil {
 		return err
 	}
@@ -202,8 +200,6 @@ func (p *progress) event(e build.Event) {
 		fmt.Fprintf(p.w, "%4.0f s  %s\n", time.Since(p.start).Seconds(), line)
 	}
 }
-
-func (p *progress) end() { p.last = "" }
 
 func newCheckCommand() *cobra.Command {
 	var treeOnly bool

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -20,18 +21,18 @@ import (
 // is named by its archive or its manifest; the package lists are taken from
 // beside them, and left out when one is missing.
 func Diff(ctx context.Context, w io.Writer, a, b string) error {
-	before, err := manifest.ReadFile(beside(a, ".mtree"))
+	before, had, err := Read(a)
 	if err != nil {
 		return err
 	}
-	after, err := manifest.ReadFile(beside(b, ".mtree"))
+	after, has, err := Read(b)
 	if err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := diffPackages(w, a, b); err != nil {
+	if err := diffPackages(w, had, has); err != nil {
 		return err
 	}
 	return diffFiles(w, manifest.Diff(before, after))
@@ -49,34 +50,21 @@ func Read(name string) (*manifest.Manifest, map[string]string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	packages, err := readPackages(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return m, packages, err
-}
-
-func readPackages(name string) (map[string]string, error) {
 	text, err := os.ReadFile(beside(name, ".packages"))
-	if err != nil {
-		return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil, nil
 	}
 	packages := map[string]string{}
 	for line := range strings.Lines(string(text)) {
 		name, version, _ := strings.Cut(strings.TrimSpace(line), " ")
 		packages[name] = version
 	}
-	return packages, nil
+	return m, packages, err
 }
 
-func diffPackages(w io.Writer, a, b string) error {
-	before, errA := readPackages(a)
-	after, errB := readPackages(b)
-	if errors.Is(errors.Join(errA, errB), fs.ErrNotExist) {
+func diffPackages(w io.Writer, before, after map[string]string) error {
+	if before == nil || after == nil {
 		return nil
-	}
-	if err := errors.Join(errA, errB); err != nil {
-		return err
 	}
 	all := maps.Clone(before)
 	maps.Copy(all, after)
@@ -106,18 +94,29 @@ func orDash(s string) string {
 func diffFiles(w io.Writer, diffs []manifest.Difference) error {
 	out := bufio.NewWriter(w)
 	paths := 0
-	for i := 0; i < len(diffs); {
-		end := i + 1
-		for end < len(diffs) && diffs[end].Path == diffs[i].Path {
-			end++
-		}
-		mark, words := summarize(diffs[i:end])
-		fmt.Fprintf(out, "%s /%s %s\n", mark, manifest.Escape(diffs[i].Path), words)
+	for of := range byPath(diffs) {
+		mark, words := summarize(of)
+		fmt.Fprintf(out, "%s /%s %s\n", mark, manifest.Escape(of[0].Path), words)
 		paths++
-		i = end
 	}
 	fmt.Fprintf(out, "%d paths differ\n", paths)
 	return out.Flush()
+}
+
+// byPath are the differences of one path after the other.
+func byPath(diffs []manifest.Difference) iter.Seq[[]manifest.Difference] {
+	return func(yield func([]manifest.Difference) bool) {
+		for len(diffs) > 0 {
+			end := slices.IndexFunc(diffs, func(d manifest.Difference) bool { return d.Path != diffs[0].Path })
+			if end < 0 {
+				end = len(diffs)
+			}
+			if !yield(diffs[:end]) {
+				return
+			}
+			diffs = diffs[end:]
+		}
+	}
 }
 
 func summarize(diffs []manifest.Difference) (mark, words string) {

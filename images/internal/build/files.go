@@ -26,7 +26,7 @@ func (b Build) writeFiles(c recipe, work string) error {
 		}
 	}
 	for i, p := range c.role.Programs {
-		if err := w.program(programFile(work, i), p.Path); err != nil {
+		if err := w.copy(programFile(work, i), strings.TrimPrefix(p.Path, "/"), 0o755); err != nil {
 			return err
 		}
 	}
@@ -80,10 +80,6 @@ func (o *overlay) file(name string, mode int64, content io.Reader, size int64) e
 	}
 	_, err := io.Copy(o.tar, content)
 	return err
-}
-
-func (o *overlay) program(file, path string) error {
-	return o.copy(file, strings.TrimPrefix(path, "/"), 0o755)
 }
 
 func (o *overlay) copy(file, name string, mode int64) error {

@@ -67,17 +67,12 @@ func compare(first, second *manifest.Manifest, shared []string) []string {
 	diffs = slices.DeleteFunc(diffs, func(d manifest.Difference) bool {
 		return d.Attribute == manifest.AttrTime || role.AnyFits(shared, "/"+d.Path)
 	})
-	for i := 0; i < len(diffs); {
-		end := i + 1
-		for end < len(diffs) && diffs[end].Path == diffs[i].Path {
-			end++
-		}
-		_, words := summarize(diffs[i:end])
-		if diffs[i].Attribute == manifest.AttrMissing || diffs[i].Attribute == manifest.AttrExtra {
+	for of := range byPath(diffs) {
+		_, words := summarize(of)
+		if of[0].Attribute == manifest.AttrMissing || of[0].Attribute == manifest.AttrExtra {
 			words = "in one of them only"
 		}
-		found = append(found, "/"+manifest.Escape(diffs[i].Path)+": "+words)
-		i = end
+		found = append(found, "/"+manifest.Escape(of[0].Path)+": "+words)
 	}
 	return found
 }

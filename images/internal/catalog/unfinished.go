@@ -70,17 +70,11 @@ func (c *Catalog) unfinished() ([]api.Unfinished, error) {
 
 // parsePart is the inverse of partFile.
 func parsePart(name string) (wire.ImageRef, api.Part, bool) {
-	stem, part, _ := cutLast(name, ".")
-	version, role, _ := strings.Cut(stem, "=")
+	suffix := path.Ext(name)
+	version, role, _ := strings.Cut(strings.TrimSuffix(name, suffix), "=")
 	ref, err := wire.NewImageRef(role, version)
-	return ref, api.Part(part), err == nil && (api.Part(part) == api.PartArchive || api.Part(part) == api.PartManifest)
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
+	part := api.Part(strings.TrimPrefix(suffix, "."))
+	return ref, part, err == nil && (part == api.PartArchive || part == api.PartManifest)
 }
 
 // Forget removes the unfinished uploads of an image; the error wraps

@@ -53,9 +53,6 @@ func (a *Archive) put(name string, record cpio.Record) {
 	a.records[name] = record
 }
 
-// Has says whether something has this name.
-func (a *Archive) Has(name string) bool { _, ok := a.records[name]; return ok }
-
 // Cpio is the archive, not compressed: names sorted, so that directories come
 // before what is in them, inodes numbered in that order.
 func (a *Archive) Cpio() ([]byte, error) {

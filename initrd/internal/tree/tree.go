@@ -4,9 +4,6 @@ package tree
 
 import (
 	"archive/tar"
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
+	"edeploy/images/manifest/archive"
 )
 
 // Tree holds directories, regular files and symbolic links by their path
@@ -36,41 +33,24 @@ const maxLinks = 40
 // Read reads a tar archive that is plain, gzip or zstd. Regular files that keep
 // does not want are left out.
 func Read(r io.Reader, keep func(name string) bool) (*Tree, error) {
-	plain, err := decompress(r)
+	plain, err := archive.Open(r)
 	if err != nil {
 		return nil, err
 	}
+	defer plain.Close()
 	t := &Tree{map[string]Entry{}}
-	for archive := tar.NewReader(plain); ; {
-		header, err := archive.Next()
+	for in := tar.NewReader(plain); ; {
+		header, err := in.Next()
 		if err == io.EOF {
 			return t, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read tree archive: %w", err)
 		}
-		if err := t.add(header, archive, keep); err != nil {
+		if err := t.add(header, in, keep); err != nil {
 			return nil, fmt.Errorf("read %s from tree archive: %w", header.Name, err)
 		}
 	}
-}
-
-func decompress(r io.Reader) (io.Reader, error) {
-	buffered := bufio.NewReaderSize(r, 1<<20)
-	magic, err := buffered.Peek(4)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read tree archive: %w", err)
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(buffered)
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		d, err := zstd.NewReader(buffered)
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
-	}
-	return buffered, nil
 }
 
 func (t *Tree) add(h *tar.Header, content io.Reader, keep func(string) bool) error {

@@ -30,7 +30,7 @@ func imageServer(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := images.New(images.Config{Dir: t.TempDir(), RsyncListener: ln, UploadIdle: time.Second})
+	s, err := images.New(images.Config{Dir: t.TempDir(), RsyncListener: ln})
 	if err != nil {
 		t.Fatal(err)
 	}
