@@ -54,6 +54,10 @@ func (q *question) script() {
 	q.bootFile(q.ScriptURL(q.MAC.String(), q.Client.UUID))
 	if q.proxy {
 		q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient")) // what makes it a proxy's offer
+		// DHCP_EB_PRIORITY above 0, which others have: else the server that answers
+		// last counts as the proxy (dnsmasq's offers look like one), and its boot
+		// file comes first.
+		q.Reply.UpdateOption(dhcpv4.OptGeneric(optionIPXE, []byte{1, 1, 1}))
 		return
 	}
 	// DHCP_EB_NO_PXEDHCP: there is no ProxyDHCP server to wait for.

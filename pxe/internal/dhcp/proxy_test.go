@@ -34,7 +34,7 @@ func TestProxy(t *testing.T) {
 		says          string
 	}{
 		{"BIOS", "seabios-ipxe-rom", false, false, asROM, &bios, ""},
-		{"iPXE", "seabios-ipxe-rom", false, false, nil, &boot{Kind: firmware.IPXE, NextHop: self, File: script, Class: "PXEClient",
+		{"iPXE", "seabios-ipxe-rom", false, false, nil, &boot{Kind: firmware.IPXE, NextHop: self, File: script, Class: "PXEClient", IPXE: []byte{1, 1, 1},
 			Option66: self, Option67: script, To: everybody, Sentence: "is offered its boot script"}, ""},
 		{"UEFI", "ovmf-pxe", false, false, nil, &uefi, ""},
 		{"UEFI over HTTP", "ovmf-http", false, false, nil, &boot{Kind: firmware.UEFIHTTP, NextHop: self, File: "http://192.168.122.1/boot/file/snponly.efi",
