@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -33,6 +34,8 @@ var (
 	ErrTaken = errors.New("held by another machine")
 	// ErrOutOfRange: the address is not one of ours to give.
 	ErrOutOfRange = errors.New("not in the range")
+	// ErrReserved: the machine has a reservation, and this is not its address.
+	ErrReserved = errors.New("not the one that is reserved for this machine")
 )
 
 // Durations of what is not a lease.
@@ -53,45 +56,27 @@ const MaxRange = 1 << 16
 
 // Config of a table.
 type Config struct {
-	First, Last netip.Addr    // the range, both ends included
-	Time        time.Duration // length of a lease
-	File        string        // where Save writes; "" keeps the table in memory
-	Now         func() time.Time
-}
-
-// State is what has happened to an address.
-type State string
-
-// The states; a lease whose time is over stays Leased until somebody else
-// needs its address.
-const (
-	Free     State = ""
-	Leased   State = "leased"
-	Released State = "released" // given back; the machine still gets it again if it can
-	Declined State = "declined" // set aside: found in use by somebody unknown
-)
-
-// slot is one address of the range.
-type slot struct {
-	state   State
-	owner   MAC       // of Leased and Released
-	by      MAC       // who declined it
-	expires time.Time // end of the lease, of its release, or of the setting aside
-
-	offeredTo    MAC
-	offeredUntil time.Time
+	First, Last netip.Addr // the range, both ends included; both zero: none
+	// Reserved are addresses that one machine gets and nobody else, inside the
+	// range or not.
+	Reserved map[MAC]netip.Addr
+	Time     time.Duration // length of a lease
+	File     string        // where Save writes; "" keeps the table in memory
+	Now      func() time.Time
 }
 
 // Table is the addresses of one range. It is safe for concurrent use.
 type Table struct {
 	conf Config
 
-	mu      sync.Mutex
-	slots   []slot
-	owned   map[MAC]int // slots that are Leased or Released
-	offered map[MAC]int // slots on offer, perhaps for a time that is over; the inverse of offeredTo
-	dirty   bool
-	broken  error
+	mu       sync.Mutex
+	slots    []slot       // of the range, and then of reservations outside it
+	outside  []netip.Addr // the addresses of the latter
+	reserved map[MAC]int
+	owned    map[MAC]int // slots that are Leased or Released
+	offered  map[MAC]int // slots on offer, perhaps for a time that is over; the inverse of offeredTo
+	dirty    bool
+	broken   error
 
 	saving sync.Mutex // one Save at a time
 }
@@ -107,14 +92,36 @@ func Open(conf Config) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{conf: conf, slots: make([]slot, size), owned: map[MAC]int{}, offered: map[MAC]int{}}
+	t := &Table{conf: conf, slots: make([]slot, size), reserved: map[MAC]int{}, owned: map[MAC]int{}, offered: map[MAC]int{}}
+	if err := t.reserve(); err != nil {
+		return nil, err
+	}
 	if conf.File != "" {
 		t.read()
 	}
 	return t, nil
 }
 
+// reserve keeps the reserved addresses for their machines.
+func (t *Table) reserve() error {
+	for mac, a := range t.conf.Reserved {
+		i := t.index(a)
+		if i < 0 {
+			i = len(t.slots)
+			t.slots, t.outside = append(t.slots, slot{}), append(t.outside, a)
+		}
+		if other := t.slots[i].keep; other != (MAC{}) {
+			return fmt.Errorf("address %s is reserved for two machines, %s and %s", a, other, mac)
+		}
+		t.slots[i].keep, t.reserved[mac] = mac, i
+	}
+	return nil
+}
+
 func rangeSize(first, last netip.Addr) (int, error) {
+	if !first.IsValid() && !last.IsValid() {
+		return 0, nil
+	}
 	if !first.Is4() || !last.Is4() {
 		return 0, fmt.Errorf("address range %s to %s: want two IPv4 addresses", first, last)
 	}
@@ -131,27 +138,35 @@ func number(a netip.Addr) uint32 {
 }
 
 func (t *Table) addr(i int) netip.Addr {
+	if size := len(t.slots) - len(t.outside); i >= size {
+		return t.outside[i-size]
+	}
 	n := number(t.conf.First) + uint32(i)
 	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 }
 
-// index is the slot of an address, -1 when it is out of the range.
+// index is the slot of an address, -1 when it is none of ours to give.
 func (t *Table) index(a netip.Addr) int {
+	size := len(t.slots) - len(t.outside)
 	if !a.Is4() {
 		return -1
 	}
-	i := int64(number(a)) - int64(number(t.conf.First))
-	if i < 0 || i >= int64(len(t.slots)) {
-		return -1
+	if size > 0 {
+		if i := int64(number(a)) - int64(number(t.conf.First)); i >= 0 && i < int64(size) {
+			return int(i)
+		}
 	}
-	return int(i)
+	if i := slices.Index(t.outside, a); i >= 0 {
+		return size + i
+	}
+	return -1
 }
 
 // Time is the length of a lease.
 func (t *Table) Time() time.Duration { return t.conf.Time }
 
-// Offer picks an address for a machine and keeps it for OfferTime: the one it
-// has or had, else the wanted one when nobody has it, else one that nobody
+// Offer picks an address for a machine and keeps it for OfferTime: the one that
+// is reserved for it, else the one it has or had, else the wanted one when nobody has it, else one that nobody
 // ever had, else the one whose lease ended longest ago, else the one that was
 // declined longest ago. The error is ErrExhausted.
 func (t *Table) Offer(mac MAC, wanted netip.Addr) (netip.Addr, error) {
@@ -167,75 +182,6 @@ func (t *Table) Offer(mac MAC, wanted netip.Addr) (netip.Addr, error) {
 	t.slots[i].offeredTo, t.slots[i].offeredUntil = mac, now.Add(OfferTime)
 	t.offered[mac] = i
 	return t.addr(i), nil
-}
-
-func (t *Table) pick(mac MAC, wanted netip.Addr, now time.Time) int {
-	if i, ok := t.owned[mac]; ok && !t.slots[i].offeredToOther(mac, now) {
-		return i
-	}
-	if i, ok := t.offered[mac]; ok && t.slots[i].freeFor(mac, now) {
-		return i
-	}
-	if i := t.index(wanted); i >= 0 && t.slots[i].freeFor(mac, now) {
-		return i
-	}
-	oldest, declined := -1, -1
-	for i := range t.slots {
-		s := &t.slots[i]
-		switch {
-		case s.freeFor(mac, now) && s.state == Free:
-			return i
-		case s.freeFor(mac, now):
-			oldest = t.sooner(i, oldest)
-		case s.state == Declined && !s.offeredToOther(mac, now):
-			declined = t.sooner(i, declined)
-		}
-	}
-	if oldest < 0 {
-		return declined
-	}
-	return oldest
-}
-
-// sooner is the slot whose time ends first; other may be -1.
-func (t *Table) sooner(i, other int) int {
-	if other >= 0 && !t.slots[i].expires.Before(t.slots[other].expires) {
-		return other
-	}
-	return i
-}
-
-// exhausted is ErrExhausted with what the addresses are used for.
-func (t *Table) exhausted(now time.Time) error {
-	leased, offered := 0, 0
-	for i := range t.slots {
-		s := &t.slots[i]
-		switch {
-		case s.state == Leased && now.Before(s.expires):
-			leased++
-		case now.Before(s.offeredUntil):
-			offered++
-		}
-	}
-	return fmt.Errorf("%w: of %d, %d are leased and %d on offer", ErrExhausted, len(t.slots), leased, offered)
-}
-
-// freeFor tells whether a machine may take the slot. A declined address that
-// was offered all the same, for want of another, may be taken.
-func (s *slot) freeFor(mac MAC, now time.Time) bool {
-	if s.offeredToOther(mac, now) {
-		return false
-	}
-	return s.state == Free || s.owns(mac) || !now.Before(s.expires) ||
-		s.state == Declined && s.offeredTo == mac && now.Before(s.offeredUntil)
-}
-
-func (s *slot) owns(mac MAC) bool {
-	return (s.state == Leased || s.state == Released) && s.owner == mac
-}
-
-func (s *slot) offeredToOther(mac MAC, now time.Time) bool {
-	return now.Before(s.offeredUntil) && s.offeredTo != mac
 }
 
 // withdraw takes back what is on offer to a machine.
@@ -256,7 +202,7 @@ func (t *Table) Withdraw(mac MAC) {
 // Lease gives the address to the machine from now on for Time. It answers
 // whether the machine did not hold it before. An earlier address of the
 // machine becomes free. The lease must not be told to the machine before Save
-// has returned. Errors are ErrTaken and ErrOutOfRange.
+// has returned. Errors are ErrTaken, ErrReserved and ErrOutOfRange.
 func (t *Table) Lease(mac MAC, a netip.Addr) (isNew bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -266,6 +212,9 @@ func (t *Table) Lease(mac MAC, a netip.Addr) (isNew bool, err error) {
 		return false, fmt.Errorf("address %s: %w", a, ErrOutOfRange)
 	}
 	s := &t.slots[i]
+	if kept, ok := t.reserved[mac]; ok && kept != i && t.slots[kept].freeFor(mac, now) {
+		return false, fmt.Errorf("address %s: %w, %s", a, ErrReserved, t.addr(kept))
+	}
 	if !s.freeFor(mac, now) {
 		return false, fmt.Errorf("address %s: %w", a, ErrTaken)
 	}
