@@ -25,7 +25,7 @@ PACKAGES = gcc libc6-dev python3 ca-certificates \
 	mmdebstrap debian-archive-keyring uidmap arch-test gpg \
 	e2fsprogs dosfstools mtools parted fdisk util-linux zstd tar cpio rsync \
 	libarchive-tools acl attr libcap2-bin grub-common \
-	dnsmasq-base isc-dhcp-client isc-dhcp-server kea-dhcp4-server kea-admin busybox tftp-hpa atftp ndisc6 iproute2 tcpdump openssh-client
+	dnsmasq-base isc-dhcp-client isc-dhcp-server isc-dhcp-relay kea-dhcp4-server kea-admin busybox tftp-hpa atftp ndisc6 iproute2 tcpdump openssh-client
 
 TREE    = out/install/$(VERSION)/$(ROLE)-$(VERSION)
 TOOLS   = out/tools/$(VERSION)/pxe-$(VERSION)

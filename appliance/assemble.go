@@ -25,7 +25,7 @@ func (a *Appliance) makeServer(context.Context) error {
 	var err error
 	var first, last netip.Addr
 	if a.config.DHCP.Enabled && a.config.DHCP.Mode == pxe.ModeDHCP {
-		first, last = a.config.DHCP.First, a.config.DHCP.Last
+		first, last = a.config.DHCP.Own.First, a.config.DHCP.Own.Last
 	}
 	a.server, err = server.New(server.Config{
 		Deployments: deployments,
@@ -80,21 +80,22 @@ func (a *Appliance) makeBoot(context.Context) error {
 	if !a.config.DHCP.Enabled {
 		return nil
 	}
-	own := a.config.Interface.Address
+	own, dhcp := a.config.Interface.Address, a.config.DHCP
 	var err error
 	a.boot, err = pxe.New(pxe.Config{
-		Mode:       a.config.DHCP.Mode,
-		Unknown:    a.config.DHCP.Unknown,
+		Mode:       dhcp.Mode,
+		Unknown:    dhcp.Own.Unknown,
 		Known:      a.server.Known,
 		Interface:  a.config.Interface.Name,
 		Address:    own,
-		RangeFirst: a.config.DHCP.First,
-		RangeLast:  a.config.DHCP.Last,
-		LeaseTime:  a.config.DHCP.Lease,
+		RangeFirst: dhcp.Own.First,
+		RangeLast:  dhcp.Own.Last,
+		LeaseTime:  dhcp.Own.LeaseTime,
+		Settings:   dhcp.Own.Settings,
+		Subnets:    dhcp.Subnets,
+		Hosts:      dhcp.Hosts,
 		LeaseFile:  filepath.Join(a.config.StateDir, "leases"),
 		BootDir:    a.config.Boot.Dir,
-		Router:     a.config.DHCP.Router,
-		DNS:        a.config.DHCP.DNS,
 		HTTPPort:   a.config.HTTPPort,
 		TFTPListen: netip.AddrPortFrom(own.Addr(), uint16(a.config.TFTPPort)),
 		Args:       a.config.Boot.Args,

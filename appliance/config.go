@@ -1,7 +1,6 @@
 package appliance
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,11 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"gopkg.in/ini.v1"
 
-	"edeploy/pxe"
 	"edeploy/server/wire"
 )
 
@@ -60,27 +57,6 @@ type netDevice struct {
 	Configure bool         // bring the device up and give it the address
 }
 
-type dhcpConfig struct {
-	Enabled     bool
-	Mode        pxe.Mode
-	Unknown     pxe.Unknown
-	First, Last netip.Addr
-	Lease       time.Duration
-	Router      netip.Addr
-	DNS         []netip.Addr
-}
-
-// what is what DHCP does here, for the console.
-func (c dhcpConfig) what() string {
-	switch c.Mode {
-	case pxe.ModeProxy:
-		return "ProxyDHCP beside the network's own DHCP server"
-	case pxe.ModeOff:
-		return "no DHCP, TFTP"
-	}
-	return fmt.Sprintf("DHCP %s-%s", c.First, c.Last)
-}
-
 type bootConfig struct {
 	Dir        string        // kernel, initrd.pxe and loaders
 	KernelArgs string        // for the agent's kernel itself, such as console=
@@ -94,7 +70,7 @@ type raw map[string]map[string]string
 // deployment with the original's keys.
 var keys = map[string][]string{
 	"NETWORK": {"INTERFACE", "ADDRESS", "CONFIGURE"},
-	"DHCP":    {"ENABLED", "MODE", "UNKNOWN", "RANGE", "LEASE", "ROUTER", "DNS"},
+	"DHCP":    append([]string{"ENABLED", "MODE", "HOSTS"}, subnetKeys...),
 	"TFTP":    {"PORT"},
 	"HTTP":    {"PORT", "NAMES"},
 	"RSYNC":   {"PORT"},
@@ -105,6 +81,15 @@ var keys = map[string][]string{
 
 var deploymentKeys = []string{"CONFIGDIR", "LOCKFILE", "HWDIR", "LOGDIR", "HEALTHDIR",
 	"METADATAURL", "USEPXEMNGR", "PXEMNGRURL"}
+
+// knownKeys are the keys of a section of our own.
+func knownKeys(section string) (known []string, ours bool) {
+	if strings.HasPrefix(section, subnetPrefix) {
+		return subnetKeys, true
+	}
+	known, ours = keys[section]
+	return known, ours
+}
 
 // ReadConfig reads and checks edeploy.conf. Relative paths are taken from the
 // file's directory. All mistakes are reported together.
@@ -151,7 +136,7 @@ func readRaw(file string) (raw, error) {
 func (r raw) checkKeys(defaults *ini.Section) error {
 	var errs []error
 	for section, values := range r {
-		known, ours := keys[section]
+		known, ours := knownKeys(section)
 		if !ours {
 			known = deploymentKeys
 		}
@@ -188,7 +173,7 @@ func (r raw) typed(dir string) (Config, error) {
 			Configure: of("NETWORK").yes("CONFIGURE", false),
 		},
 	}
-	c.DHCP = of("DHCP").dhcp(c.Interface.Address)
+	c.DHCP = r.dhcp(abs, of, c.Interface.Address)
 	c.Boot = of("BOOT").boot(abs, c)
 	c.Deployments = r.deployments(abs, of)
 	c.Notes = r.notes(c)
@@ -215,50 +200,6 @@ func (r raw) notes(c Config) []string {
 		}
 	}
 	return lines
-}
-
-func (f fields) dhcp(own netip.Prefix) dhcpConfig {
-	c := dhcpConfig{
-		Enabled: f.yes("ENABLED", true),
-		Mode:    pxe.Mode(f.word("MODE", "dhcp", "proxy", "off")),
-		Lease:   f.duration("LEASE", pxe.DefaultLeaseTime),
-		Router:  f.addr("ROUTER", f.text("ROUTER", "")),
-	}
-	unknown := []string{"install", "hold", "ignore"}
-	if c.Mode != pxe.ModeDHCP {
-		unknown = []string{"hold", "install", "ignore"}
-	}
-	c.Unknown = pxe.Unknown(f.word("UNKNOWN", unknown...))
-	for dns := range strings.FieldsSeq(strings.ReplaceAll(f.text("DNS", ""), ",", " ")) {
-		c.DNS = append(c.DNS, f.addr("DNS", dns))
-	}
-	if c.Mode != pxe.ModeDHCP {
-		return c
-	}
-	first, last, ok := strings.Cut(f.text("RANGE", defaultRange(own)), "-")
-	c.First, c.Last = f.addr("RANGE", first), f.addr("RANGE", last)
-	switch {
-	case !ok:
-		f.bad("RANGE", "FIRST-LAST, such as 10.0.3.100-10.0.3.199")
-	case !own.Contains(c.First) || !own.Contains(c.Last) || c.Last.Less(c.First):
-		f.bad("RANGE", "two ascending addresses inside the provisioning network "+own.Masked().String())
-	case !own.Addr().Less(c.First) && !c.Last.Less(own.Addr()):
-		f.bad("RANGE", "a range without the server's own address "+own.Addr().String())
-	}
-	return c
-}
-
-// defaultRange is the upper half of the network without its broadcast
-// address.
-func defaultRange(own netip.Prefix) string {
-	if !own.IsValid() || own.Bits() > 29 {
-		return ""
-	}
-	base, size := binary.BigEndian.Uint32(own.Masked().Addr().AsSlice()), uint32(1)<<(32-own.Bits())
-	ip := func(n uint32) netip.Addr {
-		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
-	}
-	return ip(base+size/2).String() + "-" + ip(base+size-2).String()
 }
 
 func (f fields) boot(abs func(string) string, c Config) bootConfig {
@@ -294,7 +235,7 @@ func (r raw) deployments(abs func(string) string, of func(string) fields) map[st
 		r["SERVER"] = nil
 	}
 	for section := range r {
-		if _, ours := keys[section]; ours {
+		if _, ours := knownKeys(section); ours {
 			continue
 		}
 		f := of(section)

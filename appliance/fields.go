@@ -52,6 +52,8 @@ func (f fields) yes(key string, def bool) bool {
 func (f fields) word(key string, words ...string) string {
 	w := strings.ToLower(f.text(key, words[0]))
 	if !slices.Contains(words, w) {
+		slices.Sort(words)
+		words = slices.Compact(words)
 		f.bad(key, strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1])
 	}
 	return w
@@ -74,6 +76,14 @@ func (f fields) addr(key, text string) netip.Addr {
 		f.bad(key, "an IPv4 address")
 	}
 	return a
+}
+
+// addrs are addresses with commas or blanks between them.
+func (f fields) addrs(key string) (all []netip.Addr) {
+	for text := range strings.FieldsSeq(strings.ReplaceAll(f.text(key, ""), ",", " ")) {
+		all = append(all, f.addr(key, text))
+	}
+	return all
 }
 
 func (f fields) duration(key string, def time.Duration) time.Duration {

@@ -25,17 +25,24 @@ type Config struct {
 	// length. Machines get everything from it, also when the device has others.
 	Address netip.Prefix
 	// RangeFirst to RangeLast, both included, are the addresses to give away:
-	// inside Address's network, at most 65536. They, LeaseTime and LeaseFile
-	// only count in ModeDHCP.
+	// inside Address's network, at most 65536. They, LeaseTime, LeaseFile,
+	// Settings and Subnets only count in ModeDHCP.
 	RangeFirst, RangeLast netip.Addr
 	LeaseTime             time.Duration // 0: DefaultLeaseTime; at least 10 seconds
-	LeaseFile             string        // text file in an existing directory
+	// LeaseFile is a text file in an existing directory; those of Subnets have
+	// the network at the end of their names: LeaseFile-10.1.0.0-24.
+	LeaseFile string
 	// BootDir holds vmlinuz, initrd.pxe and the loaders undionly.kpxe (BIOS)
 	// and snponly.efi (UEFI).
 	BootDir string
 
-	Router netip.Addr   // default gateway for the machines; the zero Addr: none
-	DNS    []netip.Addr // name servers for the machines
+	Settings // of Address's network
+	// Subnets are further networks, whose machines are heard through relays. The
+	// same machine may have a lease in each.
+	Subnets []Subnet
+	// Hosts are machines of which something is said beforehand, by MAC address as
+	// wire.NormalMAC writes it.
+	Hosts map[string]Host
 
 	HTTPPort   int            // where Handler is served on Address; 0: 80
 	DHCPListen netip.AddrPort // zero: 0.0.0.0:67
@@ -102,10 +109,8 @@ func (c Config) checked() (Config, error) {
 	default:
 		return c, fmt.Errorf("DHCP mode %q: want %s, %s or %s", c.Mode, ModeDHCP, ModeProxy, ModeOff)
 	}
-	switch c.Unknown {
-	case UnknownInstall, UnknownHold, UnknownIgnore:
-	default:
-		return c, fmt.Errorf("unknown machines %q: want %s, %s or %s", c.Unknown, UnknownInstall, UnknownHold, UnknownIgnore)
+	if err := c.Unknown.check(); err != nil {
+		return c, err
 	}
 	if c.Mode == ModeDHCP && c.LeaseFile == "" {
 		return c, errors.New("no lease file is named")
@@ -116,7 +121,7 @@ func (c Config) checked() (Config, error) {
 	if c.HTTPPort < 1 || c.HTTPPort > 65535 {
 		return c, fmt.Errorf("HTTP port %d: want a number from 1 to 65535", c.HTTPPort)
 	}
-	if err := c.checkNetwork(); err != nil {
+	if err := c.checkNetworks(); err != nil {
 		return c, err
 	}
 	return c, ipxe.CheckArgs(c.kernelLine(""))
@@ -160,54 +165,6 @@ func (c Config) withDefaults() Config {
 		c.TFTPListen = netip.AddrPortFrom(c.Address.Addr(), 69)
 	}
 	return c
-}
-
-// checkNetwork makes sure that only addresses of the machines' own network,
-// and nobody else's, are given away.
-func (c Config) checkNetwork() error {
-	if !c.Address.IsValid() || !c.Address.Addr().Is4() || c.Address.Bits() > 30 {
-		return fmt.Errorf("address %s: want an IPv4 address with a network, like 192.168.122.1/24", c.Address)
-	}
-	if c.Mode != ModeDHCP {
-		return nil
-	}
-	first, last := c.RangeFirst, c.RangeLast
-	for _, a := range []netip.Addr{first, last} {
-		if !c.Address.Contains(a) {
-			return fmt.Errorf("address range %s to %s is not inside the network of %s", first, last, c.Address)
-		}
-	}
-	for _, reserved := range []struct {
-		addr netip.Addr
-		what string
-	}{
-		{c.Address.Addr(), "the own address"},
-		{c.Router, "the router"},
-		{c.Address.Masked().Addr(), "the network's own address"},
-		{broadcast(c.Address), "the broadcast address"},
-	} {
-		if a := reserved.addr; a.IsValid() && first.Compare(a) <= 0 && a.Compare(last) <= 0 {
-			return fmt.Errorf("address range %s to %s holds %s, %s", first, last, reserved.what, a)
-		}
-	}
-	if c.Router.IsValid() && !c.Address.Contains(c.Router) {
-		return fmt.Errorf("router %s is not inside the network of %s", c.Router, c.Address)
-	}
-	for _, a := range c.DNS {
-		if !a.Is4() {
-			return fmt.Errorf("name server %s is not an IPv4 address", a)
-		}
-	}
-	return nil
-}
-
-// broadcast is the last address of the network.
-func broadcast(p netip.Prefix) netip.Addr {
-	a := p.Addr().As4()
-	for i, m := range net.CIDRMask(p.Bits(), 32) {
-		a[i] |= ^m
-	}
-	return netip.AddrFrom4(a)
 }
 
 // baseURL is the HTTP server as machines reach it.

@@ -2,6 +2,7 @@ package pxe
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"unicode"
@@ -21,13 +22,21 @@ const (
 	UnknownIgnore  Unknown = "ignore"  // DHCP does not answer them
 )
 
+func (u Unknown) check() error {
+	switch u {
+	case UnknownInstall, UnknownHold, UnknownIgnore:
+		return nil
+	}
+	return fmt.Errorf("unknown machines %q: want %s, %s or %s", u, UnknownInstall, UnknownHold, UnknownIgnore)
+}
+
 // action is what a machine boots now, and why it waits when it is not known.
-func (c Config) action(mac, uuid string, _ netip.Addr) (action wire.BootAction, why string) {
+func (c Config) action(mac, uuid string, client netip.Addr) (action wire.BootAction, why string) {
 	action = c.Policy.BootAction(mac, uuid)
 	if action != wire.BootInstall || c.Known(mac, uuid) {
 		return action, ""
 	}
-	switch c.Unknown {
+	switch c.unknown(mac, client) {
 	case UnknownHold:
 		return wire.BootHold, "it is not known here; edeployctl add " + mac + " lets it be installed"
 	case UnknownIgnore:
@@ -37,8 +46,8 @@ func (c Config) action(mac, uuid string, _ netip.Addr) (action wire.BootAction, 
 }
 
 // alone tells whether DHCP leaves a machine alone.
-func (c Config) alone(mac, uuid string) bool {
-	return c.Unknown == UnknownIgnore && !c.Known(mac, uuid) && c.Policy.BootAction(mac, uuid) == wire.BootInstall
+func (c Config) alone(mac, uuid string, link netip.Addr) bool {
+	return c.unknown(mac, link) == UnknownIgnore && !c.Known(mac, uuid) && c.Policy.BootAction(mac, uuid) == wire.BootInstall
 }
 
 // kernelLine is the agent's kernel command line for a deployment; "" is the

@@ -23,7 +23,6 @@ import (
 	"edeploy/pxe/internal/dhcp"
 	"edeploy/pxe/internal/firmware"
 	"edeploy/pxe/internal/httpboot"
-	"edeploy/pxe/internal/lease"
 	"edeploy/pxe/internal/radv"
 	"edeploy/pxe/internal/tftp"
 	"edeploy/server/api"
@@ -47,7 +46,7 @@ type Server struct {
 	log     *slog.Logger
 	root    *os.Root
 	handler *httpboot.Handler
-	leases  *lease.Table // nil: this server gives no addresses
+	subnets []dhcp.Subnet
 	dhcp    *dhcp.Server // nil: DHCP is off
 	tftp    *tftp.Server
 	radv    *radv.Server // nil: the device has no IPv6
@@ -73,8 +72,13 @@ func New(conf Config) (*Server, error) {
 		conf: conf, log: conf.Log, root: root,
 		ready: make(chan struct{}),
 	}
-	if err := s.openLeases(); err != nil {
-		return nil, fmt.Errorf("boot services: leases: %w", err)
+	var broken []error
+	if s.subnets, broken, err = conf.subnets(); err != nil {
+		return nil, fmt.Errorf("boot services: %w", err)
+	}
+	for _, err := range broken {
+		conf.Log.Error("lease file is broken", "err", err)
+		s.note("", "", netip.Addr{}, fmt.Sprintf("the lease file is broken: %v", err))
 	}
 	s.handler = &httpboot.Handler{
 		BaseURL: conf.baseURL(), Root: root, Args: conf.machineLine,
@@ -83,32 +87,14 @@ func New(conf Config) (*Server, error) {
 	if conf.Mode != ModeOff {
 		s.dhcp = &dhcp.Server{
 			Network: dhcp.Network{
-				Prefix: conf.Address, Router: conf.Router, DNS: conf.DNS, Alone: conf.alone,
+				Self: conf.Address.Addr(), Subnets: s.subnets, Alone: conf.alone,
 				ScriptURL: s.handler.ScriptURL, FileURL: s.handler.FileURL, HasFile: s.hasFile,
 			},
-			Leases: s.leases, Notify: s.noteAnswer, Log: conf.Log,
+			Proxy: conf.Mode == ModeProxy, Notify: s.noteAnswer, Log: conf.Log,
 		}
 	}
 	s.tftp = &tftp.Server{Root: root, Log: conf.Log, Notify: s.noteTransfer}
 	return s, nil
-}
-
-// openLeases reads the leases, when addresses are given at all.
-func (s *Server) openLeases() (err error) {
-	if s.conf.Mode != ModeDHCP {
-		return nil
-	}
-	s.leases, err = lease.Open(lease.Config{
-		First: s.conf.RangeFirst, Last: s.conf.RangeLast, Time: s.conf.LeaseTime, File: s.conf.LeaseFile,
-	})
-	if err != nil {
-		return err
-	}
-	if err := s.leases.Broken(); err != nil {
-		s.log.Error("lease file is broken", "err", err)
-		s.note("", "", netip.Addr{}, fmt.Sprintf("the lease file is broken: %v", err))
-	}
-	return nil
 }
 
 // Handler answers the URL paths /boot/ipxe and /boot/file/NAME.
@@ -207,11 +193,13 @@ func (s *Server) noteAnswer(a dhcp.Answer) {
 // noteTransfer tells about a file that went out over TFTP, to a machine whose
 // address was given here.
 func (s *Server) noteTransfer(client netip.Addr, name string, bytes int64, took time.Duration) {
-	if s.leases == nil {
-		return
-	}
-	if mac, ok := s.leases.Machine(client); ok {
-		s.note(mac.String(), "", client, fmt.Sprintf("fetched %s, %d bytes in %.1f s", name, bytes, took.Seconds()))
+	for _, subnet := range s.subnets {
+		if subnet.Leases == nil {
+			return
+		}
+		if mac, ok := subnet.Leases.Machine(client); ok {
+			s.note(mac.String(), "", client, fmt.Sprintf("fetched %s, %d bytes in %.1f s", name, bytes, took.Seconds()))
+		}
 	}
 }
 

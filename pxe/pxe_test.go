@@ -383,6 +383,22 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
+// subnet adds a network with a range of one address, or none.
+func subnet(prefix, only string) func(*pxe.Config) {
+	return func(c *pxe.Config) {
+		s := pxe.Subnet{Prefix: netip.MustParsePrefix(prefix)}
+		if only != "" {
+			s.First, s.Last = netip.MustParseAddr(only), netip.MustParseAddr(only)
+		}
+		c.Subnets = append(c.Subnets, s)
+	}
+}
+
+// host reserves an address.
+func host(mac, address string) func(*pxe.Config) {
+	return func(c *pxe.Config) { c.Hosts = map[string]pxe.Host{mac: {Address: netip.MustParseAddr(address)}} }
+}
+
 func TestConfig(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -398,7 +414,7 @@ func TestConfig(t *testing.T) {
 		{"no address", func(c *pxe.Config) { c.Address = netip.Prefix{} }, "want an IPv4 address with a network"},
 		{"IPv6", func(c *pxe.Config) { c.Address = netip.MustParsePrefix("fe80::1/64") }, "address fe80::1/64: want an IPv4"},
 		{"no range", func(c *pxe.Config) { c.RangeFirst, c.RangeLast = netip.Addr{}, netip.Addr{} }, "is not inside the network"},
-		{"range elsewhere", func(c *pxe.Config) { c.RangeLast = netip.MustParseAddr("10.0.0.9") }, "address range 127.1.0.10 to 10.0.0.9 is not inside the network of 127.0.0.1/8"},
+		{"range elsewhere", func(c *pxe.Config) { c.RangeLast = netip.MustParseAddr("10.0.0.9") }, "address range 127.1.0.10 to 10.0.0.9 is not inside the network of 127.0.0.0/8"},
 		{"range backwards", func(c *pxe.Config) { c.RangeFirst, c.RangeLast = c.RangeLast, c.RangeFirst }, "holds 0 addresses"},
 		{"range too large", func(c *pxe.Config) { c.RangeLast = netip.MustParseAddr("127.200.0.1") }, "want 1 to 65536"},
 		{"range with the own address", func(c *pxe.Config) {
@@ -413,6 +429,22 @@ func TestConfig(t *testing.T) {
 		}, "127.1.0.0"},
 		{"router elsewhere", func(c *pxe.Config) { c.Router = netip.MustParseAddr("10.0.0.1") }, "router 10.0.0.1 is not inside"},
 		{"IPv6 name server", func(c *pxe.Config) { c.DNS = []netip.Addr{netip.MustParseAddr("::1")} }, "name server ::1"},
+		{"IPv6 time server", func(c *pxe.Config) { c.NTP = []netip.Addr{netip.MustParseAddr("::1")} }, "time server ::1"},
+		{"MTU", func(c *pxe.Config) { c.MTU = 100 }, "MTU 100: want 576 to 65535"},
+		{"domain", func(c *pxe.Config) { c.Domain = "my lab" }, `"my lab" is no domain`},
+		{"mode", func(c *pxe.Config) { c.Mode = "relay" }, `DHCP mode "relay": want dhcp, proxy or off`},
+		{"unknown machines", func(c *pxe.Config) { c.Unknown = "wipe" }, `unknown machines "wipe": want install, hold or ignore`},
+		{"overlapping networks", subnet("127.2.0.0/16", ""), "networks 127.0.0.0/8 and 127.2.0.0/16 overlap"},
+		{"network with bits of a host", subnet("10.1.0.1/24", ""), "network 10.1.0.1/24: want one like"},
+		{"range of another network", subnet("10.1.0.0/24", "10.2.0.5"), "is not inside the network of 10.1.0.0/24"},
+		{"reservations only", subnet("10.1.0.0/24", ""), ""},
+		{"reserved elsewhere", host("02:00:00:00:00:01", "10.1.0.1"), "address 10.1.0.1 of host 02:00:00:00:00:01 is in no network that is served"},
+		{"reserved own address", host("02:00:00:00:00:01", "127.0.0.1"), "address 127.0.0.1 of host 02:00:00:00:00:01 is the own address"},
+		{"reserved twice", func(c *pxe.Config) {
+			host("02:00:00:00:00:01", "127.0.0.9")(c)
+			c.Hosts["02:00:00:00:00:02"] = c.Hosts["02:00:00:00:00:01"]
+		}, "address 127.0.0.9 is reserved for 02:00:00:00:00:01 and 02:00:00:00:00:02"},
+		{"host without a MAC", host("printer", "127.0.0.9"), `host "printer" is no MAC address`},
 		{"kernel arguments", func(c *pxe.Config) { c.KernelArgs = "a\nb" }, "control character"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -6,6 +6,7 @@
 package dhcp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -18,11 +19,10 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 )
 
-// Network is what the answers say about the provisioning network.
+// Network is what the answers say about the provisioning networks.
 type Network struct {
-	Prefix netip.Prefix // the server's own address and the network's length
-	Router netip.Addr   // default gateway; the zero Addr: none
-	DNS    []netip.Addr
+	Self    netip.Addr // the server's own address
+	Subnets []Subnet   // the first is the one that the device is on; relays stand in the others
 
 	// ScriptURL is where the iPXE of a machine gets its script.
 	ScriptURL func(mac, uuid string) string
@@ -30,8 +30,26 @@ type Network struct {
 	FileURL func(name string) string
 	// HasFile tells whether the boot directory holds a loader.
 	HasFile func(name string) bool
-	// Alone tells whether a machine is one to be left alone; nil: none is.
-	Alone func(mac, uuid string) bool
+	// Alone tells whether a machine is one to be left alone; link is the relay's
+	// address, or the server's own. nil: none is.
+	Alone func(mac, uuid string, link netip.Addr) bool
+}
+
+// Subnet is what the machines of one network are told.
+type Subnet struct {
+	Prefix netip.Prefix
+	Leases *lease.Table // nil: another server gives the addresses
+	Settings
+}
+
+// Settings are what machines are told besides their address; zero values are
+// not sent.
+type Settings struct {
+	Router netip.Addr   // default gateway
+	DNS    []netip.Addr // name servers
+	NTP    []netip.Addr // time servers
+	Domain string       // of host names
+	MTU    int          // of the network device, in bytes
 }
 
 // Answer is what to do about one request.
@@ -61,18 +79,17 @@ type Destination struct {
 
 // Answer decides about one request. Leases change in the table at once; the
 // caller saves it before it sends an answer that is Durable.
-func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
+func (n Network) Answer(req *dhcpv4.DHCPv4) Answer {
 	q := n.question(req)
 	if q.Ignored {
 		return q.Answer
 	}
-	q.leases = leases
 	if q.alone() {
 		q.ignore("it is not known here, and unknown machines are left alone")
 		return q.Answer
 	}
-	if gw := addr(req.GatewayIPAddr); gw.IsValid() && !n.Prefix.Contains(gw) {
-		q.ignore("the relay %s is on a network for which there is no address range", gw)
+	if !q.place() {
+		q.ignore("the relay %s is on a network for which there is no address range", q.gateway)
 		return q.Answer
 	}
 	switch q.Request {
@@ -94,7 +111,7 @@ func (n Network) Answer(req *dhcpv4.DHCPv4, leases *lease.Table) Answer {
 
 // question starts to answer a request: who asks.
 func (n Network) question(req *dhcpv4.DHCPv4) *question {
-	q := &question{Network: n, req: req, Answer: Answer{Request: req.MessageType(), From: req.ClientHWAddr.String()}}
+	q := &question{Network: n, Subnet: n.Subnets[0], req: req, gateway: addr(req.GatewayIPAddr), Answer: Answer{Request: req.MessageType(), From: req.ClientHWAddr.String()}}
 	mac, err := machine(req)
 	if err != nil {
 		q.ignore("%v", err)
@@ -105,7 +122,29 @@ func (n Network) question(req *dhcpv4.DHCPv4) *question {
 }
 
 // alone tells whether the machine is to be left alone.
-func (q *question) alone() bool { return q.Alone != nil && q.Alone(q.MAC.String(), q.Client.UUID) }
+func (q *question) alone() bool {
+	link := q.gateway
+	if !link.IsValid() {
+		link = q.Self
+	}
+	return q.Alone != nil && q.Alone(q.MAC.String(), q.Client.UUID, link)
+}
+
+// place finds the network that the machine is on: the relay's; when it asks
+// without a relay and has an address, the one of its address; else the device's.
+func (q *question) place() bool {
+	at := q.gateway
+	if !at.IsValid() && (q.renewing() || q.Request == dhcpv4.MessageTypeRelease || q.Request == dhcpv4.MessageTypeInform) {
+		at = addr(q.req.ClientIPAddr)
+	}
+	for _, s := range q.Subnets {
+		if s.Prefix.Contains(at) {
+			q.Subnet = s
+			return true
+		}
+	}
+	return !q.gateway.IsValid()
+}
 
 // ignore says nothing to the client.
 func (q *question) ignore(why string, args ...any) {
@@ -151,21 +190,22 @@ func addr(ip net.IP) netip.Addr {
 // question is one request on its way to its answer.
 type question struct {
 	Network
+	Subnet
 	Answer
-	req    *dhcpv4.DHCPv4
-	leases *lease.Table // nil: another server gives the addresses
-	proxy  bool
+	req     *dhcpv4.DHCPv4
+	gateway netip.Addr // the relay; the zero Addr: none
+	proxy   bool
 }
 
 // discover: RFC 2131 section 4.3.1.
 func (q *question) discover() {
-	offer, err := q.leases.Offer(q.MAC, addr(q.req.RequestedIPAddress()))
+	offer, err := q.Leases.Offer(q.MAC, addr(q.req.RequestedIPAddress()))
 	if err != nil {
 		q.Sentence, q.Event = fmt.Sprintf("no address for this machine: %v", err), true
 		return
 	}
 	q.grant(dhcpv4.MessageTypeOffer, offer)
-	if by, ok := q.leases.Declined(offer); ok {
+	if by, ok := q.Leases.Declined(offer); ok {
 		q.Event = true
 		q.Sentence += fmt.Sprintf("; nothing else is free, though it is set aside because %s found it in use", by)
 	}
@@ -185,8 +225,8 @@ func (q *question) renewing() bool {
 func (q *question) request() {
 	chosen := addr(q.req.ServerIdentifier())
 	wanted := addr(q.req.RequestedIPAddress())
-	if chosen.IsValid() && chosen != q.Prefix.Addr() {
-		q.leases.Withdraw(q.MAC)
+	if chosen.IsValid() && chosen != q.Self {
+		q.Leases.Withdraw(q.MAC)
 		q.Sentence, q.Event = fmt.Sprintf("took the offer of another DHCP server on this network, %s", chosen), true
 		return
 	}
@@ -201,7 +241,7 @@ func (q *question) request() {
 		q.refuse(fmt.Sprintf("address %s is not in this network", wanted))
 		return
 	}
-	isNew, err := q.leases.Lease(q.MAC, wanted)
+	isNew, err := q.Leases.Lease(q.MAC, wanted)
 	if errors.Is(err, lease.ErrOutOfRange) && !chosen.IsValid() && !q.known() {
 		// Another server's, or the administrator's; a no would take it away.
 		q.ignore("asks again for %s, which this server did not give it", wanted)
@@ -218,13 +258,13 @@ func (q *question) request() {
 
 // known tells whether there is a record of the machine.
 func (q *question) known() bool {
-	_, ok := q.leases.Address(q.MAC)
+	_, ok := q.Leases.Address(q.MAC)
 	return ok
 }
 
 func (q *question) decline() {
 	declined := addr(q.req.RequestedIPAddress())
-	if !q.leases.Decline(q.MAC, declined) {
+	if !q.Leases.Decline(q.MAC, declined) {
 		q.ignore("declines %s, which it does not have", text(declined))
 		return
 	}
@@ -234,7 +274,7 @@ func (q *question) decline() {
 
 func (q *question) release() {
 	released := addr(q.req.ClientIPAddr)
-	if !q.leases.Release(q.MAC, released) {
+	if !q.Leases.Release(q.MAC, released) {
 		q.ignore("releases %s, which it does not have", text(released))
 		return
 	}
@@ -275,7 +315,7 @@ func (q *question) grant(kind dhcpv4.MessageType, a netip.Addr) {
 	if q.renewing() {
 		q.Reply.ClientIPAddr = q.req.ClientIPAddr
 	}
-	length := q.leases.Time()
+	length := q.Leases.Time()
 	q.Reply.UpdateOption(dhcpv4.OptIPAddressLeaseTime(length))
 	q.Reply.UpdateOption(dhcpv4.OptRenewTimeValue(length / 2)) // the usual fractions, RFC 2131 section 4.4.5
 	q.Reply.UpdateOption(dhcpv4.OptRebindingTimeValue(length / 8 * 7))
@@ -297,7 +337,7 @@ func (q *question) grant(kind dhcpv4.MessageType, a netip.Addr) {
 func (q *question) refuse(why string) {
 	q.reply(dhcpv4.MessageTypeNak)
 	q.Reply.UpdateOption(dhcpv4.OptMessage(why))
-	if gw := addr(q.req.GatewayIPAddr); gw.IsValid() {
+	if q.gateway.IsValid() {
 		q.Reply.SetBroadcast() // RFC 2131 section 4.3.2: the relay must not unicast it
 	}
 	q.Sentence = "refused: " + why
@@ -310,7 +350,7 @@ func (q *question) reply(kind dhcpv4.MessageType) {
 		dhcpv4.WithReply(q.req),
 		dhcpv4.WithGatewayIP(q.req.GatewayIPAddr),
 		dhcpv4.WithMessageType(kind),
-		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(q.Prefix.Addr().AsSlice())),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(q.Self.AsSlice())),
 		dhcpv4.WithOptionCopied(q.req, dhcpv4.OptionRelayAgentInformation), // RFC 3046
 		dhcpv4.WithOptionCopied(q.req, dhcpv4.OptionClientIdentifier),      // RFC 6842
 	} {
@@ -319,32 +359,46 @@ func (q *question) reply(kind dhcpv4.MessageType) {
 	q.To = q.destination()
 }
 
-// settings are the options that every machine gets.
+// settings are the options that every machine of the network gets.
 func (q *question) settings() {
-	mask := net.CIDRMask(q.Prefix.Bits(), 32)
-	q.Reply.UpdateOption(dhcpv4.OptSubnetMask(mask))
+	options := []dhcpv4.Option{dhcpv4.OptSubnetMask(net.CIDRMask(q.Prefix.Bits(), 32))}
 	if q.Router.IsValid() {
-		q.Reply.UpdateOption(dhcpv4.OptRouter(q.Router.AsSlice()))
+		options = append(options, dhcpv4.OptRouter(q.Router.AsSlice()))
 	}
-	var dns []net.IP
-	for _, a := range q.DNS {
-		dns = append(dns, a.AsSlice())
+	if len(q.DNS) > 0 {
+		options = append(options, dhcpv4.OptDNS(ips(q.DNS)...))
 	}
-	if len(dns) > 0 {
-		q.Reply.UpdateOption(dhcpv4.OptDNS(dns...))
+	if len(q.NTP) > 0 {
+		options = append(options, dhcpv4.OptNTPServers(ips(q.NTP)...))
 	}
+	if q.Domain != "" {
+		options = append(options, dhcpv4.OptDomainName(q.Domain))
+	}
+	if q.MTU != 0 {
+		options = append(options, dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU, binary.BigEndian.AppendUint16(nil, uint16(q.MTU))))
+	}
+	for _, o := range options {
+		q.Reply.UpdateOption(o)
+	}
+}
+
+func ips(all []netip.Addr) (list []net.IP) {
+	for _, a := range all {
+		list = append(list, a.AsSlice())
+	}
+	return list
 }
 
 // destination: RFC 2131 section 4.1.
 func (q *question) destination() Destination {
 	nak := q.Reply.MessageType() == dhcpv4.MessageTypeNak
-	gateway, current := addr(q.req.GatewayIPAddr), addr(q.req.ClientIPAddr)
+	current := addr(q.req.ClientIPAddr)
 	if !q.renewing() && q.Answer.Request != dhcpv4.MessageTypeInform {
 		current = netip.Addr{}
 	}
 	switch {
-	case gateway.IsValid():
-		return Destination{Addr: netip.AddrPortFrom(gateway, dhcpv4.ServerPort)}
+	case q.gateway.IsValid():
+		return Destination{Addr: netip.AddrPortFrom(q.gateway, dhcpv4.ServerPort)}
 	case nak:
 		return broadcast
 	case q.Prefix.Contains(current): // an address elsewhere is a mistake, or somebody to be flooded

@@ -19,11 +19,14 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 )
 
-func network() dhcp.Network {
+// network is one network, 192.168.122.0/24, with a router and a name server.
+func network(leases *lease.Table) dhcp.Network {
 	return dhcp.Network{
-		Prefix:    netip.MustParsePrefix("192.168.122.1/24"),
-		Router:    netip.MustParseAddr("192.168.122.254"),
-		DNS:       []netip.Addr{netip.MustParseAddr("192.168.122.253")},
+		Self: netip.MustParseAddr("192.168.122.1"),
+		Subnets: []dhcp.Subnet{{Prefix: netip.MustParsePrefix("192.168.122.0/24"), Leases: leases, Settings: dhcp.Settings{
+			Router: netip.MustParseAddr("192.168.122.254"),
+			DNS:    []netip.Addr{netip.MustParseAddr("192.168.122.253")},
+		}}},
 		ScriptURL: func(mac, uuid string) string { return "http://192.168.122.1/boot/ipxe?mac=" + mac + "&uuid=" + uuid },
 		FileURL:   func(name string) string { return "http://192.168.122.1/boot/file/" + name },
 		HasFile:   func(name string) bool { return name == "undionly.kpxe" || name == "snponly.efi" },
@@ -149,12 +152,12 @@ func TestBootFirmware(t *testing.T) {
 				test.change(discover)
 				test.change(request)
 			}
-			offer := network().Answer(discover, leases)
+			offer := network(leases).Answer(discover)
 			if offer.Reply.MessageType() != dhcpv4.MessageTypeOffer || offer.Durable || offer.Event {
 				t.Errorf("discover: answer %s, durable %v, event %v; want an offer, false, false", offer.Reply.MessageType(), offer.Durable, offer.Event)
 			}
 			requested("192.168.122.100")(request)
-			ack := network().Answer(request, leases)
+			ack := network(leases).Answer(request)
 			if ack.Reply.MessageType() != dhcpv4.MessageTypeAck || !ack.Durable || !ack.Event {
 				t.Errorf("request: answer %s, durable %v, event %v; want ACK, true, true", ack.Reply.MessageType(), ack.Durable, ack.Event)
 			}
@@ -305,7 +308,7 @@ func TestConversations(t *testing.T) {
 			leases := table(t, 2, &now)
 			for i, s := range steps {
 				now = now.Add(s.after)
-				check(t, i, s, network().Answer(s.req, leases))
+				check(t, i, s, network(leases).Answer(s.req))
 			}
 		})
 	}
@@ -350,7 +353,7 @@ func TestOptions(t *testing.T) {
 	now := start
 	info := dhcpv4.OptGeneric(dhcpv4.OptionRelayAgentInformation, []byte{1, 2, 'e', '1'})
 	req := message(t, dhcpv4.MessageTypeDiscover, dhcpv4.WithOption(info), dhcpv4.WithOption(dhcpv4.OptClientIdentifier([]byte{1, 2, 3})))
-	r := network().Answer(req, table(t, 1, &now)).Reply
+	r := network(table(t, 1, &now)).Answer(req).Reply
 	if got := net.IP(r.SubnetMask()).String(); got != "255.255.255.0" {
 		t.Errorf("mask %s", got)
 	}
@@ -371,11 +374,13 @@ func TestOptions(t *testing.T) {
 		t.Error("the client identifier is not returned")
 	}
 
-	bare := network()
-	bare.Router, bare.DNS = netip.Addr{}, nil
-	r = bare.Answer(req, table(t, 1, &now)).Reply
-	if r.Options.Has(dhcpv4.OptionRouter) || r.Options.Has(dhcpv4.OptionDomainNameServer) {
-		t.Error("router or DNS are sent, though there are none")
+	bare := network(table(t, 1, &now))
+	bare.Subnets[0].Settings = dhcp.Settings{}
+	r = bare.Answer(req).Reply
+	for _, code := range []dhcpv4.OptionCode{dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer, dhcpv4.OptionNTPServers, dhcpv4.OptionDomainName, dhcpv4.OptionInterfaceMTU} {
+		if r.Options.Has(code) {
+			t.Errorf("option %s is sent, though there is none", code)
+		}
 	}
 }
 
@@ -397,7 +402,7 @@ func FuzzAnswer(f *testing.F) {
 		now := start
 		leases := table(t, 2, &now)
 		for range 2 {
-			a := network().Answer(req, leases)
+			a := network(leases).Answer(req)
 			if a.Sentence == "" {
 				t.Fatal("no sentence")
 			}
@@ -411,7 +416,7 @@ func FuzzAnswer(f *testing.F) {
 			if y := r.YourIPAddr.String(); y != "0.0.0.0" && y != "192.168.122.100" && y != "192.168.122.101" {
 				t.Fatalf("address %s is not of the range", y)
 			}
-			if to := a.To.Addr.Addr(); to.String() != "255.255.255.255" && !network().Prefix.Contains(to) {
+			if to := a.To.Addr.Addr(); to.String() != "255.255.255.255" && !network(nil).Subnets[0].Prefix.Contains(to) {
 				t.Fatalf("answer to %s", to)
 			}
 		}

@@ -93,7 +93,7 @@ func (q *question) echoUUID() {
 // bootFile names the boot file and its server in the header, which is where
 // legacy ROMs look, and in options 66 and 67 for clients that ask for them.
 func (q *question) bootFile(name string) {
-	server := q.Prefix.Addr()
+	server := q.Self
 	q.Reply.ServerIPAddr = server.AsSlice()
 	q.Reply.BootFileName = name
 	if q.req.IsOptionRequested(dhcpv4.OptionTFTPServerName) {

@@ -62,7 +62,7 @@ func (q *question) proxyDestination(kind dhcpv4.MessageType) Destination {
 	switch to := q.destination(); {
 	case kind == dhcpv4.MessageTypeAck:
 		return Destination{}
-	case addr(q.req.GatewayIPAddr).IsValid():
+	case q.gateway.IsValid():
 		return to
 	}
 	return broadcast

@@ -1,6 +1,7 @@
 package dhcp_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"edeploy/pxe/internal/dhcp"
@@ -65,7 +66,7 @@ func TestProxy(t *testing.T) {
 			if test.change != nil {
 				test.change(req)
 			}
-			a := network().Proxy(req, test.bootServer)
+			a := network(nil).Proxy(req, test.bootServer)
 			if test.want == nil {
 				if a.Reply != nil || a.Sentence != test.says {
 					t.Errorf("answer %v, sentence %q; want silence and %q", a.Reply, a.Sentence, test.says)
@@ -88,17 +89,17 @@ func TestProxy(t *testing.T) {
 // TestAlone: a machine that is to be left alone hears nothing.
 func TestAlone(t *testing.T) {
 	now := start
-	n := network()
-	n.Alone = func(mac, uuid string) bool { return mac == "52:54:12:34:00:01" }
+	n := network(table(t, 2, &now))
+	n.Alone = func(mac, _ string, link netip.Addr) bool { return mac == "52:54:12:34:00:01" && link == n.Self }
 	discover, _ := captured(t, "seabios-ipxe-rom")
 	want := "ignored: it is not known here, and unknown machines are left alone"
-	for name, a := range map[string]dhcp.Answer{"proxy": n.Proxy(discover, false), "server": n.Answer(discover, table(t, 2, &now))} {
+	for name, a := range map[string]dhcp.Answer{"proxy": n.Proxy(discover, false), "server": n.Answer(discover)} {
 		if a.Reply != nil || a.Sentence != want {
 			t.Errorf("%s: answer %v, sentence %q", name, a.Reply, a.Sentence)
 		}
 	}
 	discover.ClientHWAddr[5]++
-	if n.Proxy(discover, false).Reply == nil || n.Answer(discover, table(t, 2, &now)).Reply == nil {
+	if n.Proxy(discover, false).Reply == nil || n.Answer(discover).Reply == nil {
 		t.Error("another machine is not served")
 	}
 }
@@ -119,7 +120,7 @@ func FuzzProxy(f *testing.F) {
 		if err != nil {
 			return
 		}
-		a := network().Proxy(req, bootServer)
+		a := network(nil).Proxy(req, bootServer)
 		if a.Reply == nil {
 			return
 		}

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"time"
 
-	"edeploy/pxe/internal/lease"
 	"edeploy/pxe/internal/quiet"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -19,8 +18,8 @@ import (
 // Server is the loop around Answer, or around Proxy.
 type Server struct {
 	Network Network
-	Leases  *lease.Table // nil: another server gives the addresses
-	// Save makes the leases durable; nil: Leases.Save.
+	Proxy   bool // beside another server, which gives the addresses
+	// Save makes the leases durable; nil: that of every subnet's table.
 	Save   func() error
 	Notify func(Answer) // called for every answer that is an event; must not block
 	Log    *slog.Logger
@@ -49,7 +48,7 @@ type outgoing struct {
 // networks are not even seen. Without a device it only takes a loopback
 // address, for tests.
 func (s *Server) Listen(device string, listen netip.AddrPort) error {
-	socket, err := openSocket(device, listen, s.Network.Prefix.Addr())
+	socket, err := openSocket(device, listen, s.Network.Self)
 	if err != nil {
 		return fmt.Errorf("DHCP: %w", err)
 	}
@@ -57,14 +56,14 @@ func (s *Server) Listen(device string, listen netip.AddrPort) error {
 		s.Log.Warn("DHCP answers are broadcast: no raw socket", "device", device, "err", socket.framesErr)
 	}
 	s.socket = socket
-	if s.Leases != nil {
+	if !s.Proxy {
 		return nil
 	}
 	port := uint16(bootPort)
 	if listen.Port() == 0 { // of a test
 		port = 0
 	}
-	s.bootSocket, err = openSocket(device, netip.AddrPortFrom(listen.Addr(), port), s.Network.Prefix.Addr())
+	s.bootSocket, err = openSocket(device, netip.AddrPortFrom(listen.Addr(), port), s.Network.Self)
 	if err != nil {
 		socket.Close()
 		return fmt.Errorf("ProxyDHCP: %w", err)
@@ -80,18 +79,18 @@ func (s *Server) BootAddr() netip.AddrPort { return s.bootSocket.addr() }
 
 // Serve answers until ctx ends or a socket fails.
 func (s *Server) Serve(ctx context.Context) error {
-	if s.Leases == nil {
+	if s.Proxy {
 		return s.serveProxy(ctx)
 	}
 	if s.Save == nil {
-		s.Save = s.Leases.Save
+		s.Save = s.save
 	}
 	waiting := make(chan outgoing, maxWaiting)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(waiting)
 		return s.receive(ctx, s.socket, func(req *dhcpv4.DHCPv4, peer netip.AddrPort) {
-			s.answer(outgoing{s.Network.Answer(req, s.Leases), s.socket, peer}, waiting)
+			s.answer(outgoing{s.Network.Answer(req), s.socket, peer}, waiting)
 		})
 	})
 	g.Go(func() error {
@@ -148,6 +147,15 @@ func (s *Server) answer(out outgoing, waiting chan<- outgoing) {
 	default:
 		s.Log.Warn("DHCP answer dropped: the lease file is written too slowly", "mac", out.MAC)
 	}
+}
+
+// save makes the leases of all subnets durable.
+func (s *Server) save() error {
+	var errs []error
+	for _, subnet := range s.Network.Subnets {
+		errs = append(errs, subnet.Leases.Save())
+	}
+	return errors.Join(errs...)
 }
 
 // confirm makes leases durable and then sends their answers, as many at a time

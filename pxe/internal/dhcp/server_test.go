@@ -99,7 +99,7 @@ func TestGroupCommit(t *testing.T) {
 	now := start
 	entered, release := make(chan struct{}), make(chan struct{})
 	var saves atomic.Int32
-	server := &dhcp.Server{Network: network(), Leases: table(t, 100, &now), Save: func() error {
+	server := &dhcp.Server{Network: network(table(t, 100, &now)), Save: func() error {
 		saves.Add(1)
 		entered <- struct{}{}
 		<-release
@@ -159,7 +159,7 @@ func TestSaveFails(t *testing.T) {
 	var broken atomic.Bool
 	broken.Store(true)
 	tried, heard := make(chan struct{}, 10), make(chan dhcp.Answer, 10)
-	server := &dhcp.Server{Network: network(), Leases: table(t, 10, &now), Notify: func(a dhcp.Answer) { heard <- a }, Save: func() error {
+	server := &dhcp.Server{Network: network(table(t, 10, &now)), Notify: func(a dhcp.Answer) { heard <- a }, Save: func() error {
 		tried <- struct{}{}
 		if broken.Load() {
 			return errors.New("disk is full")
@@ -221,7 +221,7 @@ func TestPackets(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log syncBuffer
 			now := start
-			server := &dhcp.Server{Network: network(), Leases: table(t, 10, &now), Log: slog.New(slog.NewTextHandler(&log, nil))}
+			server := &dhcp.Server{Network: network(table(t, 10, &now)), Log: slog.New(slog.NewTextHandler(&log, nil))}
 			c := dial(t, serve(t, server))
 			for range 3 {
 				if _, err := c.Write(test.packet); err != nil {
@@ -272,7 +272,7 @@ func (s *syncBuffer) String() string {
 // TestListenNeedsDevice: without a device, machines of every network would be
 // answered.
 func TestListenNeedsDevice(t *testing.T) {
-	s := &dhcp.Server{Network: network()}
+	s := &dhcp.Server{Network: network(nil)}
 	for _, listen := range []string{"0.0.0.0:0", "192.168.122.1:0"} {
 		if err := s.Listen("", netip.MustParseAddrPort(listen)); err == nil {
 			t.Errorf("listens on %s of every device", listen)
@@ -288,7 +288,7 @@ func TestListenNeedsDevice(t *testing.T) {
 func TestEvents(t *testing.T) {
 	now := start
 	heard := make(chan dhcp.Answer, 10)
-	server := &dhcp.Server{Network: network(), Leases: table(t, 2, &now), Notify: func(a dhcp.Answer) { heard <- a }}
+	server := &dhcp.Server{Network: network(table(t, 2, &now)), Notify: func(a dhcp.Answer) { heard <- a }}
 	c := dial(t, serve(t, server))
 	send := func(m *dhcpv4.DHCPv4) {
 		c.send(m)
