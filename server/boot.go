@@ -11,9 +11,9 @@ import (
 
 // BootAction says what a machine boots now. It is found by the MAC address
 // that asks and by its UUID, as its upload would find it (see
-// machine.Book.Booting). A machine that nobody knows is to be installed.
+// machine.Index.Booting). A machine that nobody knows is to be installed.
 func (s *Server) BootAction(mac, uuid string) wire.BootAction {
-	r, ok, err := s.records.Book().Booting(mac, uuid)
+	r, ok, err := s.records.Index().Booting(mac, uuid)
 	if err != nil {
 		s.late.Refused(r.Section, "A machine asked what to boot, %v.", err)
 	}
@@ -28,13 +28,13 @@ func (s *Server) BootAction(mac, uuid string) wire.BootAction {
 // has been in the agent, or an operator has added it. One whose identity is
 // refused is known, too: BootAction decides about it.
 func (s *Server) Known(mac, uuid string) bool {
-	_, ok, err := s.records.Book().Booting(mac, uuid)
+	_, ok, err := s.records.Index().Booting(mac, uuid)
 	return ok || err != nil
 }
 
 // BootDisk is the disk that the machine was installed on; "" when nobody said.
 func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
-	r, _, _ := s.records.Book().Booting(mac, uuid)
+	r, _, _ := s.records.Index().Booting(mac, uuid)
 	return r.BootDisk
 }
 
@@ -42,7 +42,7 @@ func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 // UUID, or, without a MAC, about the service itself. It never waits.
 func (s *Server) Tell(e api.Event) {
 	e.Time, e.MAC = s.config.Now(), wire.NormalMAC(e.MAC)
-	r, ok, _ := s.records.Book().Booting(e.MAC, e.UUID)
+	r, ok, _ := s.records.Index().Booting(e.MAC, e.UUID)
 	if !ok {
 		r.ID = ""
 	}
@@ -53,7 +53,7 @@ func (s *Server) Tell(e api.Event) {
 // belongs to: the one that the operator has set for it, else the default. The
 // machine is known as in BootAction.
 func (s *Server) BootSection(mac, uuid string) string {
-	r, _, _ := s.records.Book().Booting(mac, uuid)
+	r, _, _ := s.records.Index().Booting(mac, uuid)
 	return allocation.Section(s.site, r)
 }
 

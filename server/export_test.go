@@ -29,7 +29,7 @@ func (s *Server) Fail(when string) (panicked any) {
 			panic("a defect when deciding")
 		}
 		snapshot.Apply(allocation.Changes{Removed: []string{"none"}})
-		snapshot.Book = nil
+		snapshot.Machines = nil
 		return allocation.Outcome{}, allocation.Changes{}, nil
 	}, transaction.Together, "SERVER")
 	return nil

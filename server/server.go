@@ -154,7 +154,7 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 		return err
 	}
 	s.opened = append(s.opened, histories.Close)
-	s.activity = activity.New(histories, s.records.Book, s.late, s.config.Log)
+	s.activity = activity.New(histories, s.records.Index, s.late, s.config.Log)
 	s.opened = append(s.opened, s.activity.Start())
 	explanations := explanation.New(histories, s.late, s.config.Log)
 	s.opened = append(s.opened, explanations.Close)

@@ -50,8 +50,8 @@ var attacks = []attack{
 	{"8,000 unfinished uploads", nil, unfinishedUploads},
 	{"49,990 MACs in one description", nil, manyAddresses},
 	{"5,000 small reports", nil, manyReports},
-	{"150 unread lists of 4,500 machines", fillBook, func(ctx context.Context, p *peer) error { return p.unread(ctx, 150, "/api/v1/machines") }},
-	{"state with 60,000 profiles", emptyBook, longState},
+	{"150 unread lists of 4,500 machines", knowMachines, func(ctx context.Context, p *peer) error { return p.unread(ctx, 150, "/api/v1/machines") }},
+	{"state with 60,000 profiles", forgetMachines, longState},
 }
 
 // metadata is the path of an upgrade's metadata.
@@ -271,8 +271,8 @@ func manyReports(ctx context.Context, p *peer) error {
 	return err
 }
 
-// fillBook makes machines that are known and installed.
-func fillBook(t *testing.T, d *daemon) {
+// knowMachines makes machines that are known and installed.
+func knowMachines(t *testing.T, d *daemon) {
 	for i := range 4500 {
 		id := fmt.Sprintf("0e000000%02x%02x", i>>8, i&0xff)
 		mac := fmt.Sprintf("0e:00:00:00:%02x:%02x", i>>8, i&0xff)
@@ -281,7 +281,7 @@ func fillBook(t *testing.T, d *daemon) {
 	}
 }
 
-func emptyBook(t *testing.T, d *daemon) {
+func forgetMachines(t *testing.T, d *daemon) {
 	files, err := filepath.Glob(filepath.Join(d.dir, "server/machines/0e*.json"))
 	must(t, err)
 	for _, f := range files {

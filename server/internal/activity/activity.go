@@ -42,10 +42,10 @@ type boot struct {
 }
 
 // New knows nothing yet, and writes no history before Start.
-func New(dir *history.Dir, book func() *machine.Book, late *problems.List, log *slog.Logger) *Activity {
+func New(dir *history.Dir, index func() *machine.Index, late *problems.List, log *slog.Logger) *Activity {
 	a := &Activity{log: log, events: events.New[api.Event](maxEvents), progress: map[string]api.Progress{}, boots: map[string]boot{}}
 	known := func(id string) machine.Record {
-		r, _ := book().Get(id)
+		r, _ := index().Get(id)
 		return r
 	}
 	a.History = history.NewKeeper(dir, a.events, func(id string) []string { return known(id).MACs },

@@ -28,10 +28,10 @@ type Request struct {
 
 // Sections are the deployments whose files the decision may change: that of
 // the request, and the one that the machine has its allocation from.
-func (q Request) Sections(book *machine.Book) []string {
+func (q Request) Sections(index *machine.Index) []string {
 	sections := []string{q.Deployment.Name}
 	for _, mac := range q.Identity.MACs {
-		if r, ok := book.ByMAC(mac); ok && r.Allocation != nil {
+		if r, ok := index.ByMAC(mac); ok && r.Allocation != nil {
 			sections = append(sections, r.Allocation.Section)
 		}
 	}
@@ -42,7 +42,7 @@ func (q Request) Sections(book *machine.Book) []string {
 // turn comes and while nobody waits for it.
 func Match(s *Snapshot, q Request) {
 	held := ""
-	if r, known, err := s.Book.Find(q.Identity); err == nil && known && r.Allocation != nil {
+	if r, known, err := s.Machines.Find(q.Identity); err == nil && known && r.Allocation != nil {
 		held = r.Allocation.Profile
 	}
 	q.Facts.Foresee(s.Directory(q.Deployment), held)
@@ -53,7 +53,7 @@ func Match(s *Snapshot, q Request) {
 // the machine's record, because it is not known which record that would be;
 // other refusals are in the outcome.
 func Allocate(s *Snapshot, q Request) (Outcome, Changes, error) {
-	admitted, err := s.Book.Admit(q.Identity)
+	admitted, err := s.Machines.Admit(q.Identity)
 	var out Outcome
 	if errors.Is(err, machine.ErrAmbiguous) || errors.Is(err, machine.ErrKept) {
 		out.Notes = []Note{{Doubt, q.Deployment.Name, fmt.Sprintf("A machine was refused: %v.", err)}}
@@ -229,7 +229,7 @@ func others(s *Snapshot, id, configDir string) assign.Others {
 	return func(profile, entry string) bool {
 		if held == nil {
 			held = map[[2]string]bool{}
-			for _, r := range s.Book.All() {
+			for _, r := range s.Machines.All() {
 				if a := r.Allocation; a != nil && r.ID != id && a.After != "" && s.Site.sectionWith(a.Section, configDir) {
 					held[[2]string{a.Profile, a.After}] = true
 				}

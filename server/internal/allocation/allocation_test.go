@@ -36,7 +36,7 @@ func site(t *testing.T, files map[string]string) *allocation.Site {
 }
 
 func snapshot(s *allocation.Site, known ...machine.Record) *allocation.Snapshot {
-	return allocation.NewSnapshot(s, now, machine.NewBook(known...), store.NewMemory())
+	return allocation.NewSnapshot(s, now, machine.NewIndex(known...), store.NewMemory())
 }
 
 func mac(n int) string { return fmt.Sprintf("52:54:00:00:00:%02x", n) }
@@ -102,9 +102,9 @@ func TestAllocate(t *testing.T) {
 			}
 			where := site(t, all)
 			s := snapshot(where, tt.known...)
-			before := s.Book.All()
+			before := s.Machines.All()
 			out, c, err := allocation.Allocate(s, vm(where, 1))
-			if diff := cmp.Diff(before, s.Book.All()); diff != "" {
+			if diff := cmp.Diff(before, s.Machines.All()); diff != "" {
 				t.Errorf("the decision itself has changed records (-before +after):\n%s", diff)
 			}
 			if !errors.Is(err, tt.err) || !errors.Is(out.Refused, tt.refused) {
@@ -114,15 +114,15 @@ func TestAllocate(t *testing.T) {
 				return
 			}
 			s.Apply(c)
-			r, _ := s.Book.Get(id(1))
+			r, _ := s.Machines.Get(id(1))
 			if r.State != tt.state || (tt.refused != nil) != (r.LastError != "") {
 				t.Errorf("state %s, last error %q", r.State, r.LastError)
 			}
 			if (tt.profile != "") != (out.Configuration != nil) || tt.profile != "" && r.Allocation.Profile != tt.profile {
 				t.Errorf("configuration %v, allocation %+v, want %q", out.Configuration, r.Allocation, tt.profile)
 			}
-			if s.Book.Len() > where.MaxMachines {
-				t.Errorf("%d machines are known", s.Book.Len())
+			if s.Machines.Len() > where.MaxMachines {
+				t.Errorf("%d machines are known", s.Machines.Len())
 			}
 			changes, err := s.ChangedDocuments()
 			if err != nil || len(changes) != tt.changed {
@@ -206,7 +206,11 @@ func TestOperator(t *testing.T) {
 			continue
 		}
 		s.Apply(c)
-		if diff := cmp.Diff(tt.ids, s.Book.IDs()); diff != "" || out.Record.Boot != tt.boot || len(out.Lines) != 1 {
+		var ids []string
+		for _, r := range s.Machines.All() {
+			ids = append(ids, r.ID)
+		}
+		if diff := cmp.Diff(tt.ids, ids); diff != "" || out.Record.Boot != tt.boot || len(out.Lines) != 1 {
 			t.Errorf("%s with %d machines: boot %s, lines %v, machines (-want +got):\n%s", tt.decide, len(tt.known), out.Record.Boot, out.Lines, diff)
 		}
 	}
@@ -229,10 +233,10 @@ func TestForgetAndRestore(t *testing.T) {
 		return out
 	}
 	apply(allocation.Allocate(s, vm(where, 1)))
-	held, _ := s.Book.Get(id(1))
+	held, _ := s.Machines.Get(id(1))
 	apply(allocation.Forget(s, id(1), false))
 	apply(allocation.Restore(s, id(1)))
-	if back, _ := s.Book.Get(id(1)); cmp.Diff(held, back) != "" {
+	if back, _ := s.Machines.Get(id(1)); cmp.Diff(held, back) != "" {
 		t.Errorf("taken back (-held +back):\n%s", cmp.Diff(held, back))
 	}
 	if out := apply(allocation.Allocate(s, vm(where, 2))); !errors.Is(out.Refused, refusal.NoMatch) {

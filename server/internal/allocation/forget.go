@@ -50,7 +50,7 @@ func frees(r machine.Record) string {
 // is kept aside, so that the machine can be taken back. One that is installed
 // must be forced. It goes with no other decision.
 func Forget(s *Snapshot, name string, force bool) (Outcome, Changes, error) {
-	r, err := Named(s.Book, name)
+	r, err := Named(s.Machines, name)
 	if err != nil {
 		return Outcome{}, Changes{}, err
 	}
@@ -151,7 +151,7 @@ func chooseForgotten(all []Forgotten, word string) (Forgotten, error) {
 	var found []Forgotten
 	var ids []string
 	for _, k := range all {
-		if machine.NewBook(k.Record).Named(word) != nil {
+		if machine.NewIndex(k.Record).Named(word) != nil {
 			found, ids = append(found, k), append(ids, k.Record.ID)
 		}
 	}
@@ -166,9 +166,9 @@ func chooseForgotten(all []Forgotten, word string) (Forgotten, error) {
 
 func restore(s *Snapshot, r machine.Record) (machine.Record, Changes, error) {
 	var c Changes
-	book := s.Book.Clone() // without those that are replaced
+	index := s.Machines.Clone() // without those that are replaced
 	for _, mac := range r.MACs {
-		other, ok := book.ByMAC(mac)
+		other, ok := index.ByMAC(mac)
 		switch {
 		case !ok:
 		case other.Allocation != nil:
@@ -180,11 +180,11 @@ func restore(s *Snapshot, r machine.Record) (machine.Record, Changes, error) {
 			if other.State == machine.Installed {
 				r.State, r.Since, r.LastError = other.State, other.Since, other.LastError
 			}
-			book.Remove(other.ID)
+			index.Remove(other.ID)
 			c.Removed = append(c.Removed, other.ID)
 		}
 	}
-	if _, taken := book.Get(r.ID); taken {
+	if _, taken := index.Get(r.ID); taken {
 		return r, c, refusal.New(refusal.Conflict, "another machine is known as %s: forget it first", r.ID)
 	}
 	if r.Allocation != nil {

@@ -15,8 +15,8 @@ const maxNamed = 10
 
 // Named finds the machine that an operator means: by its id, by one of its MAC
 // addresses, or by its name as lists show it.
-func Named(book *machine.Book, word string) (machine.Record, error) {
-	found := book.Named(word)
+func Named(index *machine.Index, word string) (machine.Record, error) {
+	found := index.Named(word)
 	switch len(found) {
 	case 0:
 		return machine.Record{}, refusal.New(refusal.UnknownMachine, "no machine is known as %s", refusal.Clip(word, 100))
@@ -50,12 +50,12 @@ func identityKind(err error) refusal.Kind {
 // the oldest go.
 func room(s *Snapshot) (Changes, error) {
 	most := s.Site.MaxMachines
-	if s.Book.Len() < most {
+	if s.Machines.Len() < most {
 		return Changes{}, nil
 	}
-	ids := s.Book.Strangers()
+	ids := s.Machines.Strangers()
 	if len(ids) == 0 {
-		return Changes{}, refusal.New(refusal.Busy, "the server knows %d machines and takes no more: forget some of them", s.Book.Len())
+		return Changes{}, refusal.New(refusal.Busy, "the server knows %d machines and takes no more: forget some of them", s.Machines.Len())
 	}
 	return gone(ids[:min(len(ids), max(1, most/64))]), nil
 }
@@ -79,7 +79,7 @@ func AdmitSection(s *Snapshot, named string, is wire.Identity) (*Deployment, err
 	if len(s.Site.Deployments) == 1 {
 		return s.Site.Deployments[named], nil
 	}
-	r, _, err := s.Book.Find(is)
+	r, _, err := s.Machines.Find(is)
 	if err != nil {
 		return nil, identityRefused("hardware description", err)
 	}

@@ -8,7 +8,7 @@ import (
 
 // SetBoot sets what the operator wants a machine to boot.
 func SetBoot(s *Snapshot, name string, boot machine.Boot) (Outcome, Changes, error) {
-	r, err := Named(s.Book, name)
+	r, err := Named(s.Machines, name)
 	if err != nil {
 		return Outcome{}, Changes{}, err
 	}
@@ -34,7 +34,7 @@ func SetSection(s *Snapshot, name, section string) (Outcome, Changes, error) {
 
 // knownOrNew finds a machine, or makes a record of a MAC address.
 func knownOrNew(s *Snapshot, name string) (machine.Record, Changes, error) {
-	r, err := Named(s.Book, name)
+	r, err := Named(s.Machines, name)
 	mac := wire.NormalMAC(name)
 	if mac == "" || err == nil {
 		return r, Changes{}, err
@@ -43,7 +43,7 @@ func knownOrNew(s *Snapshot, name string) (machine.Record, Changes, error) {
 	if err != nil {
 		return r, c, err
 	}
-	noticed, err := s.Book.Notice(wire.Identity{MACs: []string{mac}})
+	noticed, err := s.Machines.Notice(wire.Identity{MACs: []string{mac}})
 	if err != nil {
 		return r, c, identityRefused("set section", err)
 	}
@@ -58,7 +58,7 @@ func Add(s *Snapshot, mac, owner string) (Outcome, Changes, error) {
 		return join(s, mac, owner)
 	}
 	var c Changes
-	own := s.Book.Own(mac)
+	own := s.Machines.Own(mac)
 	if own.New {
 		var err error
 		if c, err = room(s); err != nil {
@@ -72,11 +72,11 @@ func Add(s *Snapshot, mac, owner string) (Outcome, Changes, error) {
 
 // join gives a machine an adapter.
 func join(s *Snapshot, mac, owner string) (Outcome, Changes, error) {
-	r, err := Named(s.Book, owner)
+	r, err := Named(s.Machines, owner)
 	if err != nil {
 		return Outcome{}, Changes{}, err
 	}
-	now, err := s.Book.Join(r, mac)
+	now, err := s.Machines.Join(r, mac)
 	if err != nil {
 		return Outcome{}, Changes{}, identityRefused("add "+mac, err)
 	}
@@ -84,7 +84,7 @@ func join(s *Snapshot, mac, owner string) (Outcome, Changes, error) {
 }
 
 // ForgetStrangers forgets all machines that nobody needs: the ids in Removed.
-func ForgetStrangers(s *Snapshot) Changes { return gone(s.Book.Strangers()) }
+func ForgetStrangers(s *Snapshot) Changes { return gone(s.Machines.Strangers()) }
 
 // ParseMAC reads an address that an operator has typed.
 func ParseMAC(text string) (string, error) {

@@ -16,7 +16,7 @@ import (
 // profile than it says is refused. One that was installed with the profile
 // before keeps what it holds: the reinstallation is to be repeated.
 func Fail(s *Snapshot, q Request) (Outcome, Changes, error) {
-	r, known, err := s.Book.Find(q.Identity)
+	r, known, err := s.Machines.Find(q.Identity)
 	if err != nil {
 		return Outcome{}, Changes{}, identityRefused("failure report", err)
 	}

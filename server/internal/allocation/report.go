@@ -11,12 +11,12 @@ import (
 // Report is what a report makes of a machine's record. Most reports change
 // nothing: then there are no Changes.
 func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
-	noticed, err := s.Book.Notice(rep.Machine)
+	noticed, err := s.Machines.Notice(rep.Machine)
 	if err != nil {
 		return Outcome{}, Changes{}, identityRefused("report", err)
 	}
 	r := noticed.Record
-	old, _ := s.Book.Get(r.ID)
+	old, _ := s.Machines.Get(r.ID)
 	if next := nextState(r.State, rep); next != r.State || noticed.New {
 		r.State, r.Since = next, s.Time
 	}

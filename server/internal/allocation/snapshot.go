@@ -58,9 +58,9 @@ func (s *Site) sectionWith(section, configDir string) bool {
 // goroutine.
 type Snapshot struct {
 	Site        *Site
-	Time        time.Time     // of the decisions
-	Book        *machine.Book // records; Apply changes a clone
-	Documents   store.Store   // others, to be read only
+	Time        time.Time      // of the decisions
+	Machines    *machine.Index // records; Apply changes a clone
+	Documents   store.Store    // others, to be read only
 	cloned      bool
 	directories map[string]*Directory // changed ones, by their path
 	order       []string              // of their changes
@@ -70,8 +70,8 @@ type Snapshot struct {
 }
 
 // NewSnapshot has no changes yet.
-func NewSnapshot(site *Site, now time.Time, book *machine.Book, documents store.Store) *Snapshot {
-	return &Snapshot{Site: site, Time: now, Book: book, Documents: documents, directories: map[string]*Directory{}}
+func NewSnapshot(site *Site, now time.Time, index *machine.Index, documents store.Store) *Snapshot {
+	return &Snapshot{Site: site, Time: now, Machines: index, Documents: documents, directories: map[string]*Directory{}}
 }
 
 // Changes are what one or more decisions make of the documents.
@@ -86,13 +86,13 @@ type Changes struct {
 // Apply makes changes for the decisions that come after.
 func (s *Snapshot) Apply(c Changes) {
 	if !s.cloned && len(c.Removed)+len(c.Records) > 0 {
-		s.Book, s.cloned = s.Book.Clone(), true
+		s.Machines, s.cloned = s.Machines.Clone(), true
 	}
 	for _, id := range c.Removed {
-		s.Book.Remove(id)
+		s.Machines.Remove(id)
 	}
 	for _, r := range c.Records {
-		s.Book.Put(r)
+		s.Machines.Put(r)
 	}
 	for _, d := range c.Directories {
 		if s.directories[d.ConfigDir] == nil {
@@ -115,7 +115,7 @@ func (c Changes) ids() []string {
 }
 
 // ChangedRecords are the ids of the records that were changed or removed: the
-// Book says which of it.
+// Index says which of it.
 func (s *Snapshot) ChangedRecords() []string {
 	return slices.Compact(slices.Sorted(slices.Values(s.changed)))
 }
@@ -147,7 +147,7 @@ func (s *Snapshot) Keep() []Note {
 // Lost are the machines that are gone together with their histories.
 func (s *Snapshot) Lost() []string {
 	return slices.DeleteFunc(slices.Clone(s.lost), func(id string) bool {
-		_, known := s.Book.Get(id)
+		_, known := s.Machines.Get(id)
 		return known
 	})
 }
@@ -185,7 +185,7 @@ func word(s *Snapshot, r machine.Record, text string) Outcome {
 	return Outcome{Record: r, Lines: []api.HistoryLine{{Time: s.Time, Step: "boot", Status: "note", Message: text}}}
 }
 
-// identityRefused makes a refusal of an error of the book.
+// identityRefused makes a refusal of an error of the index.
 func identityRefused(what string, err error) error {
 	return refusal.New(identityKind(err), "%s: %w", what, err)
 }

@@ -102,18 +102,18 @@ func (a *Archive) SaveHardware(name string, h wire.Hardware) (string, error) {
 		return "", fmt.Errorf("save %s: %w", name, err)
 	}
 	defer root.Close()
-	if err := place(root, name, text); err != nil {
-		a.lookAgain()
+	if err := writeFile(root, name, text); err != nil {
+		a.forgetSizes()
 		return "", fmt.Errorf("save %s: %w", name, err)
 	}
 	return name, nil
 }
 
-// place writes a file whole, under its name, and has the kernel begin to bring
+// writeFile writes a file whole, under its name, and has the kernel begin to bring
 // it to the disk without waiting for that. When the power fails within the next
 // seconds, a description may be lost: the machine sends it again, and nothing
 // that it was promised depends on it.
-func place(root *os.Root, name string, text []byte) error {
+func writeFile(root *os.Root, name string, text []byte) error {
 	temporary := fmt.Sprintf(".%s.%08x", name, rand.Uint32())
 	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -161,8 +161,8 @@ func (a *Archive) reserve(name string, size int64) error {
 	return nil
 }
 
-// lookAgain forgets what is known about the directory.
-func (a *Archive) lookAgain() {
+// forgetSizes forgets what is known about the directory.
+func (a *Archive) forgetSizes() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sizes = nil
@@ -233,11 +233,11 @@ func (a *Archive) SaveLog(name, spooled string) (string, error) {
 	}
 	defer root.Close()
 	if i := slices.IndexFunc(files, func(f file) bool { return f.name == name }); i >= 0 {
-		if files[i].name, err = turn(root, files, files[i], stem, a.Suffix); err != nil {
+		if files[i].name, err = date(root, files, files[i], stem, a.Suffix); err != nil {
 			return "", fmt.Errorf("save log %s: %w", name, err)
 		}
 	}
-	size, err := bring(root, name, spooled)
+	size, err := move(root, name, spooled)
 	if err != nil {
 		return "", fmt.Errorf("save log %s: %w", name, err)
 	}
@@ -249,8 +249,8 @@ func (a *Archive) SaveLog(name, spooled string) (string, error) {
 	return name, nil
 }
 
-// turn gives the present log its dated name and answers it.
-func turn(root *os.Root, files []file, f file, stem, suffix string) (string, error) {
+// date gives the present log its dated name and answers it.
+func date(root *os.Root, files []file, f file, stem, suffix string) (string, error) {
 	taken := func(name string) bool {
 		return slices.ContainsFunc(files, func(f file) bool { return f.name == name })
 	}
@@ -264,9 +264,9 @@ func turn(root *os.Root, files []file, f file, stem, suffix string) (string, err
 	}
 }
 
-// bring moves the spooled file into root, copying when it is on another file
+// move moves the spooled file into root, copying when it is on another file
 // system.
-func bring(root *os.Root, name, spooled string) (int64, error) {
+func move(root *os.Root, name, spooled string) (int64, error) {
 	in, err := os.Open(spooled)
 	if err != nil {
 		return 0, err

@@ -263,7 +263,7 @@ func (r *replacing) adopt(profile, text string) (string, error) {
 		r.warn("machine %s holds an entry that %s has not any more: it keeps its addresses, and gets another entry when it asks again", h.ID, name)
 	}
 	for _, h := range adoption.Moved {
-		rec, _ := r.snapshot.Book.Get(h.ID)
+		rec, _ := r.snapshot.Machines.Get(h.ID)
 		a := *rec.Allocation
 		a.Before, a.After = literal.Repr(h.Before), literal.Repr(h.After)
 		if a != *rec.Allocation {
@@ -286,7 +286,7 @@ func (r *replacing) adopt(profile, text string) (string, error) {
 // directory.
 func (r *replacing) holders(profile string) []fileset.Holder {
 	var all []fileset.Holder
-	for _, rec := range r.snapshot.Book.All() {
+	for _, rec := range r.snapshot.Machines.All() {
 		if !r.holds(rec) || rec.Allocation.Profile != profile || rec.Allocation.After == "" {
 			continue
 		}
@@ -316,7 +316,7 @@ func (r *replacing) compareStates(before, after string) {
 	if err != nil {
 		return
 	}
-	for _, rec := range r.snapshot.Book.All() {
+	for _, rec := range r.snapshot.Machines.All() {
 		if r.holds(rec) && next.Find(rec.Allocation.Profile) < 0 {
 			r.warn("machine %s holds profile %s, which the new state does not have", rec.ID, rec.Allocation.Profile)
 		}

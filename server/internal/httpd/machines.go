@@ -43,13 +43,13 @@ func (h *Handlers) operatorRoutes() []route {
 
 // named finds the machine that a request is about.
 func (h *Handlers) named(r *http.Request) (machine.Record, error) {
-	return allocation.Named(h.Records.Book(), r.PathValue("id"))
+	return allocation.Named(h.Records.Index(), r.PathValue("id"))
 }
 
 func (h *Handlers) listMachines(w http.ResponseWriter, r *http.Request) {
 	h.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
 		return writeList(out, func(yield func(any) bool) {
-			for _, rec := range h.Records.Book().All() {
+			for _, rec := range h.Records.Index().All() {
 				if !yield(h.show(rec)) {
 					return
 				}

@@ -53,7 +53,7 @@ func (h *Handlers) upload(w http.ResponseWriter, r *http.Request) (string, error
 	}
 	out, err := h.Decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return decide(snapshot, *q)
-	}, transaction.Together, q.Sections(h.Records.Book())...)
+	}, transaction.Together, q.Sections(h.Records.Index())...)
 	if err != nil {
 		h.Log.Warn("upload refused", "name", q.Name, "text", err)
 		return "", err
@@ -121,7 +121,7 @@ func (h *Handlers) deploymentOf(form upload.Form) (*allocation.Deployment, error
 // arrives counts a machine that is not known yet: one peer must not make
 // machines known faster than they are looked at.
 func (h *Handlers) arrives(peer string, is wire.Identity) error {
-	if _, known, err := h.Records.Book().Find(is); known || err != nil {
+	if _, known, err := h.Records.Index().Find(is); known || err != nil {
 		return nil // the decision says what is wrong
 	}
 	if !h.arrivals.Take(peer, h.Now()) {

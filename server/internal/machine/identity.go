@@ -66,16 +66,15 @@ func common(a, b []string) int {
 	return n
 }
 
-// weigh compares SMBIOS values. unique says whether a value belongs to this
-// record alone; one that others have too says nothing.
-func weigh(r Record, is wire.Identity, unique func(r Record, value string) bool) evidence {
+// weigh compares SMBIOS values; one that other records have, too, says nothing.
+func (x *Index) weigh(r Record, is wire.Identity) evidence {
 	same, different := 0, 0
 	compare := func(a, b string) {
 		switch {
 		case a == "" || b == "":
 		case a != b:
 			different++
-		case unique(r, a):
+		case len(x.values[a]) <= 1:
 			same++
 		}
 	}

@@ -94,8 +94,8 @@ func TestFind(t *testing.T) {
 		{"zero and broadcast MAC only", nil, wire.Identity{MACs: []string{"00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"}}, "", machine.ErrNameless},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			book := machine.NewBook(tt.known...)
-			got, known, err := book.Find(tt.is)
+			index := machine.NewIndex(tt.known...)
+			got, known, err := index.Find(tt.is)
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("error: got %v, want %v", err, tt.err)
 			}
@@ -107,8 +107,8 @@ func TestFind(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	book := machine.NewBook(rec("a", uuidA, "SN1", 1, 2), rec("b", uuidB, "SN2", 3))
-	got, err := book.Admit(is(uuidB, "SN2", 3, 2))
+	index := machine.NewIndex(rec("a", uuidA, "SN1", 1, 2), rec("b", uuidB, "SN2", 3))
+	got, err := index.Admit(is(uuidB, "SN2", 3, 2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("an adapter moves (-want +got):\n%s", diff)
 	}
 
-	got, err = book.Admit(is(uuidA, "SN1", 1, 7))
+	got, err = index.Admit(is(uuidA, "SN1", 1, 7))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("an adapter is replaced (-want +got):\n%s", diff)
 	}
 
-	got, err = book.Admit(is("", "", 9))
+	got, err = index.Admit(is("", "", 9))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,12 +147,12 @@ func TestIDs(t *testing.T) {
 		{is("", "../A b"), "serial-..-a-b"},
 	} {
 		old := rec("02-00-00-00-00-01", uuidB, "SN9", 1)
-		book := machine.NewBook(old)
+		index := machine.NewIndex(old)
 		tt.is.UUID, tt.is.Serial = orElse(tt.is.UUID, ""), orElse(tt.is.Serial, "")
 		if len(tt.is.MACs) > 0 {
 			tt.is.UUID, tt.is.Serial = uuidA, "SN8"
 		}
-		got, err := book.Admit(tt.is)
+		got, err := index.Admit(tt.is)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,18 +175,18 @@ func orElse(s, other string) string {
 }
 
 func TestNotice(t *testing.T) {
-	book := machine.NewBook(rec("a", uuidA, "SN1", 1, 2), rec("b", uuidB, "SN2", 3))
-	got, err := book.Notice(is(uuidA, "SN1", 2, 8))
+	index := machine.NewIndex(rec("a", uuidA, "SN1", 1, 2), rec("b", uuidB, "SN2", 3))
+	got, err := index.Notice(is(uuidA, "SN1", 2, 8))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(machine.Admission{Record: rec("a", uuidA, "SN1", 1, 2, 8)}, got); diff != "" {
 		t.Errorf("a report with one new address (-want +got):\n%s", diff)
 	}
-	if _, err := book.Notice(is("4c4c4544-0051-3510-8052-b4c04f4d3299", "SN7", 3, 4)); !errors.Is(err, machine.ErrStranger) {
+	if _, err := index.Notice(is("4c4c4544-0051-3510-8052-b4c04f4d3299", "SN7", 3, 4)); !errors.Is(err, machine.ErrStranger) {
 		t.Errorf("a report that would take an address away: got %v, want ErrStranger", err)
 	}
-	if got, err := book.Notice(is("", "", 5)); err != nil || !got.New {
+	if got, err := index.Notice(is("", "", 5)); err != nil || !got.New {
 		t.Errorf("a report of an unknown machine: %+v, %v", got, err)
 	}
 }
@@ -194,7 +194,7 @@ func TestNotice(t *testing.T) {
 func TestByMACAndUUID(t *testing.T) {
 	a := rec("a", uuidA, "SN1", 1)
 	a.FormerMACs = macs(2)
-	book := machine.NewBook(a, rec("b", uuidB, "SN2", 3), rec("c", uuidB, "SN3", 4))
+	index := machine.NewIndex(a, rec("b", uuidB, "SN2", 3), rec("c", uuidB, "SN3", 4))
 	for _, tt := range []struct{ mac, uuid, want string }{
 		{mac: "02-00-00-00-00-01", want: "a"},
 		{mac: mac(2), want: "a"},
@@ -204,9 +204,9 @@ func TestByMACAndUUID(t *testing.T) {
 		{uuid: uuidB, want: ""}, // two have it
 		{uuid: "00000000-0000-0000-0000-000000000000", want: ""},
 	} {
-		got, _ := book.ByMAC(tt.mac)
+		got, _ := index.ByMAC(tt.mac)
 		if tt.uuid != "" {
-			got, _ = book.ByUUID(tt.uuid)
+			got, _ = index.ByUUID(tt.uuid)
 		}
 		if got.ID != tt.want {
 			t.Errorf("mac %q uuid %q: got %q, want %q", tt.mac, tt.uuid, got.ID, tt.want)
@@ -248,7 +248,7 @@ func TestGenuine(t *testing.T) {
 // between: every machine stays itself, no two become one.
 func TestFleet(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	book := machine.NewBook()
+	index := machine.NewIndex()
 	fleet := make([]wire.Identity, 2000)
 	next := 0
 	for i := range fleet {
@@ -267,7 +267,7 @@ func TestFleet(t *testing.T) {
 	ids := map[string]int{}
 	for round := range 4 {
 		for i, self := range fleet {
-			got, err := book.Admit(self)
+			got, err := index.Admit(self)
 			if err != nil {
 				t.Fatalf("round %d, machine %d: %v", round, i, err)
 			}
@@ -275,9 +275,9 @@ func TestFleet(t *testing.T) {
 				t.Fatalf("round %d: machine %d is taken for machine %d (new: %v)", round, i, owner, got.New)
 			}
 			ids[got.Record.ID] = i
-			book.Put(got.Record)
+			index.Put(got.Record)
 			for _, other := range got.Others {
-				book.Put(other)
+				index.Put(other)
 			}
 			if n := len(self.MACs); n > 1 && random.IntN(3) == 0 {
 				fleet[i].MACs[random.IntN(n)] = mac(next)
@@ -285,7 +285,7 @@ func TestFleet(t *testing.T) {
 			}
 		}
 	}
-	if book.Len() != len(fleet) {
-		t.Errorf("%d machines became %d records", len(fleet), book.Len())
+	if index.Len() != len(fleet) {
+		t.Errorf("%d machines became %d records", len(fleet), index.Len())
 	}
 }

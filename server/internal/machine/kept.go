@@ -27,20 +27,20 @@ func (r Record) Kept() bool {
 // is being installed, although it shows an address, the UUID or the serial of
 // another one that is kept: a replaced mainboard or adapter looks like that, and so does a
 // machine that has another's adapter or a copied UUID. Only the operator knows.
-func (b *Book) guard(r Record, is wire.Identity) error {
+func (x *Index) guard(r Record, is wire.Identity) error {
 	if r.ID != "" && (r.Kept() || r.Boot == Reinstall) {
 		return nil
 	}
-	for _, other := range b.candidates(is.MACs) {
+	for _, other := range x.candidates(is.MACs) {
 		if other.ID != r.ID && other.Kept() {
 			return doubt(other, is, "an address")
 		}
 	}
-	if other, ok := b.ByUUID(is.UUID); ok && other.ID != r.ID && other.Kept() {
+	if other, ok := x.ByUUID(is.UUID); ok && other.ID != r.ID && other.Kept() {
 		return doubt(other, is, "the UUID")
 	}
 	// All nodes of a chassis may have its serial: it counts when no UUID tells them apart.
-	if other, ok := b.only(serialKey(is.Serial)); ok && other.ID != r.ID && other.Kept() && weigh(other, is, b.unique) == agrees {
+	if other, ok := x.only(serialKey(is.Serial)); ok && other.ID != r.ID && other.Kept() && x.weigh(other, is) == agrees {
 		return doubt(other, is, "the serial")
 	}
 	return nil
@@ -69,16 +69,16 @@ func because(r Record) string {
 // perhaps a UUID. It is found as an upload would find it; when two machines
 // may be meant, it is the one that is kept. The error is what an operator
 // should know about it then.
-func (b *Book) Booting(mac, uuid string) (Record, bool, error) {
+func (x *Index) Booting(mac, uuid string) (Record, bool, error) {
 	if mac = wire.NormalMAC(mac); mac == "" {
-		r, ok := b.ByUUID(uuid)
+		r, ok := x.ByUUID(uuid)
 		return r, ok, nil
 	}
-	r, known := b.ByMAC(mac)
+	r, known := x.ByMAC(mac)
 	if known && (r.Kept() || r.Boot != Auto) {
 		return r, true, nil
 	}
-	if other, ok := b.ByUUID(uuid); ok && other.ID != r.ID && other.Kept() {
+	if other, ok := x.ByUUID(uuid); ok && other.ID != r.ID && other.Kept() {
 		var err error
 		if other.BootAction() == wire.BootLocal {
 			err = doubt(other, wire.Identity{MACs: []string{mac}}, "the UUID")
@@ -90,19 +90,19 @@ func (b *Book) Booting(mac, uuid string) (Record, bool, error) {
 
 // Own makes a machine of its own of a MAC address, to be installed: the
 // operator has said that it is no other. Whoever had the address loses it.
-func (b *Book) Own(mac string) Admission {
-	if r, ok := b.ByMAC(mac); ok && !r.Kept() && slices.Contains(r.MACs, mac) {
+func (x *Index) Own(mac string) Admission {
+	if r, ok := x.ByMAC(mac); ok && !r.Kept() && slices.Contains(r.MACs, mac) {
 		r.Boot = Reinstall
 		return Admission{Record: r}
 	}
 	is := wire.Identity{MACs: []string{mac}}
-	r := Record{ID: b.newID(is), Identity: is, State: Unknown, Boot: Reinstall}
-	return Admission{Record: r, New: true, Others: b.losers(r)}
+	r := Record{ID: x.newID(is), Identity: is, State: Unknown, Boot: Reinstall}
+	return Admission{Record: r, New: true, Others: x.losers(r)}
 }
 
 // Join gives a machine one more MAC address: the operator has said that the
 // adapter is in it. Whoever had the address loses it.
-func (b *Book) Join(r Record, mac string) (Admission, error) {
+func (x *Index) Join(r Record, mac string) (Admission, error) {
 	if !slices.Contains(r.MACs, mac) {
 		if len(r.MACs) >= MaxMACs {
 			return Admission{}, fmt.Errorf("%w: machine %s has %d already", ErrTooMany, r.ID, len(r.MACs))
@@ -110,7 +110,7 @@ func (b *Book) Join(r Record, mac string) (Admission, error) {
 		r.MACs = append(slices.Clip(r.MACs), mac)
 		r.FormerMACs = slices.DeleteFunc(slices.Clone(r.FormerMACs), func(old string) bool { return old == mac })
 	}
-	return Admission{Record: r, Others: b.losers(r)}, nil
+	return Admission{Record: r, Others: x.losers(r)}, nil
 }
 
 // MaxMACs bounds the addresses of one machine. A host with 128 virtual
@@ -133,15 +133,15 @@ func Check(is wire.Identity) error {
 // Named finds the machines that an operator's word means: an id, a MAC address
 // or a name as lists show it. A name means who holds it rather than who held
 // it before its installation failed. More than one: the word is ambiguous.
-func (b *Book) Named(word string) []Record {
-	if r, ok := b.Get(strings.ToLower(word)); ok {
+func (x *Index) Named(word string) []Record {
+	if r, ok := x.Get(strings.ToLower(word)); ok {
 		return []Record{r}
 	}
-	if r, ok := b.ByMAC(word); ok {
+	if r, ok := x.ByMAC(word); ok {
 		return []Record{r}
 	}
 	var all []Record
-	for _, r := range b.All() {
+	for _, r := range x.All() {
 		if strings.EqualFold(r.DisplayName(), word) || strings.EqualFold(r.Name, word) {
 			all = append(all, r)
 		}

@@ -39,7 +39,7 @@ func (f *Finder) All() []api.Problem {
 		broken, supplies := f.configuration(f.Site.Deployments[name], images, true)
 		all = slices.Concat(all, broken, supplies)
 	}
-	all = append(all, ofMachines(f.Records.Book().All(), f.restorable)...)
+	all = append(all, ofMachines(f.Records.Index().All(), f.restorable)...)
 	for _, err := range f.Records.Broken() {
 		all = append(all, api.Problem{File: filepath.Join(f.StateDir, "machines"), Text: err.Error()})
 	}

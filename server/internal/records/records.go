@@ -1,5 +1,5 @@
 // Package records keeps the records of all machines: in memory as a
-// machine.Book, and each as a document of a store.
+// machine.Index, and each as a document of a store.
 package records
 
 import (
@@ -23,7 +23,7 @@ const collection = "machines"
 type Records struct {
 	documents store.Store
 	now       func() time.Time
-	book      atomic.Pointer[machine.Book] // never changed, only replaced
+	index     atomic.Pointer[machine.Index] // never changed, only replaced
 	mu        sync.Mutex
 	versions  map[string]store.Version // by id
 	broken    map[string]error         // records that could not be read, by id
@@ -36,18 +36,18 @@ func Open(documents store.Store, now func() time.Time) (*Records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read machine records: %w", err)
 	}
-	book := machine.NewBook()
+	index := machine.NewIndex()
 	for _, name := range names {
 		if file, ok := strings.CutSuffix(name, ".json"); ok {
-			r.read(book, strings.TrimPrefix(file, collection+"/"))
+			r.read(index, strings.TrimPrefix(file, collection+"/"))
 		}
 	}
-	r.book.Store(book)
+	r.index.Store(index)
 	return r, nil
 }
 
-// Book is all records as they are on the disk. It must not be changed.
-func (r *Records) Book() *machine.Book { return r.book.Load() }
+// Index is all records as they are on the disk. It must not be changed.
+func (r *Records) Index() *machine.Index { return r.index.Load() }
 
 // Broken are the errors of records that could not be read.
 func (r *Records) Broken() []error {
@@ -64,7 +64,7 @@ func (r *Records) Broken() []error {
 func documentName(id string) string { return collection + "/" + id + ".json" }
 
 // read reads one record anew.
-func (r *Records) read(book *machine.Book, id string) {
+func (r *Records) read(index *machine.Index, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.broken, id)
@@ -72,7 +72,7 @@ func (r *Records) read(book *machine.Book, id string) {
 	name := documentName(id)
 	doc, err := r.documents.Get(name)
 	if errors.Is(err, store.ErrNotExist) {
-		book.Remove(id)
+		index.Remove(id)
 		return
 	}
 	var is machine.Record
@@ -86,7 +86,7 @@ func (r *Records) read(book *machine.Book, id string) {
 		}
 	}
 	if is.ID != "" {
-		book.Put(is)
+		index.Put(is)
 		r.versions[id] = version
 	}
 }
@@ -99,22 +99,22 @@ func decode(name string, text []byte) (machine.Record, error) {
 	return r, err
 }
 
-// Commit makes the records with these ids what they are in the book, together
+// Commit makes the records with these ids what they are in the index, together
 // with changes of other documents: all of it or nothing. After an error these
 // records are read anew, because somebody has edited one, or the change may
 // have been made all the same.
-func (r *Records) Commit(book *machine.Book, ids []string, others []store.Change) error {
-	changes, err := r.changes(book, ids)
+func (r *Records) Commit(index *machine.Index, ids []string, others []store.Change) error {
+	changes, err := r.changes(index, ids)
 	if err != nil {
 		return err
 	}
 	// The journal has the records first and the configuration directories after them.
 	if err := r.documents.Commit(slices.Concat(changes, others)...); err != nil {
-		fresh := r.Book().Clone()
+		fresh := r.Index().Clone()
 		for _, id := range ids {
 			r.read(fresh, id)
 		}
-		r.book.Store(fresh)
+		r.index.Store(fresh)
 		return err
 	}
 	r.mu.Lock()
@@ -126,18 +126,18 @@ func (r *Records) Commit(book *machine.Book, ids []string, others []store.Change
 			r.versions[id] = store.VersionOf(changes[i].Text)
 		}
 	}
-	r.book.Store(book)
+	r.index.Store(index)
 	return nil
 }
 
 // changes are those of the records' documents, one for each id.
-func (r *Records) changes(book *machine.Book, ids []string) ([]store.Change, error) {
+func (r *Records) changes(index *machine.Index, ids []string) ([]store.Change, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]store.Change, len(ids))
 	for i, id := range ids {
 		all[i] = store.Change{Name: documentName(id), Was: r.versions[id], Delete: true}
-		if is, ok := book.Get(id); ok {
+		if is, ok := index.Get(id); ok {
 			text, err := is.Encode()
 			if err != nil {
 				return nil, err

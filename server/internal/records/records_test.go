@@ -37,14 +37,14 @@ func TestConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit := func(change func(*machine.Book), ids ...string) error {
-		next := kept.Book().Clone()
+	commit := func(change func(*machine.Index), ids ...string) error {
+		next := kept.Index().Clone()
 		change(next)
 		return kept.Commit(next, ids, nil)
 	}
-	if err := commit(func(book *machine.Book) {
+	if err := commit(func(index *machine.Index) {
 		for _, id := range []string{a, b, c} {
-			book.Put(record(id))
+			index.Put(record(id))
 		}
 	}, a, b, c); err != nil {
 		t.Fatal(err)
@@ -63,19 +63,19 @@ func TestConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 	documents.gets = 0
-	change := func(book *machine.Book) {
-		r, _ := book.Get(a)
+	change := func(index *machine.Index) {
+		r, _ := index.Get(a)
 		r.State = machine.Failed
-		book.Put(r)
-		book.Remove(b)
+		index.Put(r)
+		index.Remove(b)
 	}
 	if err := commit(change, a, b); !errors.Is(err, store.ErrConflict) {
 		t.Fatalf("error %v, want a conflict", err)
 	}
-	if r, _ := kept.Book().Get(a); r.Boot != machine.Hold || r.State != machine.Unknown {
+	if r, _ := kept.Index().Get(a); r.Boot != machine.Hold || r.State != machine.Unknown {
 		t.Errorf("the edited record is %+v", r)
 	}
-	if _, ok := kept.Book().Get(b); !ok || documents.gets != 2 {
+	if _, ok := kept.Index().Get(b); !ok || documents.gets != 2 {
 		t.Errorf("after a conflict of two records: the other one is known %v, %d documents read", ok, documents.gets)
 	}
 	if err := commit(change, a, b); err != nil {
@@ -85,7 +85,7 @@ func TestConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, _ := again.Book().Get(a); r.Boot != machine.Hold || r.State != machine.Failed || again.Book().Len() != 2 {
-		t.Errorf("on the disk: %+v, %d records", r, again.Book().Len())
+	if r, _ := again.Index().Get(a); r.Boot != machine.Hold || r.State != machine.Failed || again.Index().Len() != 2 {
+		t.Errorf("on the disk: %+v, %d records", r, again.Index().Len())
 	}
 }

@@ -95,7 +95,7 @@ func (q *Queue) Decide(ctx context.Context, decision Decision, alone bool, secti
 // Snapshot is all documents as they are now, for a decision that changes
 // nothing.
 func (q *Queue) Snapshot() *allocation.Snapshot {
-	return allocation.NewSnapshot(q.Site, q.Now(), q.Records.Book(), q.Store)
+	return allocation.NewSnapshot(q.Site, q.Now(), q.Records.Index(), q.Store)
 }
 
 func (q *Queue) commit(snapshot *allocation.Snapshot) error {
@@ -103,7 +103,7 @@ func (q *Queue) commit(snapshot *allocation.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	return q.Records.Commit(snapshot.Book, snapshot.ChangedRecords(), others)
+	return q.Records.Commit(snapshot.Machines, snapshot.ChangedRecords(), others)
 }
 
 func (q *Queue) committed(snapshot *allocation.Snapshot) {

@@ -22,52 +22,52 @@ var (
 	ErrStranger = errors.New("another machine is known by one of these MAC addresses")
 )
 
-// Book is all records, in memory. Many may read one that nobody changes;
+// Index is all records, in memory. Many may read one that nobody changes;
 // whoever wants to change it makes a Clone.
-type Book struct {
+type Index struct {
 	records map[string]*Record  // the records themselves and the lists of ids are never changed
 	byMAC   map[string][]string // present and former addresses -> ids
 	values  map[string][]string // genuine UUIDs and serial keys -> ids
 }
 
-// NewBook fills a book.
-func NewBook(records ...Record) *Book {
-	b := &Book{map[string]*Record{}, map[string][]string{}, map[string][]string{}}
+// NewIndex fills an index.
+func NewIndex(records ...Record) *Index {
+	x := &Index{map[string]*Record{}, map[string][]string{}, map[string][]string{}}
 	for _, r := range records {
-		b.Put(r)
+		x.Put(r)
 	}
-	return b
+	return x
 }
 
-// Clone is a book of its own with the same records.
-func (b *Book) Clone() *Book {
-	return &Book{maps.Clone(b.records), maps.Clone(b.byMAC), maps.Clone(b.values)}
+// Clone is an index of its own with the same records.
+func (x *Index) Clone() *Index {
+	return &Index{maps.Clone(x.records), maps.Clone(x.byMAC), maps.Clone(x.values)}
 }
 
 // Put adds or replaces a record.
-func (b *Book) Put(r Record) {
-	b.Remove(r.ID)
-	b.records[r.ID] = &r
+func (x *Index) Put(r Record) {
+	x.Remove(r.ID)
+	x.records[r.ID] = &r
 	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
-		b.byMAC[mac] = append(slices.Clip(b.byMAC[mac]), r.ID)
+		x.byMAC[mac] = append(slices.Clip(x.byMAC[mac]), r.ID)
 	}
 	for _, value := range values(r.Identity) {
-		b.values[value] = append(slices.Clip(b.values[value]), r.ID)
+		x.values[value] = append(slices.Clip(x.values[value]), r.ID)
 	}
 }
 
 // Remove takes a record out.
-func (b *Book) Remove(id string) {
-	r, ok := b.records[id]
+func (x *Index) Remove(id string) {
+	r, ok := x.records[id]
 	if !ok {
 		return
 	}
-	delete(b.records, id)
+	delete(x.records, id)
 	for _, mac := range slices.Concat(r.MACs, r.FormerMACs) {
-		drop(b.byMAC, mac, id)
+		drop(x.byMAC, mac, id)
 	}
 	for _, value := range values(r.Identity) {
-		drop(b.values, value, id)
+		drop(x.values, value, id)
 	}
 }
 
@@ -86,23 +86,20 @@ func values(is wire.Identity) []string {
 }
 
 // Len is the number of records.
-func (b *Book) Len() int { return len(b.records) }
+func (x *Index) Len() int { return len(x.records) }
 
 // Get answers the record with this id.
-func (b *Book) Get(id string) (Record, bool) {
-	if r, ok := b.records[id]; ok {
+func (x *Index) Get(id string) (Record, bool) {
+	if r, ok := x.records[id]; ok {
 		return *r, true
 	}
 	return Record{}, false
 }
 
-// IDs are those of all records, sorted.
-func (b *Book) IDs() []string { return slices.Sorted(maps.Keys(b.records)) }
-
 // All answers all records, by id.
-func (b *Book) All() []Record {
-	all := make([]Record, 0, len(b.records))
-	for _, r := range b.records {
+func (x *Index) All() []Record {
+	all := make([]Record, 0, len(x.records))
+	for _, r := range x.records {
 		all = append(all, *r)
 	}
 	slices.SortFunc(all, func(x, y Record) int { return strings.Compare(x.ID, y.ID) })
@@ -111,9 +108,9 @@ func (b *Book) All() []Record {
 
 // Strangers are the ids of the machines that nobody would miss, those first
 // that have been so for the longest time.
-func (b *Book) Strangers() []string {
+func (x *Index) Strangers() []string {
 	var all []Record
-	for _, r := range b.records {
+	for _, r := range x.records {
 		if r.Stranger() {
 			all = append(all, *r)
 		}
@@ -127,11 +124,11 @@ func (b *Book) Strangers() []string {
 }
 
 // ByMAC answers the machine that has, or else the one that had, this address.
-func (b *Book) ByMAC(mac string) (Record, bool) {
+func (x *Index) ByMAC(mac string) (Record, bool) {
 	mac = wire.NormalMAC(mac)
 	former, found := Record{}, false
-	for _, id := range b.byMAC[mac] {
-		r := *b.records[id]
+	for _, id := range x.byMAC[mac] {
+		r := *x.records[id]
 		if slices.Contains(r.MACs, mac) {
 			return r, true
 		}
@@ -143,23 +140,23 @@ func (b *Book) ByMAC(mac string) (Record, bool) {
 }
 
 // ByUUID answers the machine that has this genuine UUID, when only one has.
-func (b *Book) ByUUID(uuid string) (Record, bool) { return b.only(genuineUUID(uuid)) }
+func (x *Index) ByUUID(uuid string) (Record, bool) { return x.only(genuineUUID(uuid)) }
 
 // only answers the machine that has a genuine value, when only one has.
-func (b *Book) only(value string) (Record, bool) {
-	if ids := b.values[value]; len(ids) == 1 {
-		return *b.records[ids[0]], true
+func (x *Index) only(value string) (Record, bool) {
+	if ids := x.values[value]; len(ids) == 1 {
+		return *x.records[ids[0]], true
 	}
 	return Record{}, false
 }
 
 // Find decides which record belongs to a machine; false: none, it is new. When
 // it may be a machine that is kept, and nothing says which, it is ErrKept.
-func (b *Book) Find(is wire.Identity) (Record, bool, error) {
+func (x *Index) Find(is wire.Identity) (Record, bool, error) {
 	is.MACs = genuineMACs(is.MACs)
-	r, known, err := b.find(is)
+	r, known, err := x.find(is)
 	if err == nil {
-		err = b.guard(r, is)
+		err = x.guard(r, is)
 	}
 	if err != nil {
 		return Record{}, false, err
@@ -167,15 +164,15 @@ func (b *Book) Find(is wire.Identity) (Record, bool, error) {
 	return r, known, nil
 }
 
-func (b *Book) find(is wire.Identity) (Record, bool, error) {
+func (x *Index) find(is wire.Identity) (Record, bool, error) {
 	if len(is.MACs) == 0 {
-		return b.findWithoutMAC(is)
+		return x.findWithoutMAC(is)
 	}
 	var best Record
 	var bestRel relation
 	tie := ""
-	for _, r := range b.candidates(is.MACs) {
-		rel := relate(r, is, weigh(r, is, b.unique))
+	for _, r := range x.candidates(is.MACs) {
+		rel := relate(r, is, x.weigh(r, is))
 		if !rel.same {
 			continue
 		}
@@ -193,30 +190,26 @@ func (b *Book) find(is wire.Identity) (Record, bool, error) {
 }
 
 // candidates are the records with an address in common, by id.
-func (b *Book) candidates(macs []string) []Record {
+func (x *Index) candidates(macs []string) []Record {
 	var ids []string
 	for _, mac := range macs {
-		ids = append(ids, b.byMAC[mac]...)
+		ids = append(ids, x.byMAC[mac]...)
 	}
 	slices.Sort(ids)
 	var all []Record
 	for _, id := range slices.Compact(ids) {
-		all = append(all, *b.records[id])
+		all = append(all, *x.records[id])
 	}
 	return all
 }
 
-// unique: no other record than r has the value. A value that r does not have
-// itself never gets here.
-func (b *Book) unique(r Record, value string) bool { return len(b.values[value]) <= 1 }
-
 // findWithoutMAC knows a machine again that has no network adapter: by UUID
 // and serial, both as before, and only among machines of its kind.
-func (b *Book) findWithoutMAC(is wire.Identity) (Record, bool, error) {
+func (x *Index) findWithoutMAC(is wire.Identity) (Record, bool, error) {
 	if len(values(is)) == 0 {
 		return Record{}, false, ErrNameless
 	}
-	for _, r := range b.All() {
+	for _, r := range x.All() {
 		if len(r.MACs)+len(r.FormerMACs) == 0 && slices.Equal(values(r.Identity), values(is)) {
 			return r, true, nil
 		}
@@ -224,7 +217,7 @@ func (b *Book) findWithoutMAC(is wire.Identity) (Record, bool, error) {
 	return Record{}, false, nil
 }
 
-// Admission is what a description changes in the book; nothing is changed
+// Admission is what a description changes in the index; nothing is changed
 // before the caller puts the records.
 type Admission struct {
 	Record Record   // the machine, with the identity it shows now
@@ -234,18 +227,18 @@ type Admission struct {
 
 // Admit decides which machine a full description (an upload) belongs to, or
 // makes a new record. Its addresses belong to it alone from now on.
-func (b *Book) Admit(is wire.Identity) (Admission, error) {
-	r, known, err := b.Find(is)
+func (x *Index) Admit(is wire.Identity) (Admission, error) {
+	r, known, err := x.Find(is)
 	if err != nil {
 		return Admission{}, err
 	}
 	is.MACs = genuineMACs(is.MACs)
 	if !known {
-		r = Record{ID: b.newID(is), State: Unknown, Boot: Auto}
+		r = Record{ID: x.newID(is), State: Unknown, Boot: Auto}
 	}
 	r.FormerMACs = former(r, is.MACs)
 	r.Identity = is
-	return Admission{Record: r, New: !known, Others: b.losers(r)}, nil
+	return Admission{Record: r, New: !known, Others: x.losers(r)}, nil
 }
 
 // maxFormer bounds the addresses of adapters that are gone.
@@ -263,9 +256,9 @@ func former(r Record, now []string) []string {
 
 // losers are the other records that have one of r's present addresses,
 // without it.
-func (b *Book) losers(r Record) []Record {
+func (x *Index) losers(r Record) []Record {
 	var all []Record
-	for _, other := range b.candidates(r.MACs) {
+	for _, other := range x.candidates(r.MACs) {
 		if other.ID == r.ID {
 			continue
 		}
@@ -280,21 +273,21 @@ func (b *Book) losers(r Record) []Record {
 // Notice decides which machine a report belongs to. A report may know a part
 // of the addresses only (drivers are still loading), so it adds addresses and
 // never takes one from another machine.
-func (b *Book) Notice(is wire.Identity) (Admission, error) {
-	r, known, err := b.Find(is)
+func (x *Index) Notice(is wire.Identity) (Admission, error) {
+	r, known, err := x.Find(is)
 	if err != nil {
 		return Admission{}, err
 	}
 	macs := genuineMACs(is.MACs)
 	if !known {
-		if others := b.candidates(macs); len(others) > 0 {
+		if others := x.candidates(macs); len(others) > 0 {
 			return Admission{}, fmt.Errorf("%w: %s", ErrStranger, others[0].ID)
 		}
 		is.MACs = macs
-		return Admission{Record: Record{ID: b.newID(is), Identity: is, State: Unknown, Boot: Auto}, New: true}, nil
+		return Admission{Record: Record{ID: x.newID(is), Identity: is, State: Unknown, Boot: Auto}, New: true}, nil
 	}
 	for _, mac := range macs {
-		if len(b.byMAC[mac]) == 0 && len(r.MACs) < MaxMACs {
+		if len(x.byMAC[mac]) == 0 && len(r.MACs) < MaxMACs {
 			r.MACs = append(slices.Clip(r.MACs), mac)
 		}
 	}
@@ -303,7 +296,7 @@ func (b *Book) Notice(is wire.Identity) (Admission, error) {
 
 // newID makes an id that no record has: from the first MAC address, else from
 // UUID or serial.
-func (b *Book) newID(is wire.Identity) string {
+func (x *Index) newID(is wire.Identity) string {
 	name := "serial-" + is.Serial
 	switch {
 	case len(is.MACs) > 0:
@@ -314,7 +307,7 @@ func (b *Book) newID(is wire.Identity) string {
 	name = safe(name)
 	id := name
 	for n := 2; ; n++ {
-		if _, taken := b.records[id]; !taken {
+		if _, taken := x.records[id]; !taken {
 			return id
 		}
 		id = name + "-" + strconv.Itoa(n)
