@@ -28,10 +28,11 @@ const (
 
 // Difference is one attribute of one path that is not as it should be.
 type Difference struct {
-	Path      string // raw bytes; Escape makes it printable
-	Type      Type   // type of the path (of the wanted one, when there is one)
-	Attribute string // one of the constants above
-	Want, Got string // text of the two values; "" when there is none
+	Path      string `json:"-"`              // raw bytes; Escape makes it printable
+	Type      Type   `json:"-"`              // type of the path (of the wanted one, when there is one)
+	Attribute string `json:"attribute"`      // one of the constants above
+	Want      string `json:"want,omitempty"` // text of the two values; "" when there is none
+	Got       string `json:"got,omitempty"`
 }
 
 // String is one printable line: "usr/bin/su: mode 4755 -> 0755".

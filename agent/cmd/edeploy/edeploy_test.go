@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"edeploy/agent/internal/installed"
+	"edeploy/images/manifest"
 	"edeploy/images/manifest/fstree"
 	"edeploy/server/wire"
 
@@ -89,8 +91,8 @@ func TestVerify(t *testing.T) {
 	if status != 1 || got.Equal || len(got.Paths) != 3 {
 		t.Errorf("verify --json = %d %+v", status, got)
 	}
-	want := pathReport{"usr/bin/su", ".f...p.....", []differenceReport{{"mode", "4755", "0755"}}, ""}
-	if diff := cmp.Diff(want, got.Paths[1]); diff != "" {
+	want := installed.Item{Path: "usr/bin/su", Flags: ".f...p.....", Differences: []manifest.Difference{{Attribute: "mode", Want: "4755", Got: "0755"}}}
+	if diff := cmp.Diff(want, got.Paths[1].Item); diff != "" {
 		t.Errorf("JSON of usr/bin/su (-want +got):\n%s", diff)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,16 +32,12 @@ type program struct {
 
 // Exit statuses.
 const (
-	exitDifferent  = 1
 	exitFailed     = 1
 	exitCannotLook = 2
 )
 
-// Errors of commands that have said all themselves.
-var (
-	errDifferent        = errors.New("differences found")
-	errInterruptedShown = errors.New("an upgrade was interrupted")
-)
+// errSaid ends a command that has said itself what is not well.
+var errSaid = errors.New("all is said")
 
 // run answers the exit status.
 func (p program) run(ctx context.Context) int {
@@ -52,9 +49,7 @@ func (p program) run(ctx context.Context) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, errDifferent):
-		return exitDifferent
-	case err == errInterruptedShown:
+	case err == errSaid:
 		return exitFailed
 	case err == errRebootNeeded:
 		return wire.RebootExitCode
@@ -150,4 +145,15 @@ func fact(machine *installed.Machine, name, short string, of func(wire.Installed
 		_, err = fmt.Fprintln(c.OutOrStdout(), of(conf))
 		return err
 	}}
+}
+
+// show prints an answer for people or, as JSON, for scripts.
+func (p program) show(asJSON bool, answer any, text func() string) error {
+	if !asJSON {
+		_, err := io.WriteString(p.stdout, text())
+		return err
+	}
+	out := json.NewEncoder(p.stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(answer)
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -75,26 +73,16 @@ func (p program) status(ctx context.Context, machine installed.Machine, asJSON b
 	if c.Running == 0 && !found.Changing() {
 		c.Leftovers = p.leftovers(ctx, machine)
 	}
-	write := c.text
-	if asJSON {
-		write = c.json
-	}
-	if err := write(p.stdout); err != nil {
+	if err := p.show(asJSON, c, c.text); err != nil {
 		return err
 	}
 	if c.Interrupted {
-		return errInterruptedShown
+		return errSaid
 	}
 	return nil
 }
 
-func (c condition) json(w io.Writer) error {
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	return out.Encode(c)
-}
-
-func (c condition) text(w io.Writer) error {
+func (c condition) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "This machine is %s.\n", c.Image)
 	way := "An upgrade"
@@ -115,8 +103,7 @@ func (c condition) text(w io.Writer) error {
 		fmt.Fprintf(&b, "edeploy rollback leads to %s; %.1f MB are kept for it.\n", c.Rollback.Version, float64(c.KeptBytes)/1e6)
 	}
 	writeLeftovers(&b, c.Leftovers)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 func moment(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

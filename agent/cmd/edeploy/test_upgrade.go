@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -87,28 +85,16 @@ func (p program) testUpgrade(ctx context.Context, machine installed.Machine, to 
 		return err
 	}
 	defer r.Close()
-	write := writePlan
-	if asJSON {
-		write = writePlanJSON
-	}
-	if err := write(p.stdout, r); err != nil {
+	if err := p.show(asJSON, newPlanReport(r), func() string { return planText(r) }); err != nil {
 		return err
 	}
 	return r.Possible()
 }
 
-// operationReport is one path in the JSON report.
-type operationReport struct {
-	pathReport
-	Action plan.Action `json:"action"`
-	Pass   int         `json:"pass"` // 1 exclude, 2 add_only
-	Bytes  int64       `json:"bytes,omitempty"`
-}
-
 // describe is one operation, disk -> new version.
 func describe(o plan.Operation) installed.Item {
 	item := installed.Itemize(o.Differences)[0]
-	item.Differences = nil
+	item.Differences = []manifest.Difference{}
 	if o.Action == plan.Create || o.Action == plan.Delete {
 		return item // the flags say it all
 	}
@@ -119,7 +105,7 @@ func describe(o plan.Operation) installed.Item {
 	return item
 }
 
-func writePlan(w io.Writer, r *upgrade.Preparation) error {
+func planText(r *upgrade.Preparation) string {
 	var b strings.Builder
 	for _, l := range r.Losses {
 		fmt.Fprintln(&b, l)
@@ -141,8 +127,7 @@ func writePlan(w io.Writer, r *upgrade.Preparation) error {
 		fmt.Fprintln(&b, "conflict:", c)
 	}
 	fmt.Fprintln(&b, totals(r.Conf.Image, r.To.Version, r.Plan))
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // totals is a plan in one line.
@@ -152,35 +137,40 @@ func totals(from wire.ImageRef, to string, p *plan.Plan) string {
 		from, to, t.Create, t.Replace, t.Change, t.Delete, t.Files, float64(t.Bytes)/1e6)
 }
 
-func writePlanJSON(w io.Writer, r *upgrade.Preparation) error {
+// planReport is what test-upgrade --json prints.
+type planReport struct {
+	Image     wire.ImageRef     `json:"image"`
+	To        string            `json:"to"`
+	Possible  bool              `json:"possible"`
+	Files     int               `json:"fetch_files"`
+	Bytes     int64             `json:"fetch_bytes"`
+	Conflicts []string          `json:"conflicts"`
+	Lost      []upgrade.Loss    `json:"lost"`   // of this machine's own
+	Merged    []upgrade.Merge   `json:"merged"` // files of users and groups
+	Paths     []operationReport `json:"paths"`
+}
+
+// operationReport is one path of it.
+type operationReport struct {
+	installed.Item
+	Action plan.Action `json:"action"`
+	Pass   int         `json:"pass"` // 1 exclude, 2 add_only
+	Bytes  int64       `json:"bytes,omitempty"`
+}
+
+func newPlanReport(r *upgrade.Preparation) planReport {
 	t, conflicts, losses := r.Plan.Totals(), r.Conflicts(), []upgrade.Loss{}
 	for _, l := range r.Losses {
 		l.Path = manifest.Escape(l.Path)
 		losses = append(losses, l)
 	}
-	report := struct {
-		Image     wire.ImageRef     `json:"image"`
-		To        string            `json:"to"`
-		Possible  bool              `json:"possible"`
-		Files     int               `json:"fetch_files"`
-		Bytes     int64             `json:"fetch_bytes"`
-		Conflicts []string          `json:"conflicts"`
-		Lost      []upgrade.Loss    `json:"lost"`   // of this machine's own
-		Merged    []upgrade.Merge   `json:"merged"` // files of users and groups
-		Paths     []operationReport `json:"paths"`
-	}{r.Conf.Image, r.To.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, losses, append([]upgrade.Merge{}, r.Merged...), []operationReport{}}
+	report := planReport{r.Conf.Image, r.To.Version, len(conflicts) == 0, t.Files, t.Bytes, conflicts, losses, append([]upgrade.Merge{}, r.Merged...), []operationReport{}}
 	for _, o := range r.Plan.Operations {
-		item := describe(o)
-		found := operationReport{pathReport: pathReport{Path: item.Path, Itemized: item.Flags, Differences: []differenceReport{}}, Action: o.Action, Pass: o.Pass}
-		for _, d := range item.Differences {
-			found.Differences = append(found.Differences, differenceReport{d.Attribute, d.Want, d.Got})
-		}
+		found := operationReport{Item: describe(o), Action: o.Action, Pass: o.Pass}
 		if o.NeedsContent() {
 			found.Bytes = o.Entry.Size
 		}
 		report.Paths = append(report.Paths, found)
 	}
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	return out.Encode(report)
+	return report
 }

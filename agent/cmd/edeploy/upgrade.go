@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -113,7 +112,7 @@ func (p program) upgraded(ctx context.Context, machine installed.Machine, o upgr
 		writeLeftovers(out, running)
 	}
 	if o.json {
-		if err := writeOutcomeJSON(p.stdout, r, reboot, running); err != nil {
+		if err := p.show(true, newOutcomeReport(r, reboot, running), nil); err != nil {
 			return err
 		}
 	}
@@ -128,27 +127,27 @@ func (p program) upgraded(ctx context.Context, machine installed.Machine, o upgr
 	return nil
 }
 
-func writeOutcomeJSON(w io.Writer, o upgrade.Outcome, rebooting bool, running *leftover.Report) error {
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	return out.Encode(struct {
-		From            wire.ImageRef `json:"from"`
-		To              wire.ImageRef `json:"to"`
-		Created         int           `json:"created"`
-		Replaced        int           `json:"replaced"`
-		Changed         int           `json:"changed"`
-		Deleted         int           `json:"deleted"`
-		FetchedFiles    int           `json:"fetched_files"`
-		FetchedBytes    int64         `json:"fetched_bytes"`
-		CopiedFiles     int           `json:"copied_files"`
-		CopiedBytes     int64         `json:"copied_bytes"`
-		WireBytes       int64         `json:"wire_bytes"`
-		ChangingSeconds float64       `json:"changing_seconds"`
-		TotalSeconds    float64       `json:"total_seconds"`
-		RebootNeeded    bool          `json:"reboot_needed"`
-		Rebooting       bool          `json:"rebooting"`
+// outcomeReport is what upgrade --json prints.
+type outcomeReport struct {
+	From            wire.ImageRef    `json:"from"`
+	To              wire.ImageRef    `json:"to"`
+	Created         int              `json:"created"`
+	Replaced        int              `json:"replaced"`
+	Changed         int              `json:"changed"`
+	Deleted         int              `json:"deleted"`
+	FetchedFiles    int              `json:"fetched_files"`
+	FetchedBytes    int64            `json:"fetched_bytes"`
+	CopiedFiles     int              `json:"copied_files"`
+	CopiedBytes     int64            `json:"copied_bytes"`
+	WireBytes       int64            `json:"wire_bytes"`
+	ChangingSeconds float64          `json:"changing_seconds"`
+	TotalSeconds    float64          `json:"total_seconds"`
+	RebootNeeded    bool             `json:"reboot_needed"`
+	Rebooting       bool             `json:"rebooting"`
+	Leftovers       *leftover.Report `json:"leftovers,omitempty"`
+}
 
-		Leftovers *leftover.Report `json:"leftovers,omitempty"`
-	}{o.From, o.To, o.Created, o.Replaced, o.Changed, o.Deleted, o.FetchedFiles, o.FetchedBytes, o.CopiedFiles, o.CopiedBytes,
-		o.WireBytes, o.Changing.Seconds(), o.Total.Seconds(), o.Reboot, rebooting, running})
+func newOutcomeReport(o upgrade.Outcome, rebooting bool, running *leftover.Report) outcomeReport {
+	return outcomeReport{o.From, o.To, o.Created, o.Replaced, o.Changed, o.Deleted, o.FetchedFiles, o.FetchedBytes, o.CopiedFiles, o.CopiedBytes,
+		o.WireBytes, o.Changing.Seconds(), o.Total.Seconds(), o.Reboot, rebooting, running}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -115,20 +113,18 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 		return err
 	}
 	report := report{Image: conf.Image, Root: machine.Root, Equal: err == nil && len(found.Differences) == 0, Entries: found.Entries,
-		Bytes: found.Bytes, Seconds: time.Since(start).Seconds(), items: installed.Itemize(found.Differences),
-		LeftOut: map[installed.Reason]int{}, leftOut: found.LeftOut, all: o.all}
+		Bytes: found.Bytes, Seconds: time.Since(start).Seconds(), Paths: []pathReport{}, LeftOut: map[installed.Reason]int{}, all: o.all}
+	for _, item := range installed.Itemize(found.Differences) {
+		report.Paths = append(report.Paths, pathReport{item, found.LeftOut[item.Differences[0].Path]})
+	}
 	for _, why := range found.LeftOut {
 		report.LeftOut[why]++
 	}
-	write := report.text
-	if o.json {
-		write = report.json
-	}
-	if err := errors.Join(err, write(p.stdout)); err != nil {
+	if err := errors.Join(err, p.show(o.json, report, report.text)); err != nil {
 		return err
 	}
 	if !report.Equal {
-		return errDifferent
+		return errSaid
 	}
 	return nil
 }
@@ -152,54 +148,29 @@ type report struct {
 	Bytes   int64         `json:"bytes"`   // of its files
 	Seconds float64       `json:"seconds"`
 	Paths   []pathReport  `json:"paths"` // that differ
-	items   []installed.Item
 
 	// LeftOut counts the paths that were not compared, each with all below it;
 	// with --all those of Paths that otherwise would not have been.
 	LeftOut map[installed.Reason]int `json:"left_out"`
-	leftOut map[string]installed.Reason
 	all     bool
 }
 
-// pathReport is one path in the JSON report. Bytes that are not plain in a
-// path are written as in a manifest, "\040".
+// pathReport is one path of it.
 type pathReport struct {
-	Path        string             `json:"path"`
-	Itemized    string             `json:"itemized"`
-	Differences []differenceReport `json:"differences"`
-	LeftOut     installed.Reason   `json:"left_out,omitempty"` // why it is compared with --all only
+	installed.Item
+	LeftOut installed.Reason `json:"left_out,omitempty"` // why it is compared with --all only
 }
 
-type differenceReport struct {
-	Attribute string `json:"attribute"`
-	Want      string `json:"want,omitempty"`
-	Got       string `json:"got,omitempty"`
-}
-
-func (r report) json(w io.Writer) error {
-	r.Paths = []pathReport{}
-	for _, item := range r.items {
-		path := pathReport{Path: item.Path, Itemized: item.Flags, LeftOut: r.leftOut[item.Differences[0].Path]}
-		for _, d := range item.Differences {
-			path.Differences = append(path.Differences, differenceReport{d.Attribute, d.Want, d.Got})
-		}
-		r.Paths = append(r.Paths, path)
-	}
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	return out.Encode(r)
-}
-
-func (r report) text(w io.Writer) error {
+func (r report) text() string {
 	var b strings.Builder
 	var missing, extra int
-	for _, item := range r.items {
-		fmt.Fprint(&b, item)
-		if why := r.leftOut[item.Differences[0].Path]; why != "" {
-			fmt.Fprintf(&b, "  [%s]", reasons[why])
+	for _, path := range r.Paths {
+		fmt.Fprint(&b, path.Item)
+		if path.LeftOut != "" {
+			fmt.Fprintf(&b, "  [%s]", reasons[path.LeftOut])
 		}
 		fmt.Fprintln(&b)
-		switch item.Differences[0].Attribute {
+		switch path.Differences[0].Attribute {
 		case manifest.AttrMissing:
 			missing++
 		case manifest.AttrExtra:
@@ -208,14 +179,13 @@ func (r report) text(w io.Writer) error {
 	}
 	verdict := "equal"
 	if !r.Equal {
-		verdict = fmt.Sprintf("%d changed, %d missing, %d extra", len(r.items)-missing-extra, missing, extra)
+		verdict = fmt.Sprintf("%d changed, %d missing, %d extra", len(r.Paths)-missing-extra, missing, extra)
 	}
 	fmt.Fprintf(&b, "%s: %d entries, %.0f MB compared in %.1f s: %s\n", r.Image, r.Entries, float64(r.Bytes)/1e6, r.Seconds, verdict)
 	if line := r.without(); line != "" {
 		fmt.Fprintln(&b, line)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // reasons are those for which a path is not compared, in words.

@@ -8,9 +8,9 @@ import (
 
 // Item is all that differs at one path.
 type Item struct {
-	Path        string // printable
-	Flags       string // eleven characters, as rsync --itemize-changes prints them
-	Differences []manifest.Difference
+	Path        string                `json:"path"`     // printable
+	Flags       string                `json:"itemized"` // eleven characters, as rsync --itemize-changes prints them
+	Differences []manifest.Difference `json:"differences"`
 }
 
 // Itemize groups differences, which are in path order, by path.
