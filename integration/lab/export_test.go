@@ -21,10 +21,9 @@ func Args(m Machine) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := plumbing{accel: TCG, console: "/s/console", monitor: "/s/monitor", code: "/s/code", vars: "/s/vars"}
+	p := plumbing{accel: TCG, console: "/s/console", monitor: "/s/monitor", code: "/s/code", vars: "/s/vars", forwarded: map[int]string{22: "127.0.0.1:2222"}}
 	for range m.NICs {
 		p.wires = append(p.wires, "/s/eth")
-		p.forwarded = append(p.forwarded, map[int]string{22: "127.0.0.1:2222"})
 	}
 	return m.args(p), nil
 }

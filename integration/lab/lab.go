@@ -178,8 +178,6 @@ func (l *Lab) Report(w io.Writer) {
 	for _, h := range hubs {
 		h.report(w)
 	}
-	if l.Timeline.Len() > 0 {
-		fmt.Fprintln(w)
-		l.Timeline.WriteTable(w)
-	}
+	fmt.Fprintln(w)
+	l.Timeline.WriteTable(w)
 }

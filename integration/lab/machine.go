@@ -203,12 +203,12 @@ func uuidOf(name string) string {
 // plumbing is what QEMU connects to: unix sockets, copies and host ports.
 type plumbing struct {
 	accel     Accelerator
-	console   string           // socket of the serial port
-	monitor   string           // socket of QMP
-	wires     []string         // sockets of the hubs, by card; "" for the user-mode network
-	forwarded []map[int]string // host address by guest port, by card
-	code      string           // UEFI firmware
-	vars      string           // UEFI variables
+	console   string         // socket of the serial port
+	monitor   string         // socket of QMP
+	wires     []string       // sockets of the hubs, by card; "" for the user-mode network
+	forwarded map[int]string // host address by guest port
+	code      string         // UEFI firmware
+	vars      string         // UEFI variables
 }
 
 // args is QEMU's command line for a completed machine.
@@ -309,7 +309,7 @@ func (m Machine) nicArgs(p plumbing) []string {
 			device += fmt.Sprintf(",bootindex=%d", m.bootIndex(false, i))
 			args = append(args, "-netdev", "stream,id="+id+",server=off,addr.type=unix,addr.path="+escape(p.wires[i]))
 		} else {
-			args = append(args, "-netdev", n.User.arg(id, p.forwarded[i]))
+			args = append(args, "-netdev", n.User.arg(id, p.forwarded))
 		}
 		args = append(args, "-device", device)
 	}

@@ -46,7 +46,7 @@ func (l *Lab) start(ctx context.Context, m Machine) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm := &VM{machine: m, lab: l, exited: make(chan struct{})}
+	vm := &VM{machine: m, lab: l, exited: make(chan struct{}), forwarded: map[int]string{}}
 	l.mu.Lock()
 	vm.consolePath = l.Path(l.unusedLocked(m.Name, ".console.log"))
 	vm.qemuPath = l.Path(l.unusedLocked(m.Name, ".qemu.log"))
@@ -75,20 +75,18 @@ func (vm *VM) plumb(sockets string, accel Accelerator) (plumbing, error) {
 	}
 	for i, n := range vm.machine.NICs {
 		var port *Port
-		var forwarded map[int]string
 		wire := ""
 		var err error
 		if n.Hub != nil {
 			wire = filepath.Join(sockets, fmt.Sprintf("eth%d", i))
 			port, err = n.Hub.Listen(fmt.Sprintf("%s.eth%d", vm.machine.Name, i), wire)
 		} else {
-			forwarded, err = freePorts(n.User.Forward)
+			err = vm.forward(n.User.Forward)
 		}
 		if err != nil {
 			return p, err
 		}
 		vm.ports = append(vm.ports, port)
-		vm.forwarded = append(vm.forwarded, forwarded)
 		p.wires = append(p.wires, wire)
 	}
 	p.forwarded = vm.forwarded
@@ -100,18 +98,17 @@ func (vm *VM) plumb(sockets string, accel Accelerator) (plumbing, error) {
 	return p, err
 }
 
-// freePorts finds a free TCP port of the host for every port of the guest.
-func freePorts(guest []int) (map[int]string, error) {
-	found := map[int]string{}
+// forward finds a free TCP port of the host for every port of the guest.
+func (vm *VM) forward(guest []int) error {
 	for _, port := range guest {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			return fmt.Errorf("find a free port: %w", err)
 		}
 		defer l.Close() // after the last, so that all differ
-		found[port] = l.Addr().String()
+		vm.forwarded[port] = l.Addr().String()
 	}
-	return found, nil
+	return nil
 }
 
 // ovmf finds the UEFI firmware and makes the machine's variables the first time.

@@ -54,13 +54,6 @@ func (t *Timeline) Add(machine, step string, start, end time.Time) {
 	t.steps = append(t.steps, &TimedStep{machine, step, start, end})
 }
 
-// Len is the number of steps.
-func (t *Timeline) Len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.steps)
-}
-
 // Steps are the steps so far, by their start.
 func (t *Timeline) Steps() []TimedStep {
 	t.mu.Lock()
@@ -74,11 +67,15 @@ func (t *Timeline) Steps() []TimedStep {
 }
 
 // WriteTable writes a row a step: machine, step, seconds since the timeline
-// began, seconds the step took.
+// began, seconds the step took. Without steps there is none.
 func (t *Timeline) WriteTable(w io.Writer) error {
+	steps := t.Steps()
+	if len(steps) == 0 {
+		return nil
+	}
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "MACHINE\tSTEP\tSTART\tSECONDS")
-	for _, s := range t.Steps() {
+	for _, s := range steps {
 		took := "running"
 		if !s.End.IsZero() {
 			took = seconds(s.End.Sub(s.Start))

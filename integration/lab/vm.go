@@ -21,8 +21,8 @@ type VM struct {
 	console   *console
 	serial    net.Conn
 	monitor   *monitor
-	ports     []*Port // by card; nil for the user-mode network
-	forwarded []map[int]string
+	ports     []*Port        // by card; nil for the user-mode network
+	forwarded map[int]string // host address by guest port
 
 	consolePath, qemuPath string
 
@@ -57,14 +57,7 @@ func (vm *VM) Port(card int) *Port { return vm.ports[card] }
 
 // Forwarded is where a forwarded TCP port of the guest is found on the host,
 // "127.0.0.1:PORT", or "" if no card forwards it.
-func (vm *VM) Forwarded(guestPort int) string {
-	for _, forwarded := range vm.forwarded {
-		if address, ok := forwarded[guestPort]; ok {
-			return address
-		}
-	}
-	return ""
-}
+func (vm *VM) Forwarded(guestPort int) string { return vm.forwarded[guestPort] }
 
 // ConsolePath is the file that holds all the console said, as it came.
 func (vm *VM) ConsolePath() string { return vm.consolePath }
