@@ -88,7 +88,6 @@ var formats = map[string]format{
 	"etc/subgid":  {lines: true},
 }
 
-// entry is a line.
 type entry struct {
 	key    string
 	fields []string
@@ -102,7 +101,6 @@ func (e *entry) at(i int) string {
 	return e.fields[i]
 }
 
-// file is one that was read.
 type file struct {
 	all   []*entry
 	index map[string]*entry

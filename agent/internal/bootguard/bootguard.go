@@ -115,13 +115,13 @@ func arm(ctx context.Context, root *os.Root, grub, text string, files []string) 
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := settle(root, Dir, "boot"); err != nil {
+	if err := checkpoint(root, Dir, "boot"); err != nil {
 		return err
 	}
 	if err := writeFile(root, menu, strings.NewReader(text), 0o644); err != nil {
 		return err
 	}
-	return settle(root, grub)
+	return checkpoint(root, grub)
 }
 
 // save keeps the user's custom.cfg.
@@ -180,7 +180,7 @@ func disarm(root *os.Root) error {
 	if err := root.RemoveAll(Dir); err != nil {
 		return err
 	}
-	return settle(root, "boot")
+	return checkpoint(root, "boot")
 }
 
 // restore brings the user's custom.cfg back, or removes ours.
@@ -203,10 +203,9 @@ func restore(root *os.Root, grub string) error {
 	if err != nil {
 		return err
 	}
-	return settle(root, grub)
+	return checkpoint(root, grub)
 }
 
-// readConfig finds GRUB's directory and reads its configuration.
 func readConfig(root *os.Root) (grub, config string, err error) {
 	for _, grub := range grubs(root) {
 		text, err := root.ReadFile(path.Join(grub, "grub.cfg"))
@@ -232,7 +231,6 @@ func copyFile(root *os.Root, from, to string) error {
 	return writeFile(root, to, in, info.Mode().Perm())
 }
 
-// writeFile replaces a file whole.
 func writeFile(root *os.Root, name string, content io.Reader, mode fs.FileMode) error {
 	part := path.Join(path.Dir(name), partName)
 	f, err := root.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)

@@ -27,7 +27,6 @@ func candidates(config string) []grubcfg.Kernel {
 	return found
 }
 
-// files are the names in /boot of what is loaded.
 func files(k grubcfg.Kernel) []string {
 	names := []string{path.Base(k.Image)}
 	for _, initrd := range k.Initrds {
@@ -57,7 +56,7 @@ func choose(found []grubcfg.Kernel, release string, there func(file string) bool
 const mark = "# edeploy: an upgrade is changing this machine, which is to be recovered first.\n"
 
 // left out of the copied entry: they write into grubenv.
-var forgotten = []string{"savedefault", "recordfail"}
+var leftOut = []string{"savedefault", "recordfail"}
 
 // custom makes the custom.cfg that starts the recovery, out of a grub.cfg that
 // reads it at its end (/etc/grub.d/41_custom), where its default is the last
@@ -75,7 +74,7 @@ func custom(config, release string, there func(file string) bool) (text string, 
 	b.WriteString(mark)
 	fmt.Fprintf(&b, "menuentry 'Recover the interrupted upgrade' --unrestricted --id %s {\n", entryID)
 	for _, line := range e.Entry {
-		if words := strings.Fields(line); len(words) > 0 && !slices.Contains(forgotten, words[0]) {
+		if words := strings.Fields(line); len(words) > 0 && !slices.Contains(leftOut, words[0]) {
 			b.WriteString("\t" + rewrite(line, words) + "\n")
 		}
 	}
@@ -87,7 +86,6 @@ func custom(config, release string, there func(file string) bool) (text string, 
 
 const entryID = "edeploy-recover"
 
-// rewrite leads one command to the copies.
 func rewrite(line string, words []string) string {
 	switch {
 	case grubcfg.IsLinux(words[0]):

@@ -170,7 +170,6 @@ func (c *Client) retry(ctx context.Context, what string, try func(context.Contex
 	})
 }
 
-// again says whether another attempt may end better.
 func again(err error) bool {
 	var refused *Refused
 	if errors.As(err, &refused) {
@@ -180,7 +179,6 @@ func again(err error) bool {
 	return !errors.As(err, &bad) || bad.Op != "parse"
 }
 
-// form is the body of a request.
 type form struct {
 	body        []byte
 	contentType string

@@ -1,6 +1,10 @@
 package filter
 
-import "strings"
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
 
 // parseSet reads a class from behind its "[": the bytes it matches, and the
 // length of its text with the "]". Nil means that the class does not end or
@@ -42,7 +46,6 @@ func (r *setReader) ahead(n int) byte {
 	return r.text[r.at+n]
 }
 
-// member reads a byte, a range or a [:class:].
 func (r *setReader) member() bool {
 	switch c := r.here(); {
 	case c == 0:
@@ -94,33 +97,17 @@ func (r *setReader) named() bool {
 	if !ok {
 		return r.one()
 	}
-	class, known := classes[name]
+	if !slices.Contains(classes, name) {
+		return false
+	}
+	class := regexp.MustCompile("[[:" + name + ":]]")
 	for c := range r.members {
-		r.members[c] = r.members[c] || known && class(byte(c))
+		r.members[c] = r.members[c] || class.MatchString(string(rune(c)))
 	}
 	r.at += 2 + end + 1
 	r.previous = 0
-	return known
+	return true
 }
 
-// classes are the character classes of the C locale, isalpha(3).
-var classes = map[string]func(byte) bool{
-	"alnum":  func(c byte) bool { return isLetter(c) || isDigit(c) },
-	"alpha":  isLetter,
-	"blank":  func(c byte) bool { return c == ' ' || c == '\t' },
-	"cntrl":  func(c byte) bool { return c < ' ' || c == 0x7f },
-	"digit":  isDigit,
-	"graph":  isGraph,
-	"lower":  isLower,
-	"print":  func(c byte) bool { return isGraph(c) || c == ' ' },
-	"punct":  func(c byte) bool { return isGraph(c) && !isLetter(c) && !isDigit(c) },
-	"space":  func(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' },
-	"upper":  isUpper,
-	"xdigit": func(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' },
-}
-
-func isLower(c byte) bool  { return c >= 'a' && c <= 'z' }
-func isUpper(c byte) bool  { return c >= 'A' && c <= 'Z' }
-func isLetter(c byte) bool { return isLower(c) || isUpper(c) }
-func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
-func isGraph(c byte) bool  { return c > ' ' && c < 0x7f }
+// classes are those of the C locale, isalpha(3).
+var classes = []string{"alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "xdigit"}

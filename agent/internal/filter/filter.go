@@ -74,7 +74,6 @@ func Parse(text string, plain Action) (List, error) {
 	return list, nil
 }
 
-// add reads one line.
 func (l *List) add(line string, plain Action) error {
 	switch {
 	case line == "" || line[0] == '#' || line[0] == ';':

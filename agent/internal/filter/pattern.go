@@ -1,6 +1,9 @@
 package filter
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // scope says where in a path a pattern has to match.
 type scope uint8
@@ -12,7 +15,6 @@ const (
 	afterSlash              // the whole path, or what follows any slash
 )
 
-// pattern is one compiled pattern.
 type pattern struct {
 	scope    scope
 	elements int  // of an inTail pattern
@@ -22,8 +24,9 @@ type pattern struct {
 	// a directory, so that "x/***" matches x itself.
 	slashBefore, slashAfter bool
 
-	literal string // the text, when wild is nil
-	wild    *wild
+	literal string // the text, unless isWild
+	isWild  bool
+	wild    *regexp.Regexp // nil matches nothing
 }
 
 // compile reads a pattern. Any text is one; a broken one ("[a") matches nothing.
@@ -45,10 +48,8 @@ func compile(text string) pattern {
 	case slashes > 0:
 		p.scope, p.elements = inTail, slashes+1
 	}
-	if strings.ContainsAny(text, "*[?") {
-		p.wild = parseWild(body)
-	} else {
-		p.literal = body
+	if p.literal, p.isWild = body, strings.ContainsAny(text, "*[?"); p.isWild {
+		p.wild = compileWild(body, p.scope == afterSlash)
 	}
 	return p
 }
@@ -65,7 +66,7 @@ func (p *pattern) match(path string, dir bool) bool {
 			return false
 		}
 	}
-	if p.wild == nil {
+	if !p.isWild {
 		return path == p.literal
 	}
 	if p.slashBefore {
@@ -74,7 +75,7 @@ func (p *pattern) match(path string, dir bool) bool {
 	if p.slashAfter && dir {
 		path += "/"
 	}
-	return p.wild.match(path, p.scope == afterSlash)
+	return p.wild != nil && p.wild.MatchString(latin1(path))
 }
 
 // tail is the last n elements of a path; "" when it has fewer.

@@ -1,164 +1,70 @@
 package filter
 
 import (
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// kind is what a token of a wildcard pattern matches.
-type kind uint8
-
-const (
-	literal kind = iota // one certain byte
-	single              // "?": one byte, not a slash
-	set                 // "[...]": one byte of a class, not a slash
-	star                // "*": any bytes but slashes
-	deep                // "**": any bytes
-)
-
-type token struct {
-	kind kind
-	byte byte
-	set  *[256]bool
-}
-
-func (t token) accepts(c byte) bool {
-	switch t.kind {
-	case literal:
-		return c == t.byte
-	case single:
-		return c != '/'
-	case set:
-		return t.set[c]
-	}
-	return false
-}
-
-// wild is a wildcard pattern.
-type wild struct {
-	tokens []token
-	broken bool // an open class or a backslash at the end: matches nothing
-
-	// Literal bytes at both ends refuse most paths at once.
-	prefix, suffix string
-}
-
-func parseWild(text string) *wild {
-	w := parseTokens(text)
-	for _, t := range w.tokens {
-		if t.kind != literal {
-			break
-		}
-		w.prefix += string([]byte{t.byte})
-	}
-	for _, t := range slices.Backward(w.tokens) {
-		if t.kind != literal {
-			break
-		}
-		w.suffix = string([]byte{t.byte}) + w.suffix
-	}
-	return w
-}
-
-func parseTokens(text string) *wild {
-	w := &wild{}
-	for i := 0; i < len(text); {
+// compileWild makes a regular expression of a wildcard pattern, for the whole text
+// or, with anywhere, also for what follows any slash of it. Nil is a broken one:
+// an open class or a backslash at the end.
+func compileWild(text string, anywhere bool) *regexp.Regexp {
+	var b strings.Builder
+	b.WriteString(map[bool]string{false: `(?s)\A`, true: `(?s)(?:\A|/)`}[anywhere])
+	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case '?':
-			w.tokens = append(w.tokens, token{kind: single})
-			i++
+			b.WriteString("[^/]")
 		case '*':
-			n := 1
-			for i+n < len(text) && text[i+n] == '*' {
-				n++
+			if stars := len(text[i:]) - len(strings.TrimLeft(text[i:], "*")); stars > 1 {
+				b.WriteString(".*")
+				i += stars - 1
+			} else {
+				b.WriteString("[^/]*")
 			}
-			k := star
-			if n > 1 {
-				k = deep
-			}
-			w.tokens = append(w.tokens, token{kind: k})
-			i += n
 		case '[':
 			members, n := parseSet(text[i+1:])
 			if members == nil {
-				w.broken = true
-				return w
+				return nil
 			}
-			w.tokens = append(w.tokens, token{kind: set, set: members})
-			i += 1 + n
+			b.WriteString(class(members))
+			i += n
 		case '\\':
 			if i++; i == len(text) {
-				w.broken = true
-				return w
+				return nil
 			}
 			fallthrough
 		default:
-			w.tokens = append(w.tokens, token{kind: literal, byte: text[i]})
-			i++
+			b.WriteString(regexp.QuoteMeta(latin1(text[i : i+1])))
 		}
 	}
-	return w
+	return regexp.MustCompile(b.String() + `\z`)
 }
 
-// match tells whether the whole text matches; anywhere lets the match begin
-// after any slash as well. All ways are followed at once, which bounds the work
-// by len(tokens) * len(text).
-func (w *wild) match(text string, anywhere bool) bool {
-	if w.broken || !strings.HasSuffix(text, w.suffix) || !anywhere && !strings.HasPrefix(text, w.prefix) {
-		return false
-	}
-	now, next := newPlaces(w.tokens), newPlaces(w.tokens)
-	now.add(0)
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		next.reset()
-		for _, at := range now.list {
-			if at == len(w.tokens) {
-				continue
-			}
-			switch t := w.tokens[at]; {
-			case t.kind == deep, t.kind == star && c != '/':
-				next.add(at)
-			case t.accepts(c):
-				next.add(at + 1)
-			}
-		}
-		if anywhere && c == '/' {
-			next.add(0)
-		}
-		if len(next.list) == 0 && !anywhere {
-			return false
-		}
-		now, next = next, now
-	}
-	return now.has[len(w.tokens)]
-}
-
-// places is a set of positions in a pattern.
-type places struct {
-	tokens []token
-	list   []int
-	has    []bool
-}
-
-func newPlaces(tokens []token) *places {
-	return &places{tokens: tokens, has: make([]bool, len(tokens)+1)}
-}
-
-func (p *places) reset() {
-	for _, at := range p.list {
-		p.has[at] = false
-	}
-	p.list = p.list[:0]
-}
-
-// add adds a position, and those behind stars, which may match nothing.
-func (p *places) add(at int) {
-	for ; !p.has[at]; at++ {
-		p.has[at] = true
-		p.list = append(p.list, at)
-		if at == len(p.tokens) || p.tokens[at].kind != star && p.tokens[at].kind != deep {
-			return
+// class is a regular expression for one of the members.
+func class(members *[256]bool) string {
+	var b strings.Builder
+	for c, is := range members {
+		if is {
+			b.WriteString(`\x{` + strconv.FormatInt(int64(c), 16) + `}`)
 		}
 	}
+	if b.Len() == 0 {
+		return `[^\x00-\x{10FFFF}]`
+	}
+	return "[" + b.String() + "]"
+}
+
+// latin1 makes each byte a character of its own, as rsync takes them.
+func latin1(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return text
+	}
+	var b strings.Builder
+	for i := range len(text) {
+		b.WriteRune(rune(text[i]))
+	}
+	return b.String()
 }

@@ -145,7 +145,6 @@ func (in *installation) upload(ctx context.Context, hw wire.Hardware, log *slog.
 	return conf, err
 }
 
-// layout is what the configuration script decided and mounted.
 type layout struct {
 	configure.Result
 	mounts []disk.Mount // at and below /chroot
@@ -182,7 +181,6 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	return layout{res, mounts}, nil
 }
 
-// bootloader makes the disk boot.
 func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logger) (system, error) {
 	loader := bootloader.Loader{
 		Root: in.chroot(), Disk: s.Disk, Arguments: bootArguments(s.Result), Firmware: in.env.Firmware,
@@ -246,5 +244,4 @@ func bootArguments(res configure.Result) string {
 // chroot is where the installed system is mounted meanwhile.
 func (in *installation) chroot() string { return in.path("/chroot") }
 
-// path is a path of the ramdisk.
 func (in *installation) path(name string) string { return filepath.Join(in.env.Root, name) }

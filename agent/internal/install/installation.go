@@ -38,7 +38,6 @@ type installation struct {
 	failure  error         // of the step
 }
 
-// logPath is the log of everything on the console.
 const logPath = "/log"
 
 func newInstallation(ctx context.Context, env Env, args wire.BootArgs) (*installation, error) {
@@ -76,7 +75,6 @@ func (in *installation) logger(name string) *slog.Logger {
 	return slog.New(h)
 }
 
-// report tells the server; it never waits and never fails.
 func (in *installation) report(r wire.Report) {
 	in.reports.Send(in.complete(r))
 }

@@ -19,7 +19,6 @@ const maxLog = 16 << 20
 // logTime is how long the machine waits for a server to take its log.
 const logTime = time.Minute
 
-// uploadLog sends the log; a failure is only said.
 func (in *installation) uploadLog(ctx context.Context) {
 	if !in.args.UploadLog {
 		return

@@ -56,7 +56,6 @@ func (in *installation) overlay(ctx context.Context, t tree, log *slog.Logger) (
 	return system{t, files}, nil
 }
 
-// installed is what the machine knows about itself from now on.
 func (in *installation) installed() wire.Installed {
 	return wire.Installed{
 		Image: in.image, Profile: in.profile, Serv: in.args.Serv, HTTPPort: in.args.HTTPPort,
@@ -83,7 +82,6 @@ func (in *installation) queued(files *overlay.Tree) error {
 	return err
 }
 
-// read reads a file that a script may have left; nil is none.
 func (in *installation) read(name string) ([]byte, error) {
 	text, err := os.ReadFile(in.path(name))
 	if errors.Is(err, fs.ErrNotExist) {

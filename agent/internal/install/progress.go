@@ -56,7 +56,6 @@ func percent(bytes, total int64) int64 {
 	return bytes * 100 / total
 }
 
-// progress returns a function that tells console and server how far the step is.
 func (in *installation) progress(total int64) func(bytes int64) {
 	name, m := in.step, &meter{total: total}
 	return func(bytes int64) {

@@ -24,7 +24,7 @@ func (in *installation) source(args wire.BootArgs, mounts []disk.Mount, log *slo
 		// What rsync says is in the sentences about its end.
 		Run: in.env.Run(nil), Rsync: in.env.Rsync, Log: log,
 		FirstPause: in.env.FirstPause, LongestPause: in.env.LongestPause, Patience: in.env.Patience,
-		Held: func() int64 { return disk.Used(mounts) },
+		OnDisk: func() int64 { return disk.Used(mounts) },
 	}
 	if args.HServ != "" {
 		return source.Archives{Transfer: how, Args: args}

@@ -46,7 +46,6 @@ func Fetch(ctx context.Context, conf wire.Installed) (*manifest.Manifest, error)
 	})
 }
 
-// source is something on the machine's rsync server.
 type source struct {
 	conf  wire.Installed
 	path  string // from the module on
@@ -105,7 +104,6 @@ func (s source) receive(ctx context.Context, conn io.ReadWriteCloser, dir string
 	return nil
 }
 
-// transcript keeps what the client library logs.
 type transcript struct{ bytes.Buffer }
 
 func (*transcript) Close() error { return nil }

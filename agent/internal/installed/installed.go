@@ -45,7 +45,6 @@ func (m Machine) Inside(name string) string {
 // Path is where the file lies, seen from outside of Root.
 func (m Machine) Path(name string) string { return filepath.Join(m.Root, m.Inside(name)) }
 
-// at is where a path of a manifest lies.
 func (m Machine) at(name string) string { return filepath.Join(m.Root, name) }
 
 // Conf reads what the machine was installed with.

@@ -91,7 +91,6 @@ func flags(diffs []manifest.Difference) string {
 	return string(out)
 }
 
-// phrase says a difference in words: manifest -> disk.
 func phrase(d manifest.Difference) string {
 	switch d.Attribute {
 	case manifest.AttrMissing:

@@ -24,7 +24,6 @@ const maxMetadataBytes = 32 << 20
 // metadataModule is the rsync module of upgrade metadata (reference section 9.7).
 const metadataModule = "metadata"
 
-// excludeName is the file that names what an upgrade leaves alone.
 const excludeName = "exclude"
 
 // Metadata are the rules of one upgrade.

@@ -33,7 +33,6 @@ func (m Machine) Boot() (boot transaction.FileSystem, ok bool, err error) {
 	return boot, false, err
 }
 
-// deviceTime is how long a disk may take to appear.
 const deviceTime = 20 * time.Second
 
 // Mount mounts those of the file systems that are not, outer ones first as
@@ -92,7 +91,6 @@ func device(source string) (string, error) {
 	return name, nil
 }
 
-// appears waits for a device.
 func appears(ctx context.Context, device string) error {
 	ctx, cancel := context.WithTimeout(ctx, deviceTime)
 	defer cancel()

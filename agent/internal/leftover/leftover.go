@@ -177,7 +177,6 @@ func (f Finder) stale(p process, self view, t *tree) (bool, error) {
 	return err == nil && sees.same(self), err
 }
 
-// newReport sorts processes by where they belong to.
 func newReport(found []owned) *Report {
 	r := &Report{Services: []Service{}, Reboot: []Service{}, Processes: []Process{}}
 	units := map[string][]int{}

@@ -47,7 +47,6 @@ const (
 	maxLine = 64 << 10
 )
 
-// tree tells what is a part of the installed system.
 type tree struct {
 	root     string   // "/"
 	kept     []string // directories of transactions: "/.edeploy/", "/var/.edeploy/"
@@ -127,7 +126,6 @@ func (t *tree) has(path string) (bool, error) {
 	return ok && e.Type == manifest.File, nil
 }
 
-// inodeOf is that of a path, 0 when there is none.
 func inodeOf(path string) uint64 {
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) != nil {

@@ -15,23 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one in /proc.
 type process struct {
 	dir string // "/proc/1234"
 	pid int
 }
 
-// owned is a process and where it belongs to.
 type owned struct {
 	pid  int
 	name string
 	unit string // "ssh.service"; "" when of no system service
 }
 
-// maxProcesses bounds how many are looked at.
 const maxProcesses = 1 << 17
 
-// processes are the numbers of all.
 func processes(proc string) ([]int, error) {
 	dir, err := os.Open(proc)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"syscall"
 )
 
-// shells are tried in this order.
 var shells = []string{"/bin/bash", "/bin/sh", "/bbin/gosh"}
 
 // Console runs an interactive shell on every console of the kernel, so that

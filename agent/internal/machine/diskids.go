@@ -12,7 +12,6 @@ import (
 	"strings"
 )
 
-// blockDevice is a disk, partition or mapped device.
 type blockDevice struct {
 	name string
 	ids  []string // its links by-id/...
@@ -112,7 +111,6 @@ func scsiIDs(sys fs.FS, dir string, add func(prefix, value string)) {
 	}
 }
 
-// designator names a logical unit.
 type designator struct {
 	kind  byte // 1: vendor text, 3: NAA
 	value []byte

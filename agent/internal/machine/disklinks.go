@@ -14,7 +14,6 @@ import (
 	"strings"
 )
 
-// diskDir is where the links are found on every Linux.
 const diskDir = "/dev/disk"
 
 // LinkDisks makes /dev/disk/by-{id,uuid,label,partuuid,partlabel} as udev's
@@ -59,7 +58,6 @@ func probe(ctx context.Context, name string) (map[string]string, error) {
 	return properties(string(out)), nil
 }
 
-// properties reads blkid's NAME=VALUE lines.
 func properties(text string) map[string]string {
 	p := map[string]string{}
 	for line := range strings.Lines(text) {

@@ -71,14 +71,13 @@ const (
 	settleLimit = 60 * time.Second
 )
 
-// settling is what the wait for devices is decided on.
-type settling struct {
+type deviceWait struct {
 	start, lastEvent time.Time
 	disks            int
 }
 
 // wait says how much longer to listen; nothing or less is: ready.
-func (s settling) wait(now time.Time) time.Duration {
+func (s deviceWait) wait(now time.Time) time.Duration {
 	rest := s.lastEvent.Add(quietTime).Sub(now)
 	if s.disks == 0 {
 		rest = max(rest, s.start.Add(noDiskTime).Sub(now))
@@ -90,7 +89,7 @@ func (s settling) wait(now time.Time) time.Duration {
 // that late devices ask for.
 func waitForDisks(ctx context.Context, events deviceEvents, drivers *drivers, log *slog.Logger) error {
 	now := time.Now()
-	s := settling{start: now, lastEvent: now}
+	s := deviceWait{start: now, lastEvent: now}
 	for ctx.Err() == nil {
 		disks, err := disks()
 		if err != nil {
@@ -116,7 +115,6 @@ func waitForDisks(ctx context.Context, events deviceEvents, drivers *drivers, lo
 	return fmt.Errorf("wait for block devices: %w", ctx.Err())
 }
 
-// notDisks are prefixes of block devices that are not a machine's disks.
 var notDisks = []string{"loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd"}
 
 // disks are the names of the disks that have a medium.

@@ -23,7 +23,7 @@ var (
 // Settle is the wait for devices; times are since its start.
 func Settle(at, lastEvent time.Duration, disks int) time.Duration {
 	start := time.Unix(1000, 0)
-	return settling{start: start, lastEvent: start.Add(lastEvent), disks: disks}.wait(start.Add(at))
+	return deviceWait{start: start, lastEvent: start.Add(lastEvent), disks: disks}.wait(start.Add(at))
 }
 
 // DiskIDs are the links of all block devices of a sysfs.

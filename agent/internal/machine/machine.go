@@ -117,7 +117,6 @@ func loopbackUp() error {
 	return nil
 }
 
-// link is a symbolic link that programs expect.
 type link struct{ path, target string }
 
 var links = []link{
@@ -130,7 +129,6 @@ var links = []link{
 	{"/var/run", "/run"},
 }
 
-// ensure makes the link where nothing is yet.
 func (l link) ensure() error {
 	err := os.Symlink(l.target, l.path)
 	if err == nil || errors.Is(err, fs.ErrExist) {

@@ -44,7 +44,6 @@ func newDrivers(log *slog.Logger) (*drivers, error) {
 	return &drivers{log: log, none: err != nil, asked: map[string]bool{}}, nil
 }
 
-// want remembers aliases that were not asked for yet.
 func (d *drivers) want(aliases ...string) {
 	for _, alias := range aliases {
 		if alias != "" && !d.none && !d.asked[alias] {

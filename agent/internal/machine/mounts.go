@@ -13,7 +13,6 @@ const (
 	userFS   = unix.MS_NOSUID | unix.MS_NODEV
 )
 
-// mount is a file system that the kernel provides.
 type mount struct {
 	kind, target string
 	flags        uintptr

@@ -25,13 +25,13 @@ type PortState struct {
 	Asked            int
 }
 
-// Decide is the decision at a moment: how long to wait, and the verdict if not.
+// Decide is the decision at a moment: how long to wait, and the result if not.
 func Decide(at, linkUp time.Duration, states ...PortState) (time.Duration, error) {
 	begin := time.Unix(1000, 0)
 	s := progress{begin: begin, lastCarrier: begin, linkUpTime: linkUp, server: "10.9.0.1:80"}
 	for i, state := range states {
 		p := &port{name: "eth" + string(rune('0'+i)), config: Config{Method: state.Method}, carrier: state.Carrier,
-			failed: state.Failed, err: state.Err, asked: state.Asked, reached: state.Reached, silence: state.Silence}
+			failed: state.Failed, err: state.Err, asked: state.Asked, reached: state.Reached, serverErr: state.Silence}
 		if state.Started > 0 {
 			p.started = begin.Add(state.Started)
 		}
@@ -43,7 +43,7 @@ func Decide(at, linkUp time.Duration, states ...PortState) (time.Duration, error
 		}
 		s.ports = append(s.ports, p)
 	}
-	return s.wait(begin.Add(at)), s.verdict(begin.Add(at))
+	return s.wait(begin.Add(at)), s.result(begin.Add(at))
 }
 
 // ResolvConf is the file written for the leases of some devices.

@@ -20,7 +20,7 @@ type job struct {
 	server   string // host and port
 	log      *slog.Logger
 	resolver *resolver
-	tell     func(outcome) bool // false: nobody wants to know any more
+	send     func(outcome) bool // false: nobody wants to know any more
 }
 
 func (j job) run(ctx context.Context) {
@@ -33,10 +33,10 @@ func (j job) run(ctx context.Context) {
 		err = setAddress(link, j.config.Address)
 	}
 	if err != nil {
-		j.tell(outcome{port: j.port, err: err, final: true})
+		j.send(outcome{port: j.port, err: err, final: true})
 		return
 	}
-	j.tell(outcome{port: j.port, address: j.config.Address})
+	j.send(outcome{port: j.port, address: j.config.Address})
 	j.reach(ctx, link.Attrs().Name)
 }
 

@@ -28,7 +28,7 @@ const vendorClass = "edeploy"
 func (j job) lease(ctx context.Context, link netlink.Link) {
 	reach := sync.OnceFunc(func() { go j.reach(ctx, link.Attrs().Name) })
 	for ctx.Err() == nil {
-		lease, err := ask(ctx, link, nil)
+		lease, err := requestLease(ctx, link, nil)
 		if err == nil {
 			err = j.apply(link, lease.ACK)
 		}
@@ -36,19 +36,19 @@ func (j job) lease(ctx context.Context, link netlink.Link) {
 			return
 		}
 		if err != nil {
-			j.tell(outcome{port: j.port, err: err})
+			j.send(outcome{port: j.port, err: err})
 			wait(ctx, time.Second) // errors may come at once
 			continue
 		}
-		j.tell(outcome{port: j.port, address: prefix(lease.ACK)})
+		j.send(outcome{port: j.port, address: prefix(lease.ACK)})
 		reach()
 		j.keep(ctx, link, lease)
 	}
 }
 
-// ask gets a lease, or a renewal of the one given. The client's raw socket sees
+// requestLease gets a lease, or a renewal of the one given. The client's raw socket sees
 // every packet of the device, so it must not stay open.
-func ask(ctx context.Context, link netlink.Link, old *nclient4.Lease) (*nclient4.Lease, error) {
+func requestLease(ctx context.Context, link netlink.Link, old *nclient4.Lease) (*nclient4.Lease, error) {
 	client, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(firstWait), nclient4.WithRetry(triesARound))
 	if err != nil {
 		return nil, fmt.Errorf("open DHCP socket on %s: %w", link.Attrs().Name, err)
@@ -74,7 +74,7 @@ func (j job) keep(ctx context.Context, link netlink.Link, lease *nclient4.Lease)
 		if !ok || !wait(ctx, pause) {
 			break
 		}
-		renewed, err := ask(ctx, link, lease)
+		renewed, err := requestLease(ctx, link, lease)
 		if ctx.Err() != nil {
 			return
 		}

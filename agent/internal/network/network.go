@@ -36,7 +36,7 @@ func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
 	for _, word := range plan.Ignored {
 		log.Warn("entry of the kernel parameter IP has no colon and is ignored", "entry", word)
 	}
-	u, err := newUp(ctx, plan, log)
+	u, err := newSetup(ctx, plan, log)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,7 @@ func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
 	return u.run(ctx)
 }
 
-// up is the work in progress.
-type up struct {
+type setup struct {
 	progress
 	plan     Plan
 	log      *slog.Logger
@@ -70,13 +69,13 @@ type outcome struct {
 	err     error
 	final   bool // nothing more will be tried
 
-	device  string     // "": about the address
-	server  netip.Addr // that answered
-	silence error      // why it did not
+	device    string     // "": about the address
+	server    netip.Addr // that answered
+	serverErr error      // why it did not
 }
 
-func newUp(ctx context.Context, plan Plan, log *slog.Logger) (*up, error) {
-	u := &up{
+func newSetup(ctx context.Context, plan Plan, log *slog.Logger) (*setup, error) {
+	u := &setup{
 		plan: plan, log: log,
 		changes:  make(chan netlink.LinkUpdate, 16),
 		stop:     make(chan struct{}),
@@ -92,7 +91,7 @@ func newUp(ctx context.Context, plan Plan, log *slog.Logger) (*up, error) {
 
 // close stops listening, and the work on ports that did not get an address: an
 // answer that comes after the hardware was described would only confuse.
-func (u *up) close() {
+func (u *setup) close() {
 	close(u.stop)
 	if changes := u.changes; changes != nil {
 		go func() {
@@ -109,7 +108,7 @@ func (u *up) close() {
 
 // findPorts lists the network devices, waiting a while for the first, and sets
 // them up.
-func (u *up) findPorts(ctx context.Context) error {
+func (u *setup) findPorts(ctx context.Context) error {
 	deadline := time.After(deviceTime)
 	for {
 		if err := u.addPorts(); err != nil || len(u.ports) > 0 {
@@ -126,7 +125,7 @@ func (u *up) findPorts(ctx context.Context) error {
 }
 
 // addPorts takes devices that are new; drivers may find some late.
-func (u *up) addPorts() error {
+func (u *setup) addPorts() error {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list network devices: %w", err)
@@ -155,7 +154,7 @@ func isPort(link netlink.Link) bool {
 
 // run starts what can be started and waits for news until the decision says
 // that it is enough.
-func (u *up) run(ctx context.Context) error {
+func (u *setup) run(ctx context.Context) error {
 	for {
 		if err := u.refresh(); err != nil {
 			return err
@@ -163,7 +162,7 @@ func (u *up) run(ctx context.Context) error {
 		u.start(ctx)
 		wait := u.wait(time.Now())
 		if wait <= 0 {
-			return u.verdict(time.Now())
+			return u.result(time.Now())
 		}
 		select {
 		case _, ok := <-u.changes:
@@ -171,16 +170,15 @@ func (u *up) run(ctx context.Context) error {
 				u.changes = nil // the kernel's queue overflowed: the clock does it
 			}
 		case news := <-u.outcomes:
-			u.note(news)
-		case <-time.After(min(wait, lookTime)):
+			u.handle(news)
+		case <-time.After(min(wait, pollTime)):
 		case <-ctx.Done():
 			return fmt.Errorf("bring network up: %w", ctx.Err())
 		}
 	}
 }
 
-// refresh reads the carriers.
-func (u *up) refresh() error {
+func (u *setup) refresh() error {
 	if err := u.addPorts(); err != nil {
 		return err
 	}
@@ -195,13 +193,13 @@ func (u *up) refresh() error {
 	return nil
 }
 
-func (u *up) start(ctx context.Context) {
+func (u *setup) start(ctx context.Context) {
 	for _, p := range u.startable() {
 		p.started = time.Now()
 		ctx, quit := context.WithCancel(ctx)
 		u.quit[p.name] = quit
 		job := job{port: p, name: p.name, config: p.config, server: u.server, log: u.log.With("device", p.name), resolver: u.resolver,
-			tell: func(o outcome) bool {
+			send: func(o outcome) bool {
 				select {
 				case u.outcomes <- o:
 					return true
@@ -213,10 +211,10 @@ func (u *up) start(ctx context.Context) {
 	}
 }
 
-func (u *up) note(news outcome) {
+func (u *setup) handle(news outcome) {
 	p := news.port
 	if news.device != "" {
-		u.noteServer(p, news)
+		u.handleServer(p, news)
 		return
 	}
 	p.failed = news.final
@@ -229,11 +227,11 @@ func (u *up) note(news outcome) {
 	u.log.Warn("no address yet", "device", p.name, "error", news.err)
 }
 
-func (u *up) noteServer(p *port, news outcome) {
-	if p.silence = news.silence; p.silence != nil {
-		if now := time.Now(); now.Sub(p.said) >= tellAgain {
-			p.said = now
-			u.log.Warn("the server does not answer yet", "device", news.device, "address", p.address.String(), "server", u.server, "error", p.silence)
+func (u *setup) handleServer(p *port, news outcome) {
+	if p.serverErr = news.serverErr; p.serverErr != nil {
+		if now := time.Now(); now.Sub(p.logged) >= tellAgain {
+			p.logged = now
+			u.log.Warn("the server does not answer yet", "device", news.device, "address", p.address.String(), "server", u.server, "error", p.serverErr)
 		}
 		return
 	}
@@ -241,7 +239,7 @@ func (u *up) noteServer(p *port, news outcome) {
 	p.reached = true
 	u.log.Info("the server answers", "device", news.device, "server", u.server)
 	if first {
-		if err := lead(news.device, news.server); err != nil {
+		if err := routeServer(news.device, news.server); err != nil {
 			u.log.Warn("what is for the server may go by another device", "error", err)
 		}
 	}

@@ -125,7 +125,7 @@ func TestDecision(t *testing.T) {
 				got = err.Error()
 			}
 			if got != test.err {
-				t.Errorf("verdict %q, want %q", got, test.err)
+				t.Errorf("result %q, want %q", got, test.err)
 			}
 		})
 	}

@@ -10,7 +10,7 @@ import (
 
 // Waiting times. The link-up time is the LINK_UP_TIMEOUT parameter.
 const (
-	lookTime    = time.Second      // between looks at the carriers when the kernel says nothing
+	pollTime    = time.Second      // between looks at the carriers when the kernel says nothing
 	deviceTime  = 6 * time.Second  // for the first network device (reference section 2.2, a)
 	carrierTime = 5 * time.Second  // for further carriers after one came: negotiation of 10GBASE-T takes up to that
 	answerTime  = 10 * time.Second // for further DHCP answers once the server answers (2.2, c)
@@ -18,7 +18,6 @@ const (
 	serverTime  = time.Hour        // for the server's answer once there is an address: as long as every step waits for it
 )
 
-// port is one device and how far it is.
 type port struct {
 	name    string
 	index   int
@@ -31,9 +30,9 @@ type port struct {
 	err     error        // of the last of them, or of static configuration
 	failed  bool         // nothing more will be tried
 
-	reached bool      // the server answered by this device
-	silence error     // why it does not
-	said    time.Time // when that was logged
+	reached   bool      // the server answered by this device
+	serverErr error     // why it does not
+	logged    time.Time // when that was logged
 }
 
 func (p *port) done() bool { return p.address.IsValid() || p.failed }
@@ -80,7 +79,7 @@ func (s *progress) wait(now time.Time) time.Duration {
 		addressed = addressed || p.address.IsValid()
 		allFailed = allFailed && p.failed
 		if !p.done() {
-			rest = max(rest, s.patience(p).Sub(now))
+			rest = max(rest, s.deadline(p).Sub(now))
 		}
 	}
 	switch {
@@ -94,13 +93,12 @@ func (s *progress) wait(now time.Time) time.Duration {
 	return limit
 }
 
-// reached tells whether the server answered by one of the ports.
 func (s *progress) reached() bool {
 	return slices.ContainsFunc(s.ports, func(p *port) bool { return p.reached })
 }
 
-// patience is until when a port is waited for when another leads to the server.
-func (s *progress) patience(p *port) time.Time {
+// deadline is until when a port is waited for when another leads to the server.
+func (s *progress) deadline(p *port) time.Time {
 	if !p.started.IsZero() {
 		return p.started.Add(answerTime)
 	}
@@ -120,8 +118,8 @@ func (s *progress) anyCarrier() bool {
 	return false
 }
 
-// verdict is nil when a port leads to the server or none shall have an address.
-func (s *progress) verdict(now time.Time) error {
+// result is nil when a port leads to the server or none shall have an address.
+func (s *progress) result(now time.Time) error {
 	wanted := s.wanted()
 	if len(wanted) == 0 || s.reached() {
 		return nil
@@ -131,18 +129,18 @@ func (s *progress) verdict(now time.Time) error {
 		if p.address.IsValid() {
 			what = "no answer of the server " + s.server
 		}
-		tried = append(tried, p.story())
+		tried = append(tried, p.explain())
 	}
 	return fmt.Errorf("%s after %.0f s: %s", what, now.Sub(s.begin).Seconds(), strings.Join(tried, "; "))
 }
 
-// story says what happened on a port that does not lead to the server.
-func (p *port) story() string {
+// explain says what happened on a port that does not lead to the server.
+func (p *port) explain() string {
 	switch {
-	case p.address.IsValid() && p.silence == nil:
+	case p.address.IsValid() && p.serverErr == nil:
 		return fmt.Sprintf("%s has %s, and the server was not asked yet", p.name, p.address)
 	case p.address.IsValid():
-		return fmt.Sprintf("%s has %s, and does not lead to the server: %v", p.name, p.address, p.silence)
+		return fmt.Sprintf("%s has %s, and does not lead to the server: %v", p.name, p.address, p.serverErr)
 	case p.started.IsZero():
 		return p.name + " has no carrier"
 	case p.config.Method == Static:

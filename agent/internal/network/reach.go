@@ -27,7 +27,7 @@ const (
 func (j job) reach(ctx context.Context, device string) {
 	for ctx.Err() == nil {
 		server, err := j.dial(ctx, device)
-		if !j.tell(outcome{port: j.port, device: device, server: server, silence: err}) || err == nil {
+		if !j.send(outcome{port: j.port, device: device, server: server, serverErr: err}) || err == nil {
 			return
 		}
 		wait(ctx, askAgain)
@@ -48,14 +48,14 @@ func (j job) dial(ctx context.Context, device string) (netip.Addr, error) {
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", j.server)
 	if err != nil {
-		return netip.Addr{}, shortly(err)
+		return netip.Addr{}, withoutAddresses(err)
 	}
 	defer conn.Close()
 	return conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), nil
 }
 
-// shortly leaves out the addresses: the sentence around it has them.
-func shortly(err error) error {
+// withoutAddresses leaves out the addresses: the sentence around it has them.
+func withoutAddresses(err error) error {
 	op, ok := err.(*net.OpError)
 	if !ok {
 		return err
@@ -72,14 +72,13 @@ func shortly(err error) error {
 	return op.Err
 }
 
-// serverAddress is where the agent's HTTP server is.
 func serverAddress(host string, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(cmp.Or(port, 80)))
 }
 
-// lead makes what is for the server go by the device that led to it: another
+// routeServer makes what is for the server go by the device that led to it: another
 // one may have the same network, or an earlier default route.
-func lead(device string, server netip.Addr) error {
+func routeServer(device string, server netip.Addr) error {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return fmt.Errorf("find network device %s: %w", device, err)

@@ -15,7 +15,6 @@ const resolvConf = "/etc/resolv.conf"
 // maxServers is what the C library reads (resolv.conf(5)).
 const maxServers = 3
 
-// resolver collects the name servers of all leases.
 type resolver struct {
 	path string
 

@@ -40,7 +40,6 @@ func newPass(target, disk *manifest.Manifest, exclude filter.List) (*pass, error
 	return s, nil
 }
 
-// run adds the pass to the plan.
 func (s *pass) run(p *Plan) {
 	var deletions []Operation
 	diffs := manifest.Diff(s.target, s.disk)

@@ -133,7 +133,6 @@ func (s *scan) describe(name string, want *manifest.Entry) (manifest.Entry, erro
 	return e, readXattrs(full, want, &e)
 }
 
-// readXattrs fills in the attributes that want has.
 func readXattrs(full string, want, e *manifest.Entry) error {
 	for attribute, wanted := range want.Xattrs {
 		value := make([]byte, len(wanted)+1) // a longer one differs anyway

@@ -23,15 +23,12 @@ type statusError struct {
 
 func (e *statusError) Error() string { return "the server answers " + e.status }
 
-// missing tells that the server has no such file.
 func (e *statusError) missing() bool {
 	return e.code == http.StatusNotFound || e.code == http.StatusGone
 }
 
-// temporary tells that the server may answer otherwise later.
 func (e *statusError) temporary() bool { return retry.Temporary(e.code) }
 
-// rangeError is an answer with other bytes than were asked for.
 type rangeError struct {
 	at        int64 // bytes that were there
 	got, want string

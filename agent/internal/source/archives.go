@@ -234,11 +234,11 @@ func (t Transfer) open(ctx context.Context, method string, urls []string) (*Stre
 func (t Transfer) stream(ctx context.Context, method, shown string, u *url.URL) *Stream {
 	s := &Stream{shown: shown, watch: t.Progress}
 	wait := t.wait(u.Host, func() int64 { return s.at })
-	s.download = download{client: web, method: method, url: u, size: -1, silence: cmp.Or(t.Stall, time.Minute), describe: s.sentence}
+	s.download = download{client: web, method: method, url: u, size: -1, silence: cmp.Or(t.Silence, time.Minute), describe: s.sentence}
 	s.wait = func(cause error) error {
 		var silent *silentError
 		if errors.As(cause, &silent) {
-			s.silence = min(2*s.silence, maxStall)
+			s.silence = min(2*s.silence, maxSilence)
 		}
 		return wait.Pause(ctx, cause)
 	}
@@ -248,7 +248,7 @@ func (t Transfer) stream(ctx context.Context, method, shown string, u *url.URL) 
 			s.watch(at)
 		}
 	}
-	s.passed = func(n int64) {
+	s.skipped = func(n int64) {
 		t.log().Warn(fmt.Sprintf("%s sends the file from its beginning again, passing over %d MB", u.Host, n/1e6))
 	}
 	return s

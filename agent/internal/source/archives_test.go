@@ -125,7 +125,7 @@ func TestStreamOverCutWires(t *testing.T) {
 				}}
 				var log bytes.Buffer
 				tr := laptop(t, &log)
-				tr.Stall = 200 * time.Millisecond
+				tr.Silence = 200 * time.Millisecond
 				var last int64
 				tr.Progress = func(n int64) { last = n }
 				s, err := tr.Open(t.Context(), "http://"+w.start(t)+"/archive")
@@ -263,7 +263,7 @@ func TestStreamAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := laptop(t, nil)
-			tr.Stall, tr.Patience = 50*time.Millisecond, 10*time.Millisecond
+			tr.Silence, tr.Patience = 50*time.Millisecond, 10*time.Millisecond
 			_, err := tr.Open(t.Context(), "http://"+tt.server+"/archive")
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want ... %s", err, tt.want)

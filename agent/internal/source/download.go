@@ -33,7 +33,7 @@ type download struct {
 	describe func(error) error       // makes a sentence of an answer's error
 	wait     func(cause error) error // pauses before another attempt, or answers why there is none
 	progress func(at int64)          // is told when something came; nil: nobody
-	passed   func(n int64)           // is told that so many bytes come again; nil: nobody
+	skipped  func(n int64)           // is told that so many bytes come again; nil: nobody
 
 	ctx     context.Context
 	version version
@@ -42,7 +42,7 @@ type download struct {
 	plain   bool  // compressed content went wrong once
 
 	body    io.ReadCloser // of the present connection
-	raw     *faithful     // the same
+	raw     *errorReader  // the same
 	content io.Reader     // the same, decompressed
 	decoder *zstd.Decoder // when it is compressed
 	cancel  context.CancelCauseFunc
@@ -92,7 +92,7 @@ func (f *download) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			f.plain = f.plain || f.decoder != nil
-			f.err = f.lose(err)
+			f.err = f.retry(err)
 		}
 	}
 	return 0, f.err
@@ -116,7 +116,7 @@ func (f *download) complete() error {
 func (f *download) ready() error {
 	for f.body == nil {
 		if err := f.connect(); err != nil {
-			if err := f.lose(err); err != nil {
+			if err := f.retry(err); err != nil {
 				return err
 			}
 		}
@@ -124,8 +124,8 @@ func (f *download) ready() error {
 	return nil
 }
 
-// lose gives a connection up and pauses; an error is the end of all hope.
-func (f *download) lose(cause error) error {
+// retry gives a connection up and pauses; an error is the end of all hope.
+func (f *download) retry(cause error) error {
 	f.drop()
 	var final *refused
 	switch {
@@ -151,7 +151,6 @@ func (f *download) drop() {
 	}
 }
 
-// connect asks for the rest of the file, once.
 func (f *download) connect() error {
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	f.cancel = cancel
@@ -170,8 +169,8 @@ func (f *download) connect() error {
 		}
 		return retry.Cause(err)
 	}
-	f.body = &patientBody{answer.Body, timer, silence, ctx}
-	f.raw = &faithful{Reader: f.body}
+	f.body = &timeoutBody{answer.Body, timer, silence, ctx}
+	f.raw = &errorReader{Reader: f.body}
 	f.content = f.raw
 	return f.accept(answer)
 }
@@ -200,8 +199,8 @@ func (f *download) accept(answer *http.Response) error {
 	if err := f.decode(answer); err != nil {
 		return err
 	}
-	if f.at > 0 && f.passed != nil {
-		f.passed(f.at)
+	if f.at > 0 && f.skipped != nil {
+		f.skipped(f.at)
 	}
 	_, err := io.CopyN(io.Discard, f.content, f.at)
 	return err
@@ -242,16 +241,16 @@ func (f *download) decode(answer *http.Response) (err error) {
 	return err
 }
 
-// patientBody ends a read that waits for longer than silence. Only waiting for
+// timeoutBody ends a read that waits for longer than silence. Only waiting for
 // the server counts: while its data goes to a slow disk, nothing is read.
-type patientBody struct {
+type timeoutBody struct {
 	io.ReadCloser
 	timer   *time.Timer
 	silence time.Duration
 	ctx     context.Context
 }
 
-func (b *patientBody) Read(p []byte) (int, error) {
+func (b *timeoutBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.silence)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
@@ -261,13 +260,13 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// faithful remembers how the connection failed.
-type faithful struct {
+// errorReader remembers how the connection failed.
+type errorReader struct {
 	io.Reader
 	err error
 }
 
-func (f *faithful) Read(p []byte) (int, error) {
+func (f *errorReader) Read(p []byte) (int, error) {
 	n, err := f.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		f.err = err

@@ -104,7 +104,6 @@ func (s *Files) Close() { s.client.CloseIdleConnections() }
 // headers and bodies.
 func (s *Files) Bytes() int64 { return s.bytes.Load() }
 
-// counted counts the bytes of a connection.
 type counted struct {
 	net.Conn
 	bytes *atomic.Int64
@@ -186,7 +185,6 @@ func (t Tree) Open(ctx context.Context, e *manifest.Entry) (io.ReadCloser, error
 	return f, nil
 }
 
-// errNoFile is the server's 404.
 var errNoFile = errors.New("the server has no such file")
 
 // file is an open file of a tree; it holds one of the slots.
@@ -241,7 +239,6 @@ func plain(cause error) error {
 	return cause
 }
 
-// named says what was fetched.
 func named(u *url.URL, err error) error { return fmt.Errorf("fetch %s: %w", u, err) }
 
 // wait waits for the server, and says so once for all files.

@@ -203,7 +203,7 @@ func TestNoProgress(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		},
-		"stall": func(w http.ResponseWriter, r *http.Request) {
+		"silence": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "10")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()

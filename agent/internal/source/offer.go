@@ -30,7 +30,6 @@ func unknown(ctx context.Context, args wire.BootArgs, image wire.ImageRef, cause
 	return fmt.Errorf("%s: %w", what, oneLine{cause})
 }
 
-// oneLine shows an error of several lines as one.
 type oneLine struct{ error }
 
 func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", ", ") }
@@ -54,7 +53,7 @@ func offers(ctx context.Context, args wire.BootArgs, version string) string {
 		}
 	}
 	if len(roles) > 0 {
-		return "of " + version + ": " + someOf(roles)
+		return "of " + version + ": " + firstOf(roles)
 	}
 	for _, name := range list(ctx, url("")) {
 		name, dir := strings.CutSuffix(name, "/")
@@ -65,11 +64,11 @@ func offers(ctx context.Context, args wire.BootArgs, version string) string {
 	if len(versions) == 0 {
 		return ""
 	}
-	return "the versions " + someOf(versions)
+	return "the versions " + firstOf(versions)
 }
 
-// someOf joins the first of many names, in order.
-func someOf(names []string) string {
+// firstOf joins the first of many names, in order.
+func firstOf(names []string) string {
 	const most = 10
 	slices.Sort(names)
 	if more := len(names) - most; more > 0 {
@@ -78,7 +77,6 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// maxListing bounds the answer of a web server about a directory.
 const maxListing = 256 << 10
 
 // webOfRsync makes the URLs of a web server beside the rsync server, with the

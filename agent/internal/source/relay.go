@@ -17,7 +17,7 @@ import (
 
 // A dead wire is noticed by the kernel's keep-alive probes (8 s of silence,
 // then every 4 s) after deadWire, whatever rsync is doing. A server that is
-// alive and says nothing is given Transfer.Stall.
+// alive and says nothing is given Transfer.Silence.
 const (
 	dialTime = 10 * time.Second
 	deadWire = 20 * time.Second
@@ -32,7 +32,7 @@ var errSilent = errors.New("said nothing")
 type relay struct {
 	listener net.Listener
 	server   string        // host:port
-	stall    time.Duration // longest silence of the server
+	silence  time.Duration // longest silence of the server
 	limit    int64         // most bytes of one connection; 0 is no limit
 	bytes    *atomic.Int64 // from the server, all connections together
 
@@ -41,17 +41,16 @@ type relay struct {
 }
 
 // newRelay listens on loopback; run must be called.
-func newRelay(server string, stall time.Duration, limit int64, bytes *atomic.Int64) (*relay, error) {
+func newRelay(server string, silence time.Duration, limit int64, bytes *atomic.Int64) (*relay, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for rsync on loopback: %w", err)
 	}
-	return &relay{listener: l, server: server, stall: stall, limit: limit, bytes: bytes}, nil
+	return &relay{listener: l, server: server, silence: silence, limit: limit, bytes: bytes}, nil
 }
 
 func (r *relay) address() string { return r.listener.Addr().String() }
 
-// run serves until ctx ends.
 func (r *relay) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { r.listener.Close() })
 	defer stop()
@@ -80,7 +79,6 @@ func (r *relay) ended() error {
 	return r.err
 }
 
-// pass connects one client with the server until either ends.
 func (r *relay) pass(ctx context.Context, client net.Conn) error {
 	server, err := dial(ctx, r.server)
 	if err != nil {
@@ -102,12 +100,12 @@ func (r *relay) pass(ctx context.Context, client net.Conn) error {
 }
 
 // down copies from the server to rsync. Only the silence of the server counts
-// as a stall: while rsync writes to a slow disk, nothing is read.
+// as a silence: while rsync writes to a slow disk, nothing is read.
 func (r *relay) down(client io.Writer, server net.Conn) error {
 	buf := make([]byte, 256<<10)
 	var total int64
 	for {
-		if err := server.SetReadDeadline(time.Now().Add(r.stall)); err != nil {
+		if err := server.SetReadDeadline(time.Now().Add(r.silence)); err != nil {
 			return nil // closed by the other direction: rsync ended
 		}
 		n, err := server.Read(buf)
@@ -126,7 +124,7 @@ func (r *relay) down(client io.Writer, server net.Conn) error {
 		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET):
 			return nil // rsync says what it has not got
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("%s %w for %s", r.server, errSilent, r.stall)
+			return fmt.Errorf("%s %w for %s", r.server, errSilent, r.silence)
 		default:
 			return err
 		}

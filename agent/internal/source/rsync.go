@@ -84,7 +84,7 @@ func (t Transfer) copy(ctx context.Context, source, slash, target string, limit 
 		return fmt.Errorf("transfer: %q is not an rsync://host:port/path URL", source)
 	}
 	a := &attempts{Transfer: t, host: u.Host, path: u.EscapedPath() + slash, target: target, limit: limit}
-	a.stall = cmp.Or(t.Stall, time.Minute)
+	a.silence = cmp.Or(t.Silence, time.Minute)
 	done := a.watch()
 	defer done()
 	return a.untilDone(ctx)
@@ -93,20 +93,20 @@ func (t Transfer) copy(ctx context.Context, source, slash, target string, limit 
 // attempts is one copy and how it went so far.
 type attempts struct {
 	Transfer
-	host   string // host:port
-	path   string // /module/path
-	target string
-	limit  int64
-	stall  time.Duration
-	bytes  atomic.Int64
-	gained int64 // bytes of the attempts that received more than greetings
+	host    string // host:port
+	path    string // /module/path
+	target  string
+	limit   int64
+	silence time.Duration
+	bytes   atomic.Int64
+	gained  int64 // bytes of the attempts that received more than greetings
 }
 
 func (a *attempts) untilDone(ctx context.Context) error {
-	wait, most := a.wait(a.host, a.bytes.Load), a.held()
+	wait, most := a.wait(a.host, a.bytes.Load), a.onDisk()
 	return wait.Do(ctx, func() (final bool, err error) {
 		err = a.once(ctx)
-		if held := a.held(); held > most {
+		if held := a.onDisk(); held > most {
 			most = held
 			wait.Reset()
 		}
@@ -114,9 +114,9 @@ func (a *attempts) untilDone(ctx context.Context) error {
 	})
 }
 
-func (a *attempts) held() int64 {
-	if a.Held != nil {
-		return a.Held()
+func (a *attempts) onDisk() int64 {
+	if a.OnDisk != nil {
+		return a.OnDisk()
 	}
 	return a.gained
 }
@@ -146,7 +146,7 @@ func (a *attempts) watch() (stop func()) {
 
 // once runs rsync once, through a relay of its own.
 func (a *attempts) once(ctx context.Context) error {
-	r, err := newRelay(a.host, a.stall, a.limit, &a.bytes)
+	r, err := newRelay(a.host, a.silence, a.limit, &a.bytes)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (a *attempts) judge(out []byte, err, relayErr error, received int64) error 
 		a.log().Warn("rsync: " + command.LastLines(out))
 		return nil
 	case errors.Is(relayErr, errSilent):
-		a.stall = min(2*a.stall, maxStall)
+		a.silence = min(2*a.silence, maxSilence)
 		return lost{relayErr}
 	case relayErr != nil:
 		return lost{relayErr}

@@ -70,7 +70,7 @@ func laptop(t *testing.T, log io.Writer) source.Transfer {
 	}
 	return source.Transfer{
 		Run: command.On(t.Output()), Log: slog.New(slog.NewTextHandler(log, nil)),
-		Stall: time.Second, FirstPause: 5 * time.Millisecond, LongestPause: 20 * time.Millisecond, Patience: 10 * time.Second,
+		Silence: time.Second, FirstPause: 5 * time.Millisecond, LongestPause: 20 * time.Millisecond, Patience: 10 * time.Second,
 	}
 }
 
@@ -135,7 +135,7 @@ func TestCutWireIsResumed(t *testing.T) {
 				}}
 				var log bytes.Buffer
 				tr := laptop(t, &log)
-				tr.Stall = 300 * time.Millisecond
+				tr.Silence = 300 * time.Millisecond
 				var received atomic.Int64
 				tr.Progress = func(n int64) { received.Store(n) }
 				if err := tr.Dir(t.Context(), "rsync://"+w.start(t)+"/install/D7/base", dst); err != nil {
@@ -233,7 +233,7 @@ func TestPatienceEnds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := laptop(t, nil)
-			tr.Stall, tr.Patience = 50*time.Millisecond, 10*time.Millisecond
+			tr.Silence, tr.Patience = 50*time.Millisecond, 10*time.Millisecond
 			err := tr.Dir(t.Context(), "rsync://"+tt.server+"/install/x", t.TempDir())
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "no progress for") {
 				t.Errorf("got %v, want ... %s", err, tt.want)

@@ -63,7 +63,7 @@ type Transfer struct {
 	Rsync string       // the program; default "rsync"
 	Log   *slog.Logger // nil is silence
 
-	Stall        time.Duration // a server that says nothing for so long is left; default 60 s, doubled after each time
+	Silence      time.Duration // a server that says nothing for so long is left; default 60 s, doubled after each time
 	FirstPause   time.Duration // before the second attempt; default 1 s, doubled each time
 	LongestPause time.Duration // default 10 s
 	Patience     time.Duration // give up after so long without progress; default 1 h
@@ -73,14 +73,14 @@ type Transfer struct {
 	Progress func(bytes int64)
 	Tick     time.Duration
 
-	// Held says how much is on the disk: an attempt that left more there than
+	// OnDisk says how much is on the disk: an attempt that left more there than
 	// all before it was progress. Nil: an attempt that received more than
 	// greetings was.
-	Held func() int64
+	OnDisk func() int64
 }
 
-// maxStall bounds the doubling of Stall.
-const maxStall = 10 * time.Minute
+// maxSilence bounds the doubling of Silence.
+const maxSilence = 10 * time.Minute
 
 func (t Transfer) log() *slog.Logger {
 	if t.Log != nil {

@@ -18,7 +18,6 @@ func (j *journal) oldSlot(u *unit) string {
 	return j.slot(u)
 }
 
-// apply does what a unit says.
 func (d *disk) apply(j *journal, u *unit) error {
 	slot, path := j.slot(u), string(u.Path)
 	switch u.Kind {
@@ -27,7 +26,7 @@ func (d *disk) apply(j *journal, u *unit) error {
 	case remove:
 		return d.move(path, slot)
 	case change:
-		return d.settle(path, u.After, u.Old.Mode&unix.S_IFMT != unix.S_IFDIR)
+		return d.setAttributes(path, u.After, u.Old.Mode&unix.S_IFMT != unix.S_IFDIR)
 	}
 	if j.FileSystems[u.FS].Exchange {
 		return d.exchange(slot, path)
@@ -92,7 +91,7 @@ func (d *disk) undo(j *journal, u *unit) error {
 		if there == nil || there.Mode&unix.S_IFMT != u.Old.Mode&unix.S_IFMT {
 			return nil // after a rollback it cannot be what it was
 		}
-		return d.settle(path, u.Before, !isDir(there))
+		return d.setAttributes(path, u.Before, !isDir(there))
 	}
 	switch {
 	case u.Kind == swap && !j.FileSystems[u.FS].Exchange:

@@ -24,7 +24,7 @@ type arrangement struct {
 	u      *Upgrade
 	now    time.Time
 
-	wanted   map[string]*want           // what comes new to a path
+	wanted   map[string]*stagedNode     // what comes new to a path
 	replaced map[string]bool            // wanted, and the disk has something there
 	changes  map[string]*manifest.Entry // attributes in place
 	deleted  map[string]bool
@@ -35,7 +35,7 @@ type arrangement struct {
 
 // arrange fills in the journal's file systems, units and directories.
 func (d *disk) arrange(u *Upgrade, j *journal, mounts table) error {
-	a := &arrangement{disk: d, mounts: mounts, u: u, now: j.Began, journal: j, wanted: map[string]*want{}, replaced: map[string]bool{},
+	a := &arrangement{disk: d, mounts: mounts, u: u, now: j.Began, journal: j, wanted: map[string]*stagedNode{}, replaced: map[string]bool{},
 		changes: map[string]*manifest.Entry{}, deleted: map[string]bool{}, index: map[string]int{}, fs: map[int]int{}}
 	for i := range u.Disk.Entries {
 		a.index[u.Disk.Entries[i].Path] = i
@@ -66,7 +66,7 @@ func (a *arrangement) fileSystem(path string) int {
 // in the first pass and created in the second is replaced.
 func (a *arrangement) sort() {
 	for _, o := range a.u.Plan.Operations {
-		if a.mounts.pseudo(o.Path) || a.mounts.ours(o.Path) {
+		if a.mounts.pseudo(o.Path) || a.mounts.reserved(o.Path) {
 			continue
 		}
 		switch o.Action {
@@ -75,7 +75,7 @@ func (a *arrangement) sort() {
 		case plan.Change:
 			a.changes[o.Path] = a.target(o.Entry)
 		default:
-			a.wanted[o.Path] = &want{path: o.Path, entry: a.target(o.Entry)}
+			a.wanted[o.Path] = &stagedNode{path: o.Path, entry: a.target(o.Entry)}
 			a.replaced[o.Path] = o.Action == plan.Replace || a.deleted[o.Path]
 			delete(a.deleted, o.Path)
 		}
@@ -152,13 +152,13 @@ func (a *arrangement) ownDir(p string, staged bool) (bool, error) {
 			return false, fmt.Errorf("%s: it is not a directory", a.disk.name(p))
 		}
 	}
-	a.wanted[p] = &want{path: p, own: true, entry: &manifest.Entry{Path: p, Type: manifest.Dir, Mode: 0o755, ModTime: a.now}}
+	a.wanted[p] = &stagedNode{path: p, own: true, entry: &manifest.Entry{Path: p, Type: manifest.Dir, Mode: 0o755, ModTime: a.now}}
 	return true, nil
 }
 
 func (a *arrangement) ownFile(p string, content []byte, staged bool) error {
 	e := &manifest.Entry{Path: p, Type: manifest.File, Mode: 0o644, ModTime: a.now, Size: int64(len(content)), SHA256: sha256.Sum256(content)}
-	a.wanted[p] = &want{path: p, entry: e, content: content, own: true}
+	a.wanted[p] = &stagedNode{path: p, entry: e, content: content, own: true}
 	if staged {
 		return nil
 	}
@@ -202,7 +202,7 @@ func (a *arrangement) share() error {
 			continue
 		}
 		for _, p := range paths {
-			a.wanted[p] = &want{path: p, entry: a.changes[p]}
+			a.wanted[p] = &stagedNode{path: p, entry: a.changes[p]}
 			a.replaced[p] = true
 			delete(a.changes, p)
 		}
@@ -268,7 +268,7 @@ func (a *arrangement) surround(u *unit) error {
 		return nil
 	}
 	p := string(u.Path)
-	if m, ok := a.mounts.within(p); ok {
+	if m, ok := a.mounts.mountBelow(p); ok {
 		return fmt.Errorf("%s is to be %s, but a file system is mounted on %s", a.disk.name(p),
 			map[kind]string{swap: "replaced", remove: "deleted"}[u.Kind], a.disk.name(m))
 	}
@@ -295,7 +295,7 @@ func (a *arrangement) preserve() error {
 			if st.Mode&unix.S_IFMT != unix.S_IFREG {
 				return fmt.Errorf("%s: it cannot be preserved, because it is not a regular file", a.disk.name(p))
 			}
-			kept.Old = seenOf(st)
+			kept.Old = nodeStateOf(st)
 		}
 		a.journal.Preserved = append(a.journal.Preserved, kept)
 	}
@@ -331,7 +331,7 @@ func (a *arrangement) directories() error {
 		}
 		dir := directory{Path: name(p), Before: modified(st), After: modified(st)}
 		if e := a.changes[p]; e != nil {
-			dir.After = momentOf(e.ModTime)
+			dir.After = timestampOf(e.ModTime)
 		}
 		a.journal.Directories = append(a.journal.Directories, dir)
 	}

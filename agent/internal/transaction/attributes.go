@@ -16,30 +16,30 @@ var formats = map[manifest.Type]uint32{manifest.Dir: unix.S_IFDIR, manifest.File
 
 func isDir(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// moment is a time as the kernel has it: seconds since 1970, nanoseconds.
-type moment [2]int64
+// timestamp is a time as the kernel has it: seconds since 1970, nanoseconds.
+type timestamp [2]int64
 
-func momentOf(t time.Time) moment        { return moment{t.Unix(), int64(t.Nanosecond())} }
-func modified(st *unix.Stat_t) moment    { return moment{st.Mtim.Sec, st.Mtim.Nsec} }
-func statusTime(st *unix.Stat_t) moment  { return moment{st.Ctim.Sec, st.Ctim.Nsec} }
-func (m moment) timespec() unix.Timespec { return unix.Timespec{Sec: m[0], Nsec: m[1]} }
+func timestampOf(t time.Time) timestamp     { return timestamp{t.Unix(), int64(t.Nanosecond())} }
+func modified(st *unix.Stat_t) timestamp    { return timestamp{st.Mtim.Sec, st.Mtim.Nsec} }
+func statusTime(st *unix.Stat_t) timestamp  { return timestamp{st.Ctim.Sec, st.Ctim.Nsec} }
+func (m timestamp) timespec() unix.Timespec { return unix.Timespec{Sec: m[0], Nsec: m[1]} }
 
 // attributes are what can be set on a node in its place.
 type attributes struct {
 	Mode   uint32            `json:"mode"`
 	UID    uint32            `json:"uid"`
 	GID    uint32            `json:"gid"`
-	Time   moment            `json:"time"`
+	Time   timestamp         `json:"time"`
 	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 }
 
 func attributesOf(e *manifest.Entry) *attributes {
-	return &attributes{Mode: e.Mode, UID: e.UID, GID: e.GID, Time: momentOf(e.ModTime), Xattrs: e.Xattrs}
+	return &attributes{Mode: e.Mode, UID: e.UID, GID: e.GID, Time: timestampOf(e.ModTime), Xattrs: e.Xattrs}
 }
 
 // attributes are those of a path on the disk.
 func (d *disk) attributes(path string) (*attributes, error) {
-	n, err := d.hold(path)
+	n, err := d.openNode(path)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ type node struct {
 	stat unix.Stat_t
 }
 
-func (d *disk) hold(path string) (*node, error) {
+func (d *disk) openNode(path string) (*node, error) {
 	fd, err := d.open(path, unix.O_PATH)
 	if err != nil {
 		return nil, err
@@ -76,11 +76,11 @@ func (n *node) close() { unix.Close(n.fd) }
 // proc names the object for system calls that take no descriptor of this kind.
 func (n *node) proc() string { return "/proc/self/fd/" + strconv.Itoa(n.fd) }
 
-// settle gives a path the attributes that it does not have yet. The order
+// setAttributes gives a path the attributes that it does not have yet. The order
 // matters: a new owner clears setuid bits and file capabilities, an ACL
 // changes the mode, and all of it leaves the modification time alone.
-func (d *disk) settle(path string, want *attributes, withTime bool) error {
-	n, err := d.hold(path)
+func (d *disk) setAttributes(path string, want *attributes, withTime bool) error {
+	n, err := d.openNode(path)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (d *disk) settle(path string, want *attributes, withTime bool) error {
 			return err
 		}
 	}
-	rewritten, err := n.settleXattrs(want.Xattrs)
+	rewritten, err := n.setXattrs(want.Xattrs)
 	if err != nil {
 		return err
 	}
@@ -107,9 +107,8 @@ func (d *disk) settle(path string, want *attributes, withTime bool) error {
 	return n.setTime(want.Time)
 }
 
-// settleTime gives a path a modification time.
-func (d *disk) settleTime(path string, want moment) error {
-	n, err := d.hold(path)
+func (d *disk) setTime(path string, want timestamp) error {
+	n, err := d.openNode(path)
 	if err != nil {
 		return err
 	}
@@ -127,13 +126,13 @@ func (n *node) set(op string, call func() error) error {
 	return n.disk.fail(op, n.path, call())
 }
 
-func (n *node) setTime(want moment) error {
+func (n *node) setTime(want timestamp) error {
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, want.timespec()}
 	return n.set("set time of", func() error { return unix.UtimesNanoAt(unix.AT_FDCWD, n.proc(), times, 0) })
 }
 
-// settleXattrs makes the extended attributes right and tells whether it wrote.
-func (n *node) settleXattrs(want map[string][]byte) (wrote bool, err error) {
+// setXattrs makes the extended attributes right and tells whether it wrote.
+func (n *node) setXattrs(want map[string][]byte) (wrote bool, err error) {
 	got, err := n.xattrs()
 	if err != nil {
 		return false, err

@@ -54,7 +54,6 @@ func (d *disk) changing(op, path string) error {
 	return d.test.step(op + " " + path)
 }
 
-// open opens any path.
 func (d *disk) open(path string, flags uint64) (int, error) {
 	how := unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
 	for {
@@ -67,7 +66,6 @@ func (d *disk) open(path string, flags uint64) (int, error) {
 	}
 }
 
-// parent opens the directory of a path.
 func (d *disk) parent(p string) (fd int, name string, err error) {
 	fd, err = d.open(path.Dir(p), unix.O_PATH|unix.O_DIRECTORY)
 	return fd, path.Base(p), err
@@ -86,7 +84,6 @@ func (d *disk) at(op, p string, f func(dir int, name string) error) error {
 	return d.fail(op, p, f(dir, name))
 }
 
-// isAbsent tells that there is no such path.
 func isAbsent(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
@@ -124,7 +121,6 @@ func (d *disk) read(path string) (*os.File, error) {
 	return f, nil
 }
 
-// names are those in a directory.
 func (d *disk) names(path string) ([]string, error) {
 	fd, err := d.open(path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -149,7 +145,6 @@ func (d *disk) mknod(path string, e *manifest.Entry) error {
 	})
 }
 
-// link makes path another name of the file at old.
 func (d *disk) link(old, path string) error {
 	from, base, err := d.parent(old)
 	if err != nil {
@@ -159,7 +154,6 @@ func (d *disk) link(old, path string) error {
 	return d.at("link", path, func(dir int, name string) error { return unix.Linkat(from, base, dir, name, 0) })
 }
 
-// create makes a new file for writing.
 func (d *disk) create(path string) (*os.File, error) {
 	var f *os.File
 	err := d.at("create", path, func(dir int, name string) error {
@@ -197,7 +191,6 @@ func (d *disk) removeAll(p string) error {
 	return d.unlink(p, unix.AT_REMOVEDIR)
 }
 
-// rename moves a path.
 func (d *disk) rename(from, to string, flags uint) error {
 	dir, base, err := d.parent(from)
 	if err != nil {

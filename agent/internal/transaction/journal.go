@@ -31,7 +31,6 @@ type journal struct {
 	Preserved   []preserved  `json:"preserved"`
 }
 
-// counts are paths.
 type counts struct {
 	Created, Replaced, Changed, Deleted int
 }
@@ -76,17 +75,17 @@ type unit struct {
 	FS   int  `json:"fs"`   // index of the file system
 	Slot int  `json:"slot"` // number of the slot there
 
-	Old    *seen       `json:"old,omitempty"`    // of swap, change, remove
+	Old    *nodeState  `json:"old,omitempty"`    // of swap, change, remove
 	Before *attributes `json:"before,omitempty"` // of change
 	After  *attributes `json:"after,omitempty"`  // of change
 	Inside []name      `json:"inside,omitempty"` // what comes with a new directory, paths below it
 
-	nodes []want // what is staged, the path itself first
+	nodes []stagedNode // what is staged, the path itself first
 	below []*manifest.Entry
 }
 
-// want is a node to be staged.
-type want struct {
+// stagedNode is a node to be staged.
+type stagedNode struct {
 	path    string
 	entry   *manifest.Entry
 	content []byte // of one of Upgrade.Own
@@ -99,51 +98,49 @@ type want struct {
 
 // directory is one whose modification time the changes disturb.
 type directory struct {
-	Path   name   `json:"path"`
-	Before moment `json:"before"`
-	After  moment `json:"after"`
+	Path   name      `json:"path"`
+	Before timestamp `json:"before"`
+	After  timestamp `json:"after"`
 }
 
 // preserved is a copy of a file that scripts rewrite.
 type preserved struct {
-	Path name  `json:"path"`
-	FS   int   `json:"fs"`
-	Slot int   `json:"slot"`
-	Old  *seen `json:"old"` // nil: there was no such file
+	Path name       `json:"path"`
+	FS   int        `json:"fs"`
+	Slot int        `json:"slot"`
+	Old  *nodeState `json:"old"` // nil: there was no such file
 }
 
-// seen identifies a node and its state.
-type seen struct {
-	Inode uint64 `json:"inode"`
-	Mode  uint32 `json:"mode"` // with the type
-	UID   uint32 `json:"uid"`
-	GID   uint32 `json:"gid"`
-	Size  int64  `json:"size"`
-	Time  moment `json:"time"`
+// nodeState identifies a node and its state.
+type nodeState struct {
+	Inode uint64    `json:"inode"`
+	Mode  uint32    `json:"mode"` // with the type
+	UID   uint32    `json:"uid"`
+	GID   uint32    `json:"gid"`
+	Size  int64     `json:"size"`
+	Time  timestamp `json:"time"`
 
 	// SHA256 is the content of a file as the plan knew it, so that a later
 	// upgrade can take it from the slot.
 	SHA256 []byte `json:"sha256,omitempty"`
 
-	status moment // ctime
+	status timestamp // ctime
 	names  uint64
 }
 
-func seenOf(st *unix.Stat_t) *seen {
-	s := &seen{Inode: st.Ino, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Time: modified(st), status: statusTime(st), names: uint64(st.Nlink)}
+func nodeStateOf(st *unix.Stat_t) *nodeState {
+	s := &nodeState{Inode: st.Ino, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Time: modified(st), status: statusTime(st), names: uint64(st.Nlink)}
 	if !isDir(st) {
 		s.Size = st.Size
 	}
 	return s
 }
 
-// slot is where a unit's slot is.
 func (j *journal) slot(u *unit) string {
 	return path.Join(slots(string(j.FileSystems[u.FS].Mount), j.Number), strconv.Itoa(u.Slot))
 }
 
-// staged is where a node of a unit is staged.
-func (j *journal) staged(u *unit, w *want) string {
+func (j *journal) staged(u *unit, w *stagedNode) string {
 	return j.slot(u) + w.path[len(u.Path):]
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// mount is a mounted file system at or below the root.
 type mount struct {
 	path   string // below the root, "." is the root itself
 	fsType string
@@ -31,7 +30,6 @@ var pseudo = map[string]bool{"proc": true, "sysfs": true, "devpts": true, "cgrou
 // table are the mounts, the root first.
 type table []mount
 
-// mounts reads those of this process.
 func (d *disk) mounts() (table, error) {
 	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
@@ -98,8 +96,8 @@ func (t table) pseudo(path string) bool {
 	return i > 0 && pseudo[t[i].fsType]
 }
 
-// ours tells whether a path is Dir at the top of a file system, or in it.
-func (t table) ours(p string) bool {
+// reserved tells whether a path is Dir at the top of a file system, or in it.
+func (t table) reserved(p string) bool {
 	rel := p
 	if i := t.of(p); i > 0 && p != t[i].path {
 		rel = p[len(t[i].path)+1:]
@@ -107,8 +105,8 @@ func (t table) ours(p string) bool {
 	return rel == Dir || strings.HasPrefix(rel, Dir+"/")
 }
 
-// within is a mount point at or below a path.
-func (t table) within(path string) (string, bool) {
+// mountBelow is a mount point at or below a path.
+func (t table) mountBelow(path string) (string, bool) {
 	for _, m := range t[1:] {
 		if m.path == path || strings.HasPrefix(m.path, path+"/") {
 			return m.path, true

@@ -24,7 +24,7 @@ func (d *disk) observe(u *unit, seenBefore *manifest.Manifest) error {
 	case st == nil:
 		return fmt.Errorf("%s: %w: it has gone", d.name(p), ErrChanged)
 	}
-	u.Old = seenOf(st)
+	u.Old = nodeStateOf(st)
 	e, ok := seenBefore.Lookup(p)
 	switch own := len(u.nodes) > 0 && u.nodes[0].own; {
 	case ok:
@@ -60,7 +60,7 @@ func deviation(e *manifest.Entry, st *unix.Stat_t, wholeDir bool) string {
 		return "owner"
 	case e.Type == manifest.File && st.Size != e.Size:
 		return "size"
-	case timed && modified(st) != momentOf(e.ModTime):
+	case timed && modified(st) != timestampOf(e.ModTime):
 		return "time"
 	}
 	return ""
@@ -98,7 +98,7 @@ func (d *disk) unchanged(u *unit) error {
 	return nil
 }
 
-func (old *seen) deviation(st *unix.Stat_t, u *unit) string {
+func (old *nodeState) deviation(st *unix.Stat_t, u *unit) string {
 	if st.Ino != old.Inode || st.Mode&unix.S_IFMT != old.Mode&unix.S_IFMT {
 		return "identity"
 	}

@@ -37,7 +37,6 @@ func (p Phase) changing() bool { return p == PhaseApplying || p == PhasePost || 
 // new tells whether the tree is surely the new version.
 func (p Phase) new() bool { return p == PhaseKept || p == PhaseCommitted || p == PhaseArming }
 
-// state is the content of the phase file.
 type state struct {
 	phase   Phase
 	current int // number of the transaction; the kept one in PhaseKept, 0 in PhaseIdle

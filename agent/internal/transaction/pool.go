@@ -28,7 +28,6 @@ type leftover struct {
 	fs   int
 }
 
-// claim takes a leftover on a file system.
 func (p *pool) claim(sum [32]byte, fs int) (path string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -37,7 +37,6 @@ func (m Machine) Recover(ctx context.Context) (Outcome, error) {
 	return Discarded, s.finish(ctx, j)
 }
 
-// phase is read without the lock.
 func (m Machine) phase() (Phase, error) {
 	d, err := openDisk(m.Root, nil)
 	if err != nil {

@@ -25,7 +25,7 @@ func (m Machine) Rollback(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	defer s.end()
-	if err := s.settle(ctx, false); err != nil {
+	if err := s.endInterrupted(ctx, false); err != nil {
 		return Result{}, err
 	}
 	if s.state.phase != PhaseKept {
@@ -117,7 +117,7 @@ func (d *disk) undoable(j *journal, u *unit, mounts table) error {
 	if u.Kind == change {
 		return nil
 	}
-	if m, ok := mounts.within(p); ok {
+	if m, ok := mounts.mountBelow(p); ok {
 		return fmt.Errorf("%s: a file system is mounted on it", d.name(m))
 	}
 	if u.Kind == create {

@@ -65,7 +65,6 @@ func (s *session) enter(next state, j *journal) error {
 	return nil
 }
 
-// proceed enters another phase of the same transaction.
 func (s *session) proceed(p Phase, j *journal) error {
 	return s.enter(state{p, s.state.current, s.state.kept}, j)
 }
@@ -97,7 +96,7 @@ func (s *session) finish(ctx context.Context, j *journal) error {
 		rest, keep = state{phase: PhaseKept, current: s.state.current}, s.state.current
 	}
 	if j != nil {
-		if err := s.disk.settleDirectories(j, s.state.phase.new()); err != nil {
+		if err := s.disk.setDirectoryTimes(j, s.state.phase.new()); err != nil {
 			return err
 		}
 	}
@@ -143,9 +142,9 @@ func (s *session) clean(keep ...int) error {
 	return nil
 }
 
-// settleDirectories gives the directories that were touched the times from
+// setDirectoryTimes gives the directories that were touched the times from
 // before or after the upgrade.
-func (d *disk) settleDirectories(j *journal, after bool) error {
+func (d *disk) setDirectoryTimes(j *journal, after bool) error {
 	for _, dir := range j.Directories {
 		st, err := d.lookup(string(dir.Path))
 		if err != nil {
@@ -158,14 +157,13 @@ func (d *disk) settleDirectories(j *journal, after bool) error {
 		if st == nil || !isDir(st) || modified(st) == want {
 			continue
 		}
-		if err := d.settleTime(string(dir.Path), want); err != nil {
+		if err := d.setTime(string(dir.Path), want); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// usage is the room on disk that a transaction's slots take.
 func (d *disk) usage(j *journal) int64 {
 	var n int64
 	for _, fs := range j.FileSystems {

@@ -50,15 +50,14 @@ func (d *disk) makeTop(mount string) error {
 	if err := d.mkdir(top, 0o700); err != nil {
 		return err
 	}
-	return d.settleTime(mount, modified(st))
+	return d.setTime(mount, modified(st))
 }
 
-// fickle are file systems whose inode numbers may be others after a mount.
-var fickle = map[string]bool{"vfat": true, "msdos": true, "exfat": true, "overlay": true, "ntfs3": true, "9p": true}
+// unstableInodes are file systems whose inode numbers may be others after a mount.
+var unstableInodes = map[string]bool{"vfat": true, "msdos": true, "exfat": true, "overlay": true, "ntfs3": true, "9p": true}
 
-// canExchange tries it out.
 func (d *disk) canExchange(fs *fileSystem, dir string) (bool, error) {
-	if fickle[fs.Type] || d.test.noExchange {
+	if unstableInodes[fs.Type] || d.test.noExchange {
 		return false, nil
 	}
 	a, b := dir+"/a", dir+"/b"

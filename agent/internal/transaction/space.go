@@ -16,7 +16,7 @@ const blockBytes = 4096
 // enough room for it and 5% more.
 func (s *staging) checkSpace() error {
 	need := make([]room, len(s.j.FileSystems))
-	for _, list := range [][]*want{s.dirs, s.special} {
+	for _, list := range [][]*stagedNode{s.dirs, s.special} {
 		for _, p := range list {
 			need[p.fs].bytes += blockBytes
 			need[p.fs].inodes++

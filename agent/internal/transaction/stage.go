@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fetchers is how many contents are fetched at once.
 const fetchers = 4
 
 // staging makes everything that is to come in the slots.
@@ -25,10 +24,10 @@ type staging struct {
 	pool    *pool
 	tell    *progress
 	places  map[string]string // path of the tree -> where it is staged
-	files   [][]*want         // those of one content together
-	links   []*want
-	dirs    []*want
-	special []*want // symbolic links, devices, ...
+	files   [][]*stagedNode   // those of one content together
+	links   []*stagedNode
+	dirs    []*stagedNode
+	special []*stagedNode // symbolic links, devices, ...
 }
 
 func newStaging(d *disk, j *journal, u *Upgrade, tell *progress) *staging {
@@ -63,7 +62,7 @@ func newStaging(d *disk, j *journal, u *Upgrade, tell *progress) *staging {
 
 // run stages. Directories come first and get their attributes last.
 func (s *staging) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.makeDirs, s.makeSpecial, s.makeFiles, s.makeLinks, s.settleDirs, s.preserve} {
+	for _, step := range []func(context.Context) error{s.makeDirs, s.makeSpecial, s.makeFiles, s.makeLinks, s.setDirAttributes, s.preserve} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -90,7 +89,7 @@ func (s *staging) makeSpecial(ctx context.Context) error {
 			err = s.disk.mknod(p.at, e)
 		}
 		if err == nil {
-			err = s.disk.settle(p.at, attributesOf(p.entry), true)
+			err = s.disk.setAttributes(p.at, attributesOf(p.entry), true)
 		}
 		if err != nil {
 			return err
@@ -110,7 +109,7 @@ func (s *staging) makeFiles(ctx context.Context) error {
 
 // make stages all files of one content: the first from wherever it is to be
 // had, the others from the first.
-func (s *staging) make(ctx context.Context, files []*want) error {
+func (s *staging) make(ctx context.Context, files []*stagedNode) error {
 	for i, p := range files {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -122,7 +121,7 @@ func (s *staging) make(ctx context.Context, files []*want) error {
 			err = s.copyFrom(ctx, p, files[0].at)
 		}
 		if err == nil {
-			err = s.disk.settle(p.at, attributesOf(p.entry), true)
+			err = s.disk.setAttributes(p.at, attributesOf(p.entry), true)
 		}
 		if err != nil {
 			return err
@@ -133,7 +132,7 @@ func (s *staging) make(ctx context.Context, files []*want) error {
 
 // obtain stages a file's content. What an earlier attempt staged is moved,
 // what the disk has is copied, the rest comes from the source.
-func (s *staging) obtain(ctx context.Context, p *want) error {
+func (s *staging) obtain(ctx context.Context, p *stagedNode) error {
 	e := p.entry
 	if e.Size == 0 || p.own {
 		_, err := s.fill(ctx, p, bytes.NewReader(p.content))
@@ -164,8 +163,7 @@ func (s *staging) obtain(ctx context.Context, p *want) error {
 	return err
 }
 
-// copyFrom stages a file with the content of another path.
-func (s *staging) copyFrom(ctx context.Context, p *want, at string) error {
+func (s *staging) copyFrom(ctx context.Context, p *stagedNode, at string) error {
 	from, err := s.disk.read(at)
 	if err != nil {
 		return err
@@ -204,9 +202,9 @@ func (s *staging) same(path string) error {
 	return nil
 }
 
-func (s *staging) settleDirs(ctx context.Context) error {
+func (s *staging) setDirAttributes(ctx context.Context) error {
 	for _, p := range slices.Backward(s.dirs) {
-		if err := s.disk.settle(p.at, attributesOf(p.entry), true); err != nil {
+		if err := s.disk.setAttributes(p.at, attributesOf(p.entry), true); err != nil {
 			return err
 		}
 	}
@@ -244,7 +242,7 @@ func (s *staging) preserveOne(ctx context.Context, p preserved) error {
 	if _, err := s.disk.copy(ctx, f, from, func(int) {}); err != nil {
 		return err
 	}
-	return s.disk.settle(s.j.slotOf(p), a, true)
+	return s.disk.setAttributes(s.j.slotOf(p), a, true)
 }
 
 func (j *journal) slotOf(p preserved) string {
@@ -252,7 +250,7 @@ func (j *journal) slotOf(p preserved) string {
 }
 
 // fill makes a staged file and proves that its content is the target's.
-func (s *staging) fill(ctx context.Context, p *want, content io.Reader) (n int64, err error) {
+func (s *staging) fill(ctx context.Context, p *stagedNode, content io.Reader) (n int64, err error) {
 	f, err := s.disk.create(p.at)
 	if err != nil {
 		return 0, err

@@ -23,7 +23,7 @@ func (m Machine) Upgrade(ctx context.Context, u Upgrade) (Result, error) {
 		return result, err
 	}
 	defer s.end()
-	if err := s.settle(ctx, true); err != nil {
+	if err := s.endInterrupted(ctx, true); err != nil {
 		return result, err
 	}
 	j, err := s.stage(ctx, &u, &result)
@@ -41,9 +41,9 @@ func (m Machine) Upgrade(ctx context.Context, u Upgrade) (Result, error) {
 	return result, err
 }
 
-// settle ends what an earlier process left, when that is safe. What it staged can
+// endInterrupted ends what an earlier process left, when that is safe. What it staged can
 // be kept for another attempt.
-func (s *session) settle(ctx context.Context, keepStaged bool) error {
+func (s *session) endInterrupted(ctx context.Context, keepStaged bool) error {
 	switch p := s.state.phase; {
 	case p.changing():
 		return fmt.Errorf("%s: %w", s.disk.name("."), ErrUnfinished)
@@ -144,7 +144,6 @@ func (s *session) staged(u *Upgrade, j *journal) error {
 	return s.proceed(PhaseStaged, j)
 }
 
-// count counts the paths that the upgrade changes.
 func (j *journal) count(u *Upgrade) {
 	t := u.Plan.Totals()
 	j.Counts = counts{Created: t.Create, Replaced: t.Replace, Changed: t.Change, Deleted: t.Delete}
@@ -179,7 +178,7 @@ func (s *session) apply(ctx context.Context, u *Upgrade, j *journal, result *Res
 	}
 	if err != nil {
 		result.Reboot = false
-		return s.back(ctx, j, applied, err)
+		return s.revert(ctx, j, applied, err)
 	}
 	c := j.Counts
 	result.Created, result.Replaced, result.Changed, result.Deleted = c.Created, c.Replaced, c.Changed, c.Deleted
@@ -219,7 +218,7 @@ func (s *session) change(ctx context.Context, j *journal, result *Result) (appli
 		}
 	}
 	s.tell(StepApply, int64(len(j.Units)), int64(len(j.Units)))
-	return len(j.Units), s.disk.settleDirectories(j, true)
+	return len(j.Units), s.disk.setDirectoryTimes(j, true)
 }
 
 func (s *session) post(ctx context.Context, u *Upgrade, j *journal, result *Result) error {
@@ -238,8 +237,8 @@ func (s *session) post(ctx context.Context, u *Upgrade, j *journal, result *Resu
 	return ctx.Err()
 }
 
-// back undoes the units that were begun with, because of an error.
-func (s *session) back(ctx context.Context, j *journal, applied int, cause error) error {
+// revert undoes the units that were begun with, because of an error.
+func (s *session) revert(ctx context.Context, j *journal, applied int, cause error) error {
 	if err := s.undo(context.WithoutCancel(ctx), j, applied); err != nil {
 		return fmt.Errorf("%w; putting %s back: %w", cause, j.From, err)
 	}

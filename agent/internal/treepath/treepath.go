@@ -94,7 +94,6 @@ func (t Tree) resolve(name string, last bool) (string, error) {
 	return at, nil
 }
 
-// names are the parts of a path that count.
 func names(name string) []string {
 	return strings.FieldsFunc(name, func(c rune) bool { return c == '/' })
 }

@@ -77,7 +77,6 @@ func (p *Preparation) mergeAccounts(ctx context.Context, exclude filter.List) er
 	return ctx.Err()
 }
 
-// readAccounts reads the machine's files.
 func readAccounts(machine installed.Machine) (accounts.Set, error) {
 	set := accounts.Set{}
 	for _, path := range accounts.Paths {
@@ -98,7 +97,6 @@ func readAccounts(machine installed.Machine) (accounts.Set, error) {
 	return set, nil
 }
 
-// accountsOf gets the files of a manifest.
 func accountsOf(m *manifest.Manifest, text func(*manifest.Entry) (string, error)) (accounts.Set, error) {
 	set := accounts.Set{}
 	for _, path := range accounts.Paths {

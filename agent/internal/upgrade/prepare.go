@@ -147,7 +147,6 @@ func (p *Preparation) fetch(ctx context.Context) error {
 	return nil
 }
 
-// maxScriptBytes bounds a script or a list out of the tree.
 const maxScriptBytes = 1 << 20
 
 // fromTree takes a file of the metadata from the target tree, when the server's
@@ -172,7 +171,6 @@ func (p *Preparation) fromTree(ctx context.Context, name string) error {
 	return os.WriteFile(file, []byte(text), fs.FileMode(e.Mode&0o777))
 }
 
-// text fetches a small file of a tree.
 func (p *Preparation) text(ctx context.Context, tree source.Tree, e *manifest.Entry, limit int64) (string, error) {
 	if e.Size > limit {
 		return "", fmt.Errorf("%s of the tree has %d bytes, at most %d are taken", manifest.Escape(e.Path), e.Size, limit)

@@ -20,24 +20,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unheardPath holds the newest report of an upgrade or a rollback until the
+// pendingPath holds the newest report of an upgrade or a rollback until the
 // server has heard how it ended. It is there before the step begins: what a
 // power cut takes away is told after the next start, by edeploy report.
-const unheardPath = "/var/lib/edeploy/unheard"
+const pendingPath = "/var/lib/edeploy/unheard"
 
 // report is what the machine's server hears of an upgrade or a rollback, so that
 // the operator's list of machines says what they are. Nothing depends on it: a
 // server that does not answer is a warning. A nil *report tells nobody.
 type report struct {
 	wire.Report
-	ctx      context.Context
-	log      *slog.Logger
-	client   client.Client
-	file     string   // unheardPath
-	lock     *os.File // of the directory of file
-	began    time.Time
-	unheard  bool // the server did not answer
-	unwanted bool // it takes no reports, as the original's
+	ctx        context.Context
+	log        *slog.Logger
+	client     client.Client
+	file       string   // pendingPath
+	lock       *os.File // of the directory of file
+	began      time.Time
+	unanswered bool // the server did not answer
+	refused    bool // it takes no reports, as the original's
 }
 
 // begin reports a step that leads to an image. Only the running machine
@@ -55,7 +55,7 @@ func (s System) begin(ctx context.Context, conf wire.Installed, step wire.Step, 
 		s.Log.Warn(fmt.Sprintf(notTold, err))
 		return nil
 	}
-	r.say(wire.StatusStarted, fmt.Sprintf("%s to %s", conf.Image, to.Version))
+	r.tell(wire.StatusStarted, fmt.Sprintf("%s to %s", conf.Image, to.Version))
 	return r
 }
 
@@ -77,7 +77,7 @@ func (s System) report(ctx context.Context, conf wire.Installed, about wire.Repo
 	args := wire.DefaultBootArgs()
 	args.Serv, args.HTTPPort = conf.Serv, conf.HTTPPort
 	return &report{Report: about, ctx: context.WithoutCancel(ctx), log: s.Log, client: client.Client{Args: args},
-		file: s.Path(unheardPath), began: time.Now()}
+		file: s.Path(pendingPath), began: time.Now()}
 }
 
 // lockDir keeps edeploy report from taking a step that is under way for one
@@ -105,20 +105,18 @@ func (r *report) close() {
 		return
 	}
 	r.lock.Close()
-	if r.unheard && !r.unwanted && r.file == unheardPath {
+	if r.unanswered && !r.refused && r.file == pendingPath {
 		_ = exec.Command("systemctl", "start", "--no-block", "edeploy-report.service").Run()
 	}
 }
 
-// done says what the step came to.
-func (r *report) done(message string) { r.say(wire.StatusDone, message) }
+func (r *report) done(message string) { r.tell(wire.StatusDone, message) }
 
-// failed says why it came to nothing.
-func (r *report) failed(cause error) { r.say(wire.StatusFailed, cause.Error()) }
+func (r *report) failed(cause error) { r.tell(wire.StatusFailed, cause.Error()) }
 
-// say keeps the sentence, and sends it unless the server did not answer before.
-func (r *report) say(status wire.Status, message string) {
-	if r == nil || r.unwanted {
+// tell keeps the sentence, and sends it unless the server did not answer before.
+func (r *report) tell(status wire.Status, message string) {
+	if r == nil || r.refused {
 		return
 	}
 	r.Status, r.Message, r.Seconds = status, message, time.Since(r.began).Seconds()
@@ -126,9 +124,9 @@ func (r *report) say(status wire.Status, message string) {
 		r.Seconds = 0
 	}
 	err := r.keep()
-	if !r.unheard {
+	if !r.unanswered {
 		unsent := r.send()
-		r.unheard = unsent != nil
+		r.unanswered = unsent != nil
 		err = errors.Join(err, unsent)
 	}
 	if err != nil {
@@ -150,8 +148,8 @@ func (r *report) keep() error {
 func (r *report) send() error {
 	err := r.client.Report(r.ctx, r.Report)
 	var refused *client.Refused
-	r.unwanted = errors.As(err, &refused) && !refused.Temporary()
-	if r.unwanted || err == nil && r.Status != wire.StatusStarted {
+	r.refused = errors.As(err, &refused) && !refused.Temporary()
+	if r.refused || err == nil && r.Status != wire.StatusStarted {
 		err = errors.Join(err, os.Remove(r.file))
 	}
 	return err

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// scripts are the programs in an upgrade's metadata.
 type scripts struct {
 	root string
 	from wire.ImageRef
@@ -44,7 +43,6 @@ func (s scripts) find(name string) func(context.Context) error {
 	}
 }
 
-// run runs a script in its directory, in the installed system.
 func (s scripts) run(ctx context.Context, name string) error {
 	c := command.Command{
 		Argv:  []string{"/bin/sh", "-c", `cd "$1" && exec "./$2"`, "sh", s.dir, name},

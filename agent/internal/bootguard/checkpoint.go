@@ -12,17 +12,17 @@ import (
 // ext4Checkpoint is EXT4_IOC_CHECKPOINT, _IOW('f', 43, __u32) (linux/fs/ext4/ext4.h, since 5.14).
 const ext4Checkpoint = 0x4004662b
 
-// settle brings directories, and all that was written on their file systems,
+// checkpoint brings directories, and all that was written on their file systems,
 // to where GRUB finds it. A sync is not enough on ext4: it writes the journal,
 // which GRUB does not read; only a checkpoint brings the journal's content to
 // its place.
-func settle(root *os.Root, dirs ...string) error {
+func checkpoint(root *os.Root, dirs ...string) error {
 	for _, name := range dirs {
 		d, err := root.Open(name)
 		if err != nil {
 			return err
 		}
-		err = settleDir(d)
+		err = checkpointDir(d)
 		d.Close()
 		if err != nil {
 			return fmt.Errorf("write %s to the disk: %w", name, err)
@@ -31,7 +31,7 @@ func settle(root *os.Root, dirs ...string) error {
 	return nil
 }
 
-func settleDir(d *os.File) error {
+func checkpointDir(d *os.File) error {
 	if err := d.Sync(); err != nil {
 		return err
 	}
