@@ -132,8 +132,11 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 		return fmt.Errorf("state directory %s is in use: %w", s.config.StateDir, err)
 	}
 	s.opened = append(s.opened, own.Release)
-	if err := clearSpool(at("spool")); err != nil {
-		s.late.Add("", "%v", err)
+	left, _ := filepath.Glob(at("spool/upload-*")) // by a process that was killed; the pattern is good
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			s.late.Add("", "clear spool: %v", err)
+		}
 	}
 	collections := map[string]string{"machines": at("machines"), "forgotten": at("forgotten")}
 	for name, d := range s.site.Deployments {
@@ -159,8 +162,9 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 	explanations := explanation.New(histories, s.late, s.config.Log)
 	s.opened = append(s.opened, explanations.Close)
 	s.problems = &problems.Finder{StateDir: s.config.StateDir, Site: s.site, Records: s.records, Documents: documents, Images: s.config.Images, Late: s.late}
-	s.queue = transaction.Start(transaction.Documents{Site: s.site, Records: s.records, Store: documents,
-		Explanations: explanations, Activity: s.activity, Late: s.late, Now: s.config.Now, Log: s.config.Log}, limits.Wait)
+	s.queue = &transaction.Queue{Site: s.site, Records: s.records, Store: documents, Explanations: explanations, Activity: s.activity,
+		Late: s.late, Now: s.config.Now, Log: s.config.Log}
+	s.queue.Start(limits.Wait)
 	s.opened = append(s.opened, s.queue.Close)
 	s.handlers = httpd.New(httpd.Config{Queue: s.queue, Archives: archives, SpoolDir: at("spool"), Problems: s.problems,
 		Uploads: limits.Uploads, Wait: limits.Wait, BodyTime: limits.BodyTime, LogBytes: limits.LogBytes, NewPerPeer: limits.NewPerPeer, Version: s.version()})
@@ -174,20 +178,6 @@ func (s *Server) version() api.Version {
 		v.DHCP = &api.AddressRange{First: s.config.DHCPFirst, Last: s.config.DHCPLast}
 	}
 	return v
-}
-
-// clearSpool removes uploads that a killed process left unfinished.
-func clearSpool(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, "upload-*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range left {
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("clear spool: %w", err)
-		}
-	}
-	return nil
 }
 
 // tellRecovery says what became of a change that was cut short.

@@ -43,14 +43,11 @@ func present(r machine.Record, p api.Progress, b boot, now time.Time) string {
 			}
 		}
 	}
-	return standing(r, p) + silentStep(r, p, silent) + wish(r)
-}
-
-func silentStep(r machine.Record, p api.Progress, silent func(time.Time, time.Duration) string) string {
-	if r.State != machine.Installing || p.Updated.IsZero() {
-		return ""
+	text := standing(r, p)
+	if r.State == machine.Installing && !p.Updated.IsZero() {
+		text += silent(p.Updated, stepSilence)
 	}
-	return silent(p.Updated, stepSilence)
+	return text + wish(r)
 }
 
 // standing is where a machine stands, by its last word.

@@ -41,30 +41,20 @@ func readJSON(r *http.Request, body any, example string) error {
 	return nil
 }
 
-// statusOf is the HTTP status of a refusal.
-func statusOf(err error) int {
-	for _, k := range []struct {
-		kind   refusal.Kind
-		status int
-	}{
-		{refusal.Input, http.StatusBadRequest},
-		{refusal.NoMatch, http.StatusNotFound},
-		{refusal.UnknownMachine, http.StatusNotFound},
-		{refusal.NoFile, http.StatusNotFound},
-		{refusal.Precondition, http.StatusPreconditionFailed},
-		{refusal.Conflict, http.StatusConflict},
-		{refusal.TooLarge, http.StatusRequestEntityTooLarge},
-		{refusal.Forbidden, http.StatusForbidden},
-		{refusal.Unusable, http.StatusUnprocessableEntity},
-		{refusal.NoSpace, http.StatusInsufficientStorage},
-		{refusal.Broken, http.StatusServiceUnavailable},
-		{refusal.Busy, http.StatusServiceUnavailable},
-	} {
-		if errors.Is(err, k.kind) {
-			return k.status
-		}
-	}
-	return http.StatusInternalServerError
+// statuses of refusals.
+var statuses = map[refusal.Kind]int{
+	refusal.Input:          http.StatusBadRequest,
+	refusal.NoMatch:        http.StatusNotFound,
+	refusal.UnknownMachine: http.StatusNotFound,
+	refusal.NoFile:         http.StatusNotFound,
+	refusal.Precondition:   http.StatusPreconditionFailed,
+	refusal.Conflict:       http.StatusConflict,
+	refusal.TooLarge:       http.StatusRequestEntityTooLarge,
+	refusal.Forbidden:      http.StatusForbidden,
+	refusal.Unusable:       http.StatusUnprocessableEntity,
+	refusal.NoSpace:        http.StatusInsufficientStorage,
+	refusal.Broken:         http.StatusServiceUnavailable,
+	refusal.Busy:           http.StatusServiceUnavailable,
 }
 
 // answerError answers an API request that failed.
@@ -76,16 +66,17 @@ func (h *Handlers) answerError(w http.ResponseWriter, err error) {
 	answerJSON(w, h.failed(w, err), body)
 }
 
-// failed logs an error that is nobody's input, and answers its status.
+// failed logs an error that is no refusal, and answers its status.
 func (h *Handlers) failed(w http.ResponseWriter, err error) int {
-	status := statusOf(err)
-	if errors.Is(err, refusal.Busy) {
+	kind, ok := errors.AsType[refusal.Kind](err)
+	if kind == refusal.Busy {
 		w.Header().Set("Retry-After", "10")
 	}
-	if status == http.StatusInternalServerError {
+	if !ok {
 		h.Log.Error("request failed", "error", err)
+		return http.StatusInternalServerError
 	}
-	return status
+	return statuses[kind]
 }
 
 func answerJSON(w http.ResponseWriter, status int, v any) {

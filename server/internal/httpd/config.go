@@ -91,88 +91,89 @@ func (h *Handlers) configName(r *http.Request) (d *allocation.Deployment, name f
 	return d, name, nil
 }
 
-// wish reads what a request wants to be replaced.
-type wish func(w http.ResponseWriter, r *http.Request, d *allocation.Deployment, name fileset.Name) (configuration.Replacement, error)
-
-// readFile reads one file.
-func readFile(w http.ResponseWriter, r *http.Request, d *allocation.Deployment, name fileset.Name) (configuration.Replacement, error) {
-	text, err := readBody(w, r, fileset.MaxFileBytes, name.String())
+// replaceConfig makes a change and answers what became of it. What it brings is
+// kept in memory meanwhile, so there are few places.
+func (h *Handlers) replaceConfig(w http.ResponseWriter, r *http.Request) {
+	leave, err := h.editors.Enter(r.Context(), peerOf(r))
 	if err != nil {
-		return configuration.Replacement{}, err
+		h.answerError(w, err)
+		return
 	}
-	return configuration.New(d, api.ConfigSet{Files: map[string]string{name.String(): string(text)}})
-}
-
-// readRemoval removes one file.
-func readRemoval(_ http.ResponseWriter, _ *http.Request, d *allocation.Deployment, name fileset.Name) (configuration.Replacement, error) {
-	return configuration.Replacement{Deployment: d, Remove: []fileset.Name{name}}, nil
-}
-
-// readFiles reads the JSON of several files.
-func readFiles(w http.ResponseWriter, r *http.Request, d *allocation.Deployment, _ fileset.Name) (configuration.Replacement, error) {
-	body, err := readBody(w, r, maxSetBytes, "the set of files")
+	defer leave()
+	name, q, err := h.readReplacement(r)
 	if err != nil {
-		return configuration.Replacement{}, err
+		w.Header().Set("Connection", "close") // what is left of the body may be large
+		h.answerError(w, err)
+		return
+	}
+	out, err := h.replace(r.Context(), q)
+	if err != nil {
+		h.answerError(w, err)
+		return
+	}
+	if version, ok := out.Versions[name]; ok {
+		w.Header().Set("ETag", etag(version))
+	}
+	answerJSON(w, http.StatusOK, out.Replaced)
+}
+
+// readReplacement reads what a request wants: one file replaced or removed, or
+// (name is "") several replaced together.
+func (h *Handlers) readReplacement(r *http.Request) (name string, q configuration.Replacement, err error) {
+	d, file, err := h.configName(r)
+	if err != nil {
+		return "", q, err
+	}
+	name = file.String()
+	var set api.ConfigSet
+	switch {
+	case r.PathValue("name") == "":
+		name = ""
+		set, err = readSet(r)
+	case r.Method == http.MethodPut:
+		var text []byte
+		text, err = readBody(r, fileset.MaxFileBytes, name)
+		set.Files = map[string]string{name: string(text)}
+	default:
+		q = configuration.Replacement{Deployment: d, Remove: []fileset.Name{file}}
+	}
+	if err == nil && len(q.Remove) == 0 {
+		q, err = configuration.New(d, set)
+	}
+	q.Force = r.URL.Query().Get("force") == "1"
+	if name != "" {
+		q.Expect = expected(r.Header.Get("If-Match"))
+	}
+	return name, q, err
+}
+
+// readSet reads the JSON of several files.
+func readSet(r *http.Request) (set api.ConfigSet, err error) {
+	body, err := readBody(r, maxSetBytes, "the set of files")
+	if err != nil {
+		return set, err
 	}
 	if !utf8.Valid(body) { // the decoder would quietly replace it
-		return configuration.Replacement{}, refusal.New(refusal.Input, "the body is no UTF-8 text")
+		return set, refusal.New(refusal.Input, "the body is no UTF-8 text")
 	}
-	var set api.ConfigSet
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&set); err != nil {
-		return configuration.Replacement{}, refusal.New(refusal.Input, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
+		return set, refusal.New(refusal.Input, "want a body such as {\"files\": {\"vm.specs\": \"...\"}, \"prune\": false}: %v", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return configuration.Replacement{}, refusal.New(refusal.Input, "the body goes on behind its JSON object")
+		return set, refusal.New(refusal.Input, "the body goes on behind its JSON object")
 	}
-	return configuration.New(d, set)
-}
-
-// replaces makes a change, when it is its turn among those that are kept in
-// memory, and answers what became of it.
-func (h *Handlers) replaces(read wish) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		leave, err := h.editors.Enter(r.Context(), peerOf(r))
-		if err != nil {
-			h.answerError(w, err)
-			return
-		}
-		defer leave()
-		d, name, err := h.configName(r)
-		var q configuration.Replacement
-		if err == nil {
-			q, err = read(w, r, d, name)
-		}
-		if err != nil {
-			w.Header().Set("Connection", "close") // what is left of the body may be large
-			h.answerError(w, err)
-			return
-		}
-		q.Force = r.URL.Query().Get("force") == "1"
-		if r.PathValue("name") != "" {
-			q.Expect = expected(r.Header.Get("If-Match"))
-		}
-		out, err := h.replace(r.Context(), q)
-		if err != nil {
-			h.answerError(w, err)
-			return
-		}
-		if version, ok := out.Versions[name.String()]; ok {
-			w.Header().Set("ETag", etag(version))
-		}
-		answerJSON(w, http.StatusOK, out.Replaced)
-	}
+	return set, nil
 }
 
 // readBody reads a bounded body.
-func readBody(w http.ResponseWriter, r *http.Request, most int64, what string) ([]byte, error) {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
+func readBody(r *http.Request, most int64, what string) ([]byte, error) {
+	text, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, most))
+	if errors.As(err, new(*http.MaxBytesError)) {
 		return nil, refusal.New(refusal.TooLarge, "%s may have %d bytes", what, most)
-	case err != nil:
+	}
+	if err != nil {
 		return nil, refusal.New(refusal.Input, "read %s: %v", what, err)
 	}
 	return text, nil
@@ -216,14 +217,9 @@ func expected(header string) func(store.Version) bool {
 		return nil
 	}
 	return func(is store.Version) bool {
-		if is == store.Absent {
-			return false
-		}
-		for one := range strings.SplitSeq(header, ",") {
-			if one = strings.TrimSpace(one); one == "*" || one == etag(is) {
-				return true
-			}
-		}
-		return false
+		return is != store.Absent && slices.ContainsFunc(strings.Split(header, ","), func(one string) bool {
+			one = strings.TrimSpace(one)
+			return one == "*" || one == etag(is)
+		})
 	}
 }

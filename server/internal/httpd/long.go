@@ -2,9 +2,7 @@ package httpd
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
-	"iter"
 	"net/http"
 	"time"
 )
@@ -39,27 +37,6 @@ func (h *Handlers) answerLong(w http.ResponseWriter, r *http.Request, contentTyp
 		h.Log.Debug("answer not read", "peer", peer, "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
-}
-
-func writeList(out *bufio.Writer, items iter.Seq[any]) error {
-	before := "[\n  "
-	for item := range items {
-		text, err := json.MarshalIndent(item, "  ", "  ")
-		if err != nil {
-			return err
-		}
-		_, _ = out.WriteString(before) // a buffer keeps its error until Flush
-		if _, err := out.Write(text); err != nil {
-			return err
-		}
-		before = ",\n  "
-	}
-	if before[0] == '[' {
-		_, _ = out.WriteString("[]\n")
-	} else {
-		_, _ = out.WriteString("\n]\n")
-	}
-	return nil
 }
 
 // patient gives every block of an answer its own time.

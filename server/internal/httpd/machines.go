@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"bufio"
+	"encoding/json"
 	"net/http"
 
 	"edeploy/server/api"
@@ -16,28 +17,28 @@ import (
 const historyShown = 500
 
 func (h *Handlers) operatorRoutes() []route {
-	json := func(do action) http.HandlerFunc { return h.json(http.StatusOK, do) }
+	ok := func(do action) http.HandlerFunc { return h.json(http.StatusOK, do) }
 	return []route{
 		{"GET", "/api/v1/machines", h.listMachines},
 		{"POST", "/api/v1/machines", h.json(http.StatusCreated, h.addMachine)},
-		{"DELETE", "/api/v1/machines", json(h.deleteStrangers)},
-		{"GET", "/api/v1/machines/{id}", json(h.showMachine)},
-		{"GET", "/api/v1/machines/{id}/explanation", json(h.showExplanation)},
-		{"PUT", "/api/v1/machines/{id}/section", json(h.putSection)},
-		{"DELETE", "/api/v1/machines/{id}", json(h.deleteMachine)},
-		{"POST", "/api/v1/machines/{id}/restore", json(h.restoreMachine)},
-		{"GET", "/api/v1/forgotten", json(h.listForgotten)},
+		{"DELETE", "/api/v1/machines", ok(h.deleteStrangers)},
+		{"GET", "/api/v1/machines/{id}", ok(h.showMachine)},
+		{"GET", "/api/v1/machines/{id}/explanation", ok(h.showExplanation)},
+		{"PUT", "/api/v1/machines/{id}/section", ok(h.putSection)},
+		{"DELETE", "/api/v1/machines/{id}", ok(h.deleteMachine)},
+		{"POST", "/api/v1/machines/{id}/restore", ok(h.restoreMachine)},
+		{"GET", "/api/v1/forgotten", ok(h.listForgotten)},
 		{"GET", "/api/v1/machines/{id}/hardware", h.showHardware},
-		{"GET", "/api/v1/machines/{id}/logs", json(h.listLogs)},
+		{"GET", "/api/v1/machines/{id}/logs", ok(h.listLogs)},
 		{"GET", "/api/v1/machines/{id}/logs/{name}", h.showLog},
-		{"PUT", "/api/v1/machines/{id}/boot", json(h.putBoot)},
-		{"GET", "/api/v1/config", json(h.listConfig)},
-		{"PUT", "/api/v1/config/{section}", h.replaces(readFiles)},
+		{"PUT", "/api/v1/machines/{id}/boot", ok(h.putBoot)},
+		{"GET", "/api/v1/config", ok(h.listConfig)},
+		{"PUT", "/api/v1/config/{section}", h.replaceConfig},
 		{"GET", "/api/v1/config/{section}/{name}", h.showConfigFile},
-		{"PUT", "/api/v1/config/{section}/{name}", h.replaces(readFile)},
-		{"DELETE", "/api/v1/config/{section}/{name}", h.replaces(readRemoval)},
-		{"GET", "/api/v1/version", json(func(*http.Request) (any, error) { return h.Version, nil })},
-		{"GET", "/api/v1/problems", json(func(*http.Request) (any, error) { return h.Problems.All(), nil })},
+		{"PUT", "/api/v1/config/{section}/{name}", h.replaceConfig},
+		{"DELETE", "/api/v1/config/{section}/{name}", h.replaceConfig},
+		{"GET", "/api/v1/version", ok(func(*http.Request) (any, error) { return h.Version, nil })},
+		{"GET", "/api/v1/problems", ok(func(*http.Request) (any, error) { return h.Problems.All(), nil })},
 	}
 }
 
@@ -48,13 +49,19 @@ func (h *Handlers) named(r *http.Request) (machine.Record, error) {
 
 func (h *Handlers) listMachines(w http.ResponseWriter, r *http.Request) {
 	h.answerLong(w, r, "application/json", func(out *bufio.Writer) error {
-		return writeList(out, func(yield func(any) bool) {
-			for _, rec := range h.Records.Index().All() {
-				if !yield(h.show(rec)) {
-					return
-				}
+		before, end := "[\n  ", "[]\n"
+		for _, rec := range h.Records.Index().All() {
+			text, err := json.MarshalIndent(h.show(rec), "  ", "  ")
+			if err != nil {
+				return err
 			}
-		})
+			if _, err := out.WriteString(before + string(text)); err != nil {
+				return err
+			}
+			before, end = ",\n  ", "\n]\n"
+		}
+		_, err := out.WriteString(end)
+		return err
 	})
 }
 

@@ -21,8 +21,9 @@ import (
 	"edeploy/server/internal/store"
 )
 
-// Documents are all that decisions read and change, and those that hear of it.
-type Documents struct {
+// Queue makes decisions. Its fields are what they read and change, and those
+// that hear of it; they are set before Start.
+type Queue struct {
 	Site         *allocation.Site
 	Records      *records.Records
 	Store        store.Store // with the configuration directories
@@ -31,18 +32,12 @@ type Documents struct {
 	Late         *problems.List
 	Now          func() time.Time
 	Log          *slog.Logger
-}
-
-// Queue is that of all decisions.
-type Queue struct {
-	Documents
-	queue *queue.Queue[*allocation.Snapshot]
+	queue        *queue.Queue[*allocation.Snapshot]
 }
 
 // Start starts the queue; a decision waits so long for its turn, and for its
 // lock files.
-func Start(documents Documents, wait time.Duration) *Queue {
-	q := &Queue{Documents: documents}
+func (q *Queue) Start(wait time.Duration) {
 	q.queue = queue.New(queue.Documents[*allocation.Snapshot]{
 		Lock:      q.lock,
 		Snapshot:  q.Snapshot,
@@ -50,7 +45,6 @@ func Start(documents Documents, wait time.Duration) *Queue {
 		Committed: q.committed,
 		Unwritten: func(err error) { q.Late.Add("", "Documents cannot be written: %v", err) },
 	}, wait, q.Log)
-	return q
 }
 
 // Close waits for what is being written. Later decisions are refused.
