@@ -145,7 +145,7 @@ func (a *Appliance) announce(ctx context.Context, services []service) error {
 	host := a.config.Interface.Address.Addr()
 	a.console.Printf("edeploy %s ready: http://%s rsync://%s", wire.Release(),
 		netip.AddrPortFrom(host, uint16(a.config.HTTPPort)), netip.AddrPortFrom(host, uint16(a.config.RsyncPort)))
-	if a.boot != nil {
+	if a.boot != nil && a.boot.Quiet() == "" {
 		a.console.Printf("%s on %s (%s)", a.config.DHCP.what(), a.config.Interface.Name, a.config.Interface.Address)
 	}
 	a.log.Info("ready", "version", wire.Release(), "address", host.String())

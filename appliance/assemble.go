@@ -93,6 +93,7 @@ func (a *Appliance) makeBoot(context.Context) error {
 		LeaseTime:  dhcp.Own.LeaseTime,
 		Settings:   dhcp.Own.Settings,
 		Subnets:    dhcp.Subnets,
+		Look:       dhcp.Look,
 		Hosts:      dhcp.Hosts,
 		LeaseFile:  filepath.Join(a.config.StateDir, "leases"),
 		BootDir:    a.config.Boot.Dir,

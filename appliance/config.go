@@ -70,7 +70,7 @@ type raw map[string]map[string]string
 // deployment with the original's keys.
 var keys = map[string][]string{
 	"NETWORK": {"INTERFACE", "ADDRESS", "CONFIGURE"},
-	"DHCP":    append([]string{"ENABLED", "MODE", "HOSTS"}, subnetKeys...),
+	"DHCP":    append([]string{"ENABLED", "MODE", "LOOK", "HOSTS"}, subnetKeys...),
 	"TFTP":    {"PORT"},
 	"HTTP":    {"PORT", "NAMES"},
 	"RSYNC":   {"PORT"},

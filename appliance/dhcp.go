@@ -28,6 +28,7 @@ type dhcpConfig struct {
 	Own     pxe.Subnet // of [NETWORK] ADDRESS
 	Subnets []pxe.Subnet
 	Hosts   map[string]pxe.Host
+	Look    time.Duration // for other DHCP servers; negative: not at all
 }
 
 // what is what DHCP does here, for the console.
@@ -69,6 +70,10 @@ func (r raw) dhcp(abs func(string) string, of func(string) fields, own netip.Pre
 		c.Subnets = append(c.Subnets, s)
 	}
 	slices.SortFunc(c.Subnets, func(a, b pxe.Subnet) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	c.Look = pxe.DefaultLook
+	if !f.yes("LOOK", true) {
+		c.Look = -1
+	}
 	if file := abs(f.text("HOSTS", "")); file != "" {
 		c.Hosts = f.hosts(file)
 	}

@@ -44,6 +44,11 @@ type Config struct {
 	// wire.NormalMAC writes it.
 	Hosts map[string]Host
 
+	// Look is how long a start listens for other DHCP servers on the network, in
+	// ModeDHCP; while one answers, DHCP stays quiet. 0: DefaultLook, negative: not
+	// at all.
+	Look time.Duration
+
 	HTTPPort   int            // where Handler is served on Address; 0: 80
 	DHCPListen netip.AddrPort // zero: 0.0.0.0:67
 	TFTPListen netip.AddrPort // zero: Address, port 69
@@ -139,6 +144,9 @@ func (c Config) withDefaults() Config {
 		if c.Mode != ModeDHCP {
 			c.Unknown = UnknownHold
 		}
+	}
+	if c.Look == 0 {
+		c.Look = DefaultLook
 	}
 	if c.Known == nil {
 		c.Known = func(string, string) bool { return false }

@@ -121,6 +121,7 @@ func TestPeers(t *testing.T) {
 func onWire(t *testing.T) pxe.Config {
 	conf := loopback(t)
 	conf.Interface, conf.DHCPListen, conf.TFTPListen = "srv0", netip.AddrPort{}, netip.AddrPort{}
+	conf.Look = 100 * time.Millisecond
 	conf.Address = netip.MustParsePrefix("192.168.122.1/24")
 	conf.RangeFirst, conf.RangeLast = netip.MustParseAddr("192.168.122.100"), netip.MustParseAddr("192.168.122.109")
 	return conf

@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"edeploy/pxe/internal/device"
@@ -51,6 +53,9 @@ type Server struct {
 	tftp    *tftp.Server
 	radv    *radv.Server // nil: the device has no IPv6
 	ready   chan struct{}
+
+	readyOnce sync.Once
+	quiet     atomic.Pointer[string] // see Quiet
 
 	watcher            *device.Watcher
 	bound              int            // number of the device that the sockets are bound to
@@ -100,7 +105,8 @@ func New(conf Config) (*Server, error) {
 // Handler answers the URL paths /boot/ipxe and /boot/file/NAME.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Ready is closed when DHCP and TFTP are listening.
+// Ready is closed when DHCP and TFTP are listening, and it is known whether
+// another DHCP server answers on the network: see Quiet.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // DHCPAddr is where DHCP listens, once Ready; the zero value when it is off.
@@ -136,7 +142,6 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Warn("boot directory lacks a file that machines need", "dir", s.conf.BootDir, "file", name)
 		}
 	}
-	close(s.ready)
 
 	for {
 		err := s.serve(ctx)
@@ -155,6 +160,12 @@ func (s *Server) Run(ctx context.Context) error {
 // of the services fails; then they are closed.
 func (s *Server) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	if s.looking() {
+		s.dhcp.Be(dhcp.Looking)
+		g.Go(func() error { return s.alone(ctx) })
+	} else {
+		s.markReady("")
+	}
 	if s.dhcp != nil {
 		g.Go(func() error { return s.dhcp.Serve(ctx) })
 	}

@@ -1,12 +1,14 @@
 package dhcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"edeploy/pxe/internal/quiet"
@@ -24,9 +26,35 @@ type Server struct {
 	Notify func(Answer) // called for every answer that is an event; must not block
 	Log    *slog.Logger
 
+	silence    atomic.Int32 // Silence
 	socket     *socket
 	bootSocket *socket // port 4011, beside another server; else nil
 	quiet      quiet.Limiter
+}
+
+// Silence is how far a server keeps quiet.
+type Silence int32
+
+// The kinds of silence.
+const (
+	Answering Silence = iota // none
+	Looking                  // only appliances that look, too, and have a higher Ethernet address, are answered
+	Quiet                    // nobody is answered
+)
+
+// Be sets how far the server keeps quiet. One that answers beside another server
+// always answers.
+func (s *Server) Be(how Silence) { s.silence.Store(int32(how)) }
+
+// quietAbout tells whether a request is left unanswered.
+func (s *Server) quietAbout(req *dhcpv4.DHCPv4) bool {
+	switch Silence(s.silence.Load()) {
+	case Answering:
+		return false
+	case Looking:
+		return !looks(req) || bytes.Compare(s.socket.own[:], req.ClientHWAddr) >= 0
+	}
+	return true
 }
 
 // bootPort is where machines that have their address from another server ask
@@ -90,6 +118,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	g.Go(func() error {
 		defer close(waiting)
 		return s.receive(ctx, s.socket, func(req *dhcpv4.DHCPv4, peer netip.AddrPort) {
+			if s.quietAbout(req) {
+				return
+			}
 			s.answer(outgoing{s.Network.Answer(req), s.socket, peer}, waiting)
 		})
 	})
