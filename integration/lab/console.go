@@ -87,46 +87,37 @@ func (c *console) wakeLocked() {
 
 // expect waits for a match after the last one and moves behind it. The result
 // is the match and its groups.
-func (c *console) expect(ctx context.Context, re *regexp.Regexp) ([]string, error) {
-	from := 0
-	for {
-		seen := c.look(re, from)
-		if seen.match != nil {
-			return seen.match, nil
+func (c *console) expect(ctx context.Context, re *regexp.Regexp) (match []string, err error) {
+	for from := 0; ; {
+		c.mu.Lock()
+		match, from = c.lookLocked(re, from)
+		changed, over := c.changed, c.over
+		c.mu.Unlock()
+		switch {
+		case match != nil:
+			return match, nil
+		case over != nil:
+			return nil, over
 		}
-		if seen.over != nil {
-			return nil, seen.over
-		}
-		from = seen.next
 		select {
-		case <-seen.changed:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// seen is what one look at a console found: a match, or where to look next and
-// when, or that there is nothing to wait for.
-type seen struct {
-	match   []string
-	next    int
-	changed <-chan struct{}
-	over    error
-}
-
-// look looks for a match at or after the position from.
-func (c *console) look(re *regexp.Regexp, from int) seen {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// lookLocked looks for a match at or after the position from; without one it
+// answers where to look next.
+func (c *console) lookLocked(re *regexp.Regexp, from int) (match []string, next int) {
 	from = max(from, c.read, c.base)
 	unread := c.text[from-c.base:]
 	at := re.FindSubmatchIndex(unread)
 	if at == nil {
-		return seen{next: from + lineStart(unread, len(unread)-matchBytes), changed: c.changed, over: c.over}
+		return nil, from + lineStart(unread, len(unread)-matchBytes)
 	}
 	c.read = from + at[1]
-	return seen{match: groups(unread, at)}
+	return groups(unread, at), from
 }
 
 // lineStart is the start of the line that holds position i of text.

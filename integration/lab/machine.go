@@ -19,14 +19,9 @@ type Machine struct {
 
 	Firmware Firmware // default BIOS
 	Boot     Boot     // default NetworkFirst
-	// NoReboot ends QEMU when the guest reboots.
-	NoReboot bool
 
 	Disks []Disk
 	NICs  []NIC
-
-	// Kernel, Initrd and Append boot a kernel directly, without a loader.
-	Kernel, Initrd, Append string
 
 	SMBIOS SMBIOS
 
@@ -228,16 +223,8 @@ func (m Machine) args(p plumbing) []string {
 			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(p.code),
 			"-drive", "if=pflash,format=raw,file="+escape(p.vars))
 	}
-	if m.NoReboot {
-		args = append(args, "-no-reboot")
-	}
 	args = append(args, m.diskArgs()...)
 	args = append(args, m.nicArgs(p)...)
-	for _, option := range [][2]string{{"-kernel", m.Kernel}, {"-initrd", m.Initrd}, {"-append", m.Append}} {
-		if option[1] != "" {
-			args = append(args, option[0], option[1])
-		}
-	}
 	return append(args, m.Extra...)
 }
 

@@ -265,8 +265,8 @@ func TestLinux(t *testing.T) {
 	l := labtest.New(t)
 	boot := l.Timeline.Begin("m1", "kernel")
 	vm := labtest.Start(t, l, lab.Machine{
-		Name: "m1", MemoryMB: 512, CPUs: 2, NoReboot: true,
-		Kernel: kernel(t), Append: "console=ttyS0 panic=-1",
+		Name: "m1", MemoryMB: 512, CPUs: 2,
+		Extra:  []string{"-no-reboot", "-kernel", kernel(t), "-append", "console=ttyS0 panic=-1"},
 		Disks:  []lab.Disk{{Path: sectorDisk(t, echoSector), Serial: "WD123"}},
 		SMBIOS: lab.SMBIOS{Product: "R640"},
 	})

@@ -3,6 +3,8 @@ package admission
 import (
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Rate bounds how often each peer may do something, such as making a machine
@@ -10,19 +12,19 @@ import (
 type Rate struct {
 	most int // at once; as many again within a minute
 	mu   sync.Mutex
-	of   map[string]allowance
+	of   map[string]*limit
 }
 
-type allowance struct {
-	left float64 // that may be taken now
-	at   time.Time
+type limit struct {
+	*rate.Limiter
+	asked time.Time // last
 }
 
 // maxPeers bounds the table; of more, those go that have been idle longest.
 const maxPeers = 4096
 
 // NewRate allows so many at once and then per minute.
-func NewRate(most int) *Rate { return &Rate{most: most, of: map[string]allowance{}} }
+func NewRate(most int) *Rate { return &Rate{most: most, of: map[string]*limit{}} }
 
 // Take counts one; false: that is too fast.
 func (r *Rate) Take(peer string, now time.Time) bool {
@@ -31,21 +33,11 @@ func (r *Rate) Take(peer string, now time.Time) bool {
 	is, ok := r.of[peer]
 	if !ok {
 		r.makeRoom()
-		is = allowance{float64(r.most), now}
+		is = &limit{Limiter: rate.NewLimiter(rate.Limit(float64(r.most)/60), r.most)}
+		r.of[peer] = is
 	}
-	is = is.next(now, float64(r.most))
-	allowed := is.left >= 1
-	if allowed {
-		is.left--
-	}
-	r.of[peer] = is
-	return allowed
-}
-
-// next is what is left at a later time.
-func (is allowance) next(now time.Time, most float64) allowance {
-	since := max(0, now.Sub(is.at).Minutes())
-	return allowance{min(most, is.left+since*most), now}
+	is.asked = now
+	return is.AllowN(now, 1)
 }
 
 func (r *Rate) makeRoom() {
@@ -54,7 +46,7 @@ func (r *Rate) makeRoom() {
 	}
 	oldest := ""
 	for peer, is := range r.of {
-		if oldest == "" || is.at.Before(r.of[oldest].at) {
+		if oldest == "" || is.asked.Before(r.of[oldest].asked) {
 			oldest = peer
 		}
 	}
