@@ -5,6 +5,7 @@ package build
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
+
+	"github.com/google/renameio/v2"
 )
 
 // Build is one version of one role to be made.
@@ -246,10 +249,11 @@ func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem str
 		return nil, err
 	}
 	r.Size, r.Entries, r.Bytes = info.Size(), len(m.Entries), m.TotalBytes()
-	if err := writeFile(filepath.Join(work, stem+".mtree"), func(w io.Writer) error {
-		_, err := m.WriteTo(w)
-		return err
-	}); err != nil {
+	var text bytes.Buffer
+	if _, err := m.WriteTo(&text); err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(filepath.Join(work, stem+".mtree"), text.Bytes(), 0o644); err != nil {
 		return nil, err
 	}
 	if _, err := tree.Seek(0, io.SeekStart); err != nil {
@@ -260,23 +264,7 @@ func (b Build) pack(ctx context.Context, c recipe, tree *os.File, work, stem str
 		return nil, err
 	}
 	r.Packages = len(packages)
-	return m, writeFile(filepath.Join(work, stem+".packages"), func(w io.Writer) error {
-		_, err := io.WriteString(w, strings.Join(append(packages, ""), "\n"))
-		return err
-	})
-}
-
-func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := bufio.NewWriter(f)
-	if err := errors.Join(write(w), w.Flush(), f.Sync()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return m, renameio.WriteFile(filepath.Join(work, stem+".packages"), []byte(strings.Join(append(packages, ""), "\n")), 0o644)
 }
 
 // publish moves the results to their places. The archive of an earlier build

@@ -242,7 +242,11 @@ func TestUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(filepath.Join(dir, "x.mtree"), func(w io.Writer) error { _, err := before.WriteTo(w); return err }); err != nil {
+	var text bytes.Buffer
+	if _, err := before.WriteTo(&text); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.mtree"), text.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	tree, err := os.Create(filepath.Join(dir, "tree"))

@@ -16,6 +16,8 @@ import (
 	"edeploy/images/internal/role"
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/archive"
+
+	"github.com/google/renameio/v2"
 )
 
 // secondHost is the name of the machine that a second build runs on.
@@ -140,8 +142,5 @@ func (c recipe) writeRecord(work, stem string) error {
 		return err
 	}
 	r := Record{Manifest: fmt.Sprintf("%x", sha256.Sum256(m)), Shared: c.shared}
-	return writeFile(filepath.Join(work, stem+".machine"), func(w io.Writer) error {
-		_, err := io.WriteString(w, r.text())
-		return err
-	})
+	return renameio.WriteFile(filepath.Join(work, stem+".machine"), []byte(r.text()), 0o644)
 }

@@ -54,8 +54,6 @@ const nothingAdded = `a line "- *" says that nothing is added`
 // mistakes are shown in one line.
 type mistakes []error
 
-func (m mistakes) Unwrap() []error { return m }
-
 func (m mistakes) Error() string {
 	const most = 20
 	var lines []string
