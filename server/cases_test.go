@@ -361,7 +361,7 @@ func updateCMDB(t *testing.T, in json.RawMessage) any {
 	for i := range a.File.Len() {
 		list = append(list, toJSON(a.File.Entry(i)))
 	}
-	return map[string]any{"cmdb": list, "var": toJSON(a.Var)}
+	return map[string]any{"cmdb": list, "var": toJSON(a.After)}
 }
 
 func findMatch(t *testing.T, in json.RawMessage) any {

@@ -108,11 +108,11 @@ func (c configPull) fetch(ctx context.Context) ([]pulled, error) {
 	var texts []pulled
 	for _, f := range all {
 		name, err := fileset.ParseName(f.Name)
-		if err == nil && name.Kind == fileset.Original {
-			continue
-		}
 		if err != nil {
 			return nil, fmt.Errorf("the server lists a file that cannot be written here: %w", err)
+		}
+		if name.Kind == fileset.Original {
+			continue
 		}
 		p, err := c.one(ctx, name, there)
 		if err != nil {
@@ -169,6 +169,7 @@ func (c configPull) mayReplace(root *os.Root, texts []pulled) error {
 
 func writeOne(root *os.Root, f pulled) (word string, err error) {
 	before, err := root.ReadFile(f.name)
+	word = "changed"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		word = "added"
@@ -176,8 +177,6 @@ func writeOne(root *os.Root, f pulled) (word string, err error) {
 		return "", err
 	case bytes.Equal(before, f.text):
 		return "unchanged", nil
-	default:
-		word = "changed"
 	}
 	return word, renameio.WriteFile(f.name, f.text, 0o644, renameio.WithRoot(root))
 }

@@ -50,29 +50,20 @@ func explain(index *match.Index, dir *profile.Dir, name string) explained {
 	}
 	trial := index.Try(specs)
 	result := trial.Result()
-	if out.Fits = result.OK; out.Fits {
-		out.Variables = result.Bindings
-	} else {
-		out.GivenUp = result.Failure.TooComplex
-	}
+	out.Fits, out.Variables = result.OK, result.Bindings
+	out.GivenUp = result.Failure != nil && result.Failure.TooComplex
 	for _, step := range trial.Steps(math.MaxInt) {
 		line := specLine{Line: step.Line, Spec: step.Spec}
 		if step.Taken {
-			line.Fact, line.Binds = &step.Fact, plainNames(step.Bound)
+			line.Fact, line.Binds = &step.Fact, match.Bindings{}
+			for name, v := range step.Bound {
+				line.Binds[strings.TrimPrefix(name, "$")] = v // of $$x, too
+			}
 		}
 		if step.Nearest != nil {
 			line.Closest = &closest{step.Nearest.Fact, step.Nearest.Why}
 		}
 		out.Lines = append(out.Lines, line)
-	}
-	return out
-}
-
-// plainNames are bindings without the second dollar sign of strict variables.
-func plainNames(b match.Bindings) match.Bindings {
-	out := match.Bindings{}
-	for name, v := range b {
-		out[strings.TrimPrefix(name, "$")] = v
 	}
 	return out
 }

@@ -51,6 +51,18 @@ type inventory struct {
 	Upgrades []storedUpgrade `json:"upgrades"` // by role and versions
 }
 
+// pushedImage is an image in what push prints.
+type pushedImage struct {
+	wire.ImageRef
+	Complete bool  `json:"complete"`
+	Entries  int   `json:"entries"`
+	Bytes    int64 `json:"bytes"`
+}
+
+func newPushedImage(image api.Image) pushedImage {
+	return pushedImage{image.ImageRef, image.Complete, image.Entries, image.Bytes}
+}
+
 // storedImage is an image as the appliance has it. Unlike api.Image it has all
 // numbers, also those that are 0.
 type storedImage struct {

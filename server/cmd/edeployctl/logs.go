@@ -35,7 +35,11 @@ func newLogsCommand(client *api.Client) *cobra.Command {
 			case raw:
 				return printJSON(cmd.OutOrStdout(), all)
 			case list:
-				return printLogs(cmd.OutOrStdout(), all)
+				t := newTable(cmd.OutOrStdout(), "NUMBER", "NAME", "BYTES", "SENT")
+				for i, l := range all {
+					t.row(i+1, l.Name, l.Bytes, moment(l.Modified))
+				}
+				return t.Flush()
 			case len(all) == 0:
 				return fmt.Errorf("machine %s has sent no log", printable(args[0]))
 			}
@@ -63,14 +67,6 @@ func newLogsCommand(client *api.Client) *cobra.Command {
 	cmd.Flags().BoolVar(&list, "list", false, "list the logs, newest first")
 	cmd.Flags().BoolVar(&raw, "json", false, "list the logs in JSON: name, bytes, modified")
 	return cmd
-}
-
-func printLogs(out io.Writer, all []api.Log) error {
-	t := newTable(out, "NUMBER", "NAME", "BYTES", "SENT")
-	for i, l := range all {
-		t.row(i+1, l.Name, l.Bytes, moment(l.Modified))
-	}
-	return t.Flush()
 }
 
 // printLog unpacks a log; on a terminal it cannot steer it.

@@ -14,6 +14,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,7 +44,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintln(stderr, "edeployctl:", err)
-	return statusOf(err)
+	is := statusError{status: 1}
+	errors.As(err, &is)
+	return is.status
 }
 
 func newRootCommand() *cobra.Command {

@@ -244,9 +244,12 @@ func printExplained(out io.Writer, e explained) {
 		fmt.Fprintln(out, "  the search was given up: too many combinations to try")
 	}
 	if n := len(e.Lines); n > 0 && e.Lines[n-1].Closest != nil {
-		c := e.Lines[n-1].Closest
-		fmt.Fprintf(out, "  closest is %s: %s\n", printable(assign.FactText(c.Fact)), printable(strings.Join(c.Why, ", ")))
+		printClosest(out, *e.Lines[n-1].Closest)
 	}
+}
+
+func printClosest(out io.Writer, c closest) {
+	fmt.Fprintf(out, "  closest is %s: %s\n", printable(assign.FactText(c.Fact)), printable(strings.Join(c.Why, ", ")))
 }
 
 func countText(e explained) string {

@@ -158,18 +158,6 @@ func newPart(name api.Part, path string) (part, error) {
 	return part{name, path, n, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// pushedImage is an image in what push prints.
-type pushedImage struct {
-	wire.ImageRef
-	Complete bool  `json:"complete"`
-	Entries  int   `json:"entries"`
-	Bytes    int64 `json:"bytes"`
-}
-
-func newPushedImage(image api.Image) pushedImage {
-	return pushedImage{image.ImageRef, image.Complete, image.Entries, image.Bytes}
-}
-
 // path is the API path of a part of the image.
 func (p *push) path(part api.Part) string { return api.ImagePath(p.ref, string(part)) }
 

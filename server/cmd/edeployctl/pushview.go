@@ -43,32 +43,26 @@ func isTerminal(w any) bool {
 // progress shows a step; total 0 means that there is nothing to count.
 func (v *pushView) progress(step string, done, total int64) {
 	v.noted = ""
-	switch {
-	case v.json:
-		v.line(v.out, step, done, total, func() string {
-			text, _ := json.Marshal(map[string]any{"step": step, "done": done, "total": total})
-			return string(text)
-		})
-	case v.terminal:
+	if v.terminal && !v.json {
 		v.bar(step, done, total)
-	default:
-		v.line(v.err, step, done, total, func() string {
-			return fmt.Sprintf("%s: %s %s", v.ref, step, percent(done, total))
-		})
+		return
 	}
-}
-
-// line writes text when the step or its tenth is a new one.
-func (v *pushView) line(w io.Writer, step string, done, total int64, text func() string) {
 	tenth := int64(0)
 	if total > 0 {
 		tenth = done * 10 / total
 	}
-	if key := fmt.Sprint(step, tenth); key != v.last {
-		v.last = key
-		fmt.Fprintln(w, text())
+	key := fmt.Sprint(step, tenth)
+	switch {
+	case key == v.last:
+	case v.json:
+		_ = v.line(map[string]any{"step": step, "done": done, "total": total})
+	default:
+		fmt.Fprintf(v.err, "%s: %s %s\n", v.ref, step, percent(done, total))
 	}
+	v.last = key
 }
+
+func (v *pushView) line(words map[string]any) error { return json.NewEncoder(v.out).Encode(words) }
 
 func percent(done, total int64) string {
 	if total <= 0 {
@@ -101,8 +95,7 @@ func (v *pushView) note(what string, err error) {
 	}
 	v.noted = err.Error()
 	if v.json {
-		text, _ := json.Marshal(map[string]any{"step": "waiting", "error": err.Error()})
-		fmt.Fprintln(v.out, string(text))
+		_ = v.line(map[string]any{"step": "waiting", "error": err.Error()})
 		return
 	}
 	v.close()
@@ -120,7 +113,7 @@ func (v *pushView) close() {
 func (v *pushView) published(image pushedImage) error {
 	v.close()
 	if v.json {
-		return json.NewEncoder(v.out).Encode(map[string]any{"step": "done", "image": image})
+		return v.line(map[string]any{"step": "done", "image": image})
 	}
 	_, err := fmt.Fprintf(v.out, "%s: published, %s, %.1f MB\n", image.ImageRef, plural(image.Entries, "entry"), float64(image.Bytes)/1e6)
 	return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,15 +22,6 @@ type statusError struct {
 }
 
 func (e statusError) Unwrap() error { return e.error }
-
-// statusOf is the exit status of an error.
-func statusOf(err error) int {
-	var is statusError
-	if errors.As(err, &is) {
-		return is.status
-	}
-	return 1
-}
 
 // unseen marks an error: there is no answer to the question.
 func unseen(err error) error {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"edeploy/server/api"
-	"edeploy/server/internal/assign"
 	"edeploy/server/internal/match"
 	"edeploy/server/wire"
 
@@ -66,7 +65,7 @@ func printWhy(out io.Writer, id string, e api.Explanation) {
 		fmt.Fprintln(out)
 		printExplained(out, kept(p))
 		if len(p.Lines) == 0 && p.Reason != "" && p.Closest != nil {
-			fmt.Fprintf(out, "  closest is %s\n", printable(closestText(*p.Closest)))
+			printClosest(out, closest{factOf(p.Closest.Fact), p.Closest.Why})
 		}
 	}
 	if e.More > 0 {
@@ -95,11 +94,6 @@ func kept(p api.ExplainedProfile) explained {
 		e.Lines[n-1].Closest = &closest{factOf(p.Closest.Fact), p.Closest.Why}
 	}
 	return e
-}
-
-// closestText is the fact that came closest, and what is wrong with it.
-func closestText(c api.ClosestFact) string {
-	return assign.FactText(factOf(c.Fact)) + ": " + strings.Join(c.Why, ", ")
 }
 
 // factOf reads the four fields of a fact.

@@ -257,7 +257,7 @@ func (f *finder) decide(before, after *state.State, holding Holding, trial match
 		if err != nil {
 			return Decision{}, err
 		}
-		d.Var = taken.Var
+		d.Var = taken.After
 		d.Holding.Before, d.Holding.After = literal.Repr(taken.Before), literal.Repr(taken.After)
 		d.Files = changed(d.Files, holding.Profile, file, taken.File)
 	}
@@ -313,21 +313,16 @@ func changed(files []File, profile string, before, after *cmdb.File) []File {
 
 // entries reads back the CMDB entry of a holding.
 func (h Holding) entries() (before, after *literal.Dict, err error) {
-	if before, err = parseDict(h.Before); err != nil {
-		return nil, nil, err
+	var entries [2]*literal.Dict
+	for i, text := range []string{h.Before, h.After} {
+		doc, err := literal.Parse("held CMDB entry", text)
+		if err != nil {
+			return nil, nil, err
+		}
+		var ok bool
+		if entries[i], ok = doc.Node.Value.(*literal.Dict); !ok {
+			return nil, nil, doc.ErrorAt(0, "want a dictionary")
+		}
 	}
-	after, err = parseDict(h.After)
-	return before, after, err
-}
-
-func parseDict(text string) (*literal.Dict, error) {
-	doc, err := literal.Parse("held CMDB entry", text)
-	if err != nil {
-		return nil, err
-	}
-	d, ok := doc.Node.Value.(*literal.Dict)
-	if !ok {
-		return nil, doc.ErrorAt(0, "want a dictionary")
-	}
-	return d, nil
+	return entries[0], entries[1], nil
 }

@@ -85,7 +85,22 @@ func (t Try) Attempt() Attempt {
 	if t.err != nil {
 		return Attempt{Profile: t.Profile, Reason: t.err.Error()}
 	}
-	return newAttempt(t.Profile, t.trial)
+	failure := t.trial.Result().Failure
+	a := Attempt{Profile: t.Profile, TooComplex: failure.TooComplex, Nearest: t.trial.Nearest()}
+	spec := strings.Join(strings.Fields(failure.Spec), " ")
+	if failure.TooComplex {
+		a.Reason = fmt.Sprintf("%s.specs: too many combinations to try; given up at line %d: %s", t.Profile, failure.Line, spec)
+		return a
+	}
+	a.Reason = fmt.Sprintf("%s.specs line %d finds nothing: %s", t.Profile, failure.Line, spec)
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(failure.Bound)) {
+		words = append(words, name+"="+Clip(wire.Fact{Value: failure.Bound[name]}.Text()))
+	}
+	if len(words) > 0 {
+		a.Reason += " with " + strings.Join(words, ", ")
+	}
+	return a
 }
 
 // Steps tells it line by line, at most the first ones and the one that found
@@ -100,27 +115,9 @@ func (t Try) Steps(most int) []match.Step {
 // Attempt is one profile that was tried and did not fit.
 type Attempt struct {
 	Profile    string
-	Reason     string         // one sentence
-	Line       int            // line in the specs file of the first spec that found nothing
-	Spec       string         // that spec as written
-	Bound      match.Bindings // what the specs before it bound
-	TooComplex bool           // the search was given up at its bound
-	Nearest    *match.Near    // the fact that came closest to it; may be nil
-}
-
-func newAttempt(profile string, trial match.Trial) Attempt {
-	failure := trial.Result().Failure
-	a := Attempt{Profile: profile, Line: failure.Line, Spec: failure.Spec, Bound: failure.Bound, TooComplex: failure.TooComplex, Nearest: trial.Nearest()}
-	spec := strings.Join(strings.Fields(failure.Spec), " ")
-	if failure.TooComplex {
-		a.Reason = fmt.Sprintf("%s.specs: too many combinations to try; given up at line %d: %s", profile, a.Line, spec)
-		return a
-	}
-	a.Reason = fmt.Sprintf("%s.specs line %d finds nothing: %s", profile, a.Line, spec)
-	if len(a.Bound) > 0 {
-		a.Reason += " with " + boundText(a.Bound)
-	}
-	return a
+	Reason     string      // one sentence
+	TooComplex bool        // the search was given up at its bound
+	Nearest    *match.Near // the fact that came closest to the first spec that found nothing; may be nil
 }
 
 // Closest says in a few words which fact came closest and why it does not fit;
@@ -150,29 +147,17 @@ func Clip(s string) string {
 	return s
 }
 
-// boundText writes bindings as "d=vda, n=ens1".
-func boundText(b match.Bindings) string {
-	words := make([]string, 0, len(b))
-	for _, name := range slices.Sorted(maps.Keys(b)) {
-		words = append(words, name+"="+Clip(wire.Fact{Value: b[name]}.Text()))
-	}
-	return strings.Join(words, ", ")
-}
-
 // dict turns bindings into a dictionary.
 func dict(b match.Bindings) *literal.Dict {
 	d := new(literal.Dict)
 	for _, name := range slices.Sorted(maps.Keys(b)) {
-		d.Set(name, plain(b[name]))
+		v := b[name]
+		switch v.(type) {
+		case nil, bool, int64, float64:
+		default: // other values of facts are texts
+			v = wire.Fact{Value: v}.Text()
+		}
+		d.Set(name, v)
 	}
 	return d
-}
-
-// plain is the value of a fact as a Python value.
-func plain(v any) literal.Value {
-	switch v := v.(type) {
-	case nil, bool, int64, float64:
-		return v
-	}
-	return wire.Fact{Value: v}.Text()
 }

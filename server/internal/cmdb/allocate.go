@@ -5,10 +5,9 @@ import "edeploy/server/internal/literal"
 // Allocation is an entry that a machine takes.
 type Allocation struct {
 	File   *File         // the file to be written; the same one when nothing changes
-	Var    *literal.Dict // variables of the machine: bindings, entry, used = 1
 	Index  int           // which entry
 	Before *literal.Dict // the entry before
-	After  *literal.Dict // the entry as the machine holds it
+	After  *literal.Dict // the entry as the machine holds it, and its variables: bindings, entry, used = 1
 }
 
 // Allocate takes an entry for a machine (reference section 7.5): the first one
@@ -25,7 +24,10 @@ func (f *File) Allocate(vars, preferred *literal.Dict, forced bool, taken func(*
 	if preferred.Len() == 0 {
 		return Allocation{}, ErrNoVariable
 	}
-	wanted, free := newWanted(preferred), -1
+	wanted, free := new(wanted), -1
+	for k, v := range preferred.All() {
+		wanted.keys, wanted.values = append(wanted.keys, literal.KeyOf(k)), append(wanted.values, v)
+	}
 	for i, e := range f.entries {
 		if wanted.in(e.dict) && (taken == nil || !taken(e.dict)) {
 			return f.take(i, e.dict, vars), nil
@@ -51,14 +53,6 @@ type wanted struct {
 	values []literal.Value
 }
 
-func newWanted(d *literal.Dict) *wanted {
-	w := new(wanted)
-	for k, v := range d.All() {
-		w.keys, w.values = append(w.keys, literal.KeyOf(k)), append(w.values, v)
-	}
-	return w
-}
-
 // in is IsIncluded.
 func (w *wanted) in(d *literal.Dict) bool {
 	for i, k := range w.keys {
@@ -76,7 +70,7 @@ func (f *File) take(i int, before, vars *literal.Dict) Allocation {
 	after := before.Clone()
 	after.Update(vars)
 	after.Set(usedKey, int64(1))
-	return Allocation{File: f.with(i, after), Var: after, Index: i, Before: before, After: after}
+	return Allocation{File: f.with(i, after), Index: i, Before: before, After: after}
 }
 
 // Retake gives the entry that a machine holds to it again, with its variables
