@@ -11,7 +11,6 @@ import (
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
-	"edeploy/server/internal/script"
 	"edeploy/server/wire"
 )
 
@@ -98,13 +97,15 @@ func (a *allocating) decide() {
 	}
 	before, changedBefore := a.Record, a.changed
 	decision, err := a.choose()
-	a.note(&decision, err)
-	if err != nil {
-		err = explain(err)
-	}
+	var why *assign.Error
 	var configuration wire.Configuration
-	if err == nil {
+	switch {
+	case err == nil:
+		a.Tried, a.Decision = decision.Tried, &decision
 		configuration, err = a.configuration(decision)
+	case errors.As(err, &why):
+		a.Tried = why.Tried
+		err = explain(why)
 	}
 	if errors.Is(err, refusal.Broken) { // nothing is given up because of a typing error
 		a.Record, a.changed = before, changedBefore
@@ -116,17 +117,6 @@ func (a *allocating) decide() {
 	}
 	a.Configuration = &configuration
 	a.grant(decision)
-}
-
-// note keeps what was tried, for the explanation.
-func (a *allocating) note(decision *assign.Decision, err error) {
-	var why *assign.Error
-	switch {
-	case err == nil:
-		a.Tried, a.Decision = decision.Tried, decision
-	case errors.As(err, &why):
-		a.Tried = why.Tried
-	}
 }
 
 // heldBack: the operator wants this machine to do something else, or it is
@@ -158,7 +148,7 @@ func (a *allocating) choose() (assign.Decision, error) {
 			return decision, err
 		}
 	}
-	decision, err := a.request.Facts.Find(a.directory, a.others())
+	decision, err := a.request.Facts.Find(a.directory, others(a.snapshot, a.Record.ID, a.directory.ConfigDir))
 	if err == nil {
 		a.directory.Apply(decision.Files)
 	}
@@ -183,7 +173,7 @@ func (a *allocating) again() (assign.Decision, error) {
 	if specs, err := a.directory.Specs(held.Profile); specs == nil {
 		return assign.Decision{}, refusal.New(refusal.Broken, "machine %s holds profile %s, whose specs cannot be had: %v", a.Record.ID, held.Profile, err)
 	}
-	decision, err := a.request.Facts.Again(a.directory, held.Holding, a.others())
+	decision, err := a.request.Facts.Again(a.directory, held.Holding, others(a.snapshot, a.Record.ID, a.directory.ConfigDir))
 	if err == nil {
 		a.directory.Apply(decision.Files)
 	}
@@ -216,12 +206,6 @@ func (a *allocating) giveBack(reason error) error {
 	return nil
 }
 
-// others answers whether another machine holds a CMDB entry of this
-// configuration directory.
-func (a *allocating) others() assign.Others {
-	return others(a.snapshot, a.Record.ID, a.directory.ConfigDir)
-}
-
 // others answers whether a CMDB entry of a profile is held by another machine
 // than id.
 func others(s *Snapshot, id, configDir string) assign.Others {
@@ -245,9 +229,18 @@ func (a *allocating) configuration(decision assign.Decision) (wire.Configuration
 	if err != nil {
 		return wire.Configuration{}, refusal.New(refusal.Broken, "profile %s fits machine %s, but its script cannot be had: %v", decision.Profile, a.Record.ID, err)
 	}
-	c := script.Configuration(decision.Profile, decision.Var, text)
+	c := configuration(decision.Profile, decision.Var, text)
 	c.Script = withVariables(c, a.directory.Deployment)
 	return c, nil
+}
+
+// configuration is the answer (reference section 4.4): the variables with the
+// profile's name added are one dictionary with sorted keys, in ASCII, that
+// Python and Starlark read alike.
+func configuration(profile string, vars *literal.Dict, script string) wire.Configuration {
+	all := vars.Clone()
+	all.Set("edeploy-profile", profile)
+	return wire.Configuration{Profile: profile, Var: literal.Source(all), Script: script}
 }
 
 // withVariables adds the lines that hand METADATA_URL and PXEMNGR_URL to the

@@ -52,17 +52,10 @@ func (s *Snapshot) Directory(of *Deployment) *Directory {
 func (d *Directory) undo() {
 	from := d.before
 	if from == nil {
-		from = &Directory{}
+		from = &Directory{cmdbs: map[string]readCMDB{}, read: map[string]store.Version{}, broken: map[string]string{}, files: map[string]assign.File{}}
 	}
 	d.states, d.order = from.states, slices.Clone(from.order)
-	d.cmdbs, d.read, d.broken, d.files = copied(from.cmdbs), copied(from.read), copied(from.broken), copied(from.files)
-}
-
-func copied[V any](m map[string]V) map[string]V {
-	if m == nil {
-		return map[string]V{}
-	}
-	return maps.Clone(m)
+	d.cmdbs, d.read, d.broken, d.files = maps.Clone(from.cmdbs), maps.Clone(from.read), maps.Clone(from.broken), maps.Clone(from.files)
 }
 
 // Path is the directory.

@@ -39,11 +39,13 @@ func CheckIdentity(what string, is wire.Identity) error {
 	return nil
 }
 
-func identityKind(err error) refusal.Kind {
+// identityRefused makes a refusal of an error of the index.
+func identityRefused(what string, err error) error {
+	kind := refusal.Conflict
 	if errors.Is(err, machine.ErrNameless) || errors.Is(err, machine.ErrTooMany) {
-		return refusal.Unusable
+		kind = refusal.Unusable
 	}
-	return refusal.Conflict
+	return refusal.New(kind, "%s: %w", what, err)
 }
 
 // room makes room for one more machine: of those that nobody needs, some of

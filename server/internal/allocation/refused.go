@@ -10,29 +10,23 @@ import (
 )
 
 // explain makes a refusal of an error of assign.
-func explain(err error) error {
-	var known *refusal.Error
-	if errors.As(err, &known) {
-		return err
-	}
-	kind := refusal.Broken
+func explain(why *assign.Error) error {
 	switch {
-	case errors.Is(err, assign.ErrNoMatch):
-		kind = refusal.NoMatch
-	case errors.Is(err, assign.ErrStateExhausted), errors.Is(err, assign.ErrCMDBExhausted), errors.Is(err, assign.ErrCMDBNoEntry):
+	case errors.Is(why, assign.ErrNoMatch):
+		return refusal.New(refusal.NoMatch, "%s%s%s", why.Message, cures(why.Full), attempts(why.Tried))
+	case errors.Is(why, assign.ErrStateExhausted):
+		return refusal.New(refusal.Conflict, "%s%s%s", why.Message, cures(why.Full), attempts(why.Tried))
+	case errors.Is(why, assign.ErrCMDBExhausted):
+		return refusal.New(refusal.Conflict, "profile %s: %s All entries of %s.cmdb are used: edeployctl cmdb list %s", why.Profile, why.Message, why.Profile, why.Profile)
+	}
+	kind, sentence := refusal.Broken, why.Message
+	if errors.Is(why, assign.ErrCMDBNoEntry) {
 		kind = refusal.Conflict
 	}
-	var why *assign.Error
-	switch {
-	case !errors.As(err, &why):
-	case errors.Is(err, assign.ErrNoMatch), errors.Is(err, assign.ErrStateExhausted):
-		return refusal.New(kind, "%s%s%s", why.Message, cures(why.Full), attempts(why.Tried))
-	case errors.Is(err, assign.ErrCMDBExhausted):
-		return refusal.New(kind, "profile %s: %s All entries of %s.cmdb are used: edeployctl cmdb list %s", why.Profile, why.Message, why.Profile, why.Profile)
-	case why.Profile != "" && !strings.Contains(why.Message, why.Profile):
-		return refusal.New(kind, "profile %s: %s", why.Profile, why.Message)
+	if why.Profile != "" && !strings.Contains(sentence, why.Profile) {
+		sentence = "profile " + why.Profile + ": " + sentence
 	}
-	return refusal.New(kind, "%v", err)
+	return refusal.New(kind, "%s", sentence)
 }
 
 // cures tells which profiles would fit if their count were not 0.

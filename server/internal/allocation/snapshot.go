@@ -17,7 +17,6 @@ import (
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/profile"
-	"edeploy/server/internal/refusal"
 	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 )
@@ -90,9 +89,11 @@ func (s *Snapshot) Apply(c Changes) {
 	}
 	for _, id := range c.Removed {
 		s.Machines.Remove(id)
+		s.changed = append(s.changed, id)
 	}
 	for _, r := range c.Records {
 		s.Machines.Put(r)
+		s.changed = append(s.changed, r.ID)
 	}
 	for _, d := range c.Directories {
 		if s.directories[d.ConfigDir] == nil {
@@ -100,18 +101,8 @@ func (s *Snapshot) Apply(c Changes) {
 		}
 		s.directories[d.ConfigDir] = d
 	}
-	s.changed = append(s.changed, c.ids()...)
 	s.lost = append(s.lost, c.Lost...)
 	s.documents = append(s.documents, c.Documents...)
-}
-
-// ids are those of all records that change.
-func (c Changes) ids() []string {
-	all := slices.Clone(c.Removed)
-	for _, r := range c.Records {
-		all = append(all, r.ID)
-	}
-	return all
 }
 
 // ChangedRecords are the ids of the records that were changed or removed: the
@@ -183,9 +174,4 @@ type Note struct {
 // word adds a line of the operator's doing to a record's history.
 func word(s *Snapshot, r machine.Record, text string) Outcome {
 	return Outcome{Record: r, Lines: []api.HistoryLine{{Time: s.Time, Step: "boot", Status: "note", Message: text}}}
-}
-
-// identityRefused makes a refusal of an error of the index.
-func identityRefused(what string, err error) error {
-	return refusal.New(identityKind(err), "%s: %w", what, err)
 }

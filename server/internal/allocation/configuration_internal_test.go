@@ -1,10 +1,9 @@
-package script_test
+package allocation
 
 import (
 	"testing"
 
 	"edeploy/server/internal/literal"
-	"edeploy/server/internal/script"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,12 +11,12 @@ import (
 	"go.starlark.net/syntax"
 )
 
-// TestConfiguration: the agent, which runs Starlark, reads back the variables.
-func TestConfiguration(t *testing.T) {
+// TestVariables: the agent, which runs Starlark, reads back the variables.
+func TestVariables(t *testing.T) {
 	vars := literal.NewDict("disk", "vda", "used", int64(1), "dns", literal.Tuple{"10.7.0.2"}, "note", "it's\n\"é\" \\ \x7f\U0001f600",
 		"long", "a long text of more than eighty characters, which pprint would have broken into pieces", "none", nil, "big", 1e16)
-	c := script.Configuration("vm", vars, "run('true')\n")
-	if _, ok := vars.Get(script.ProfileKey); ok {
+	c := configuration("vm", vars, "run('true')\n")
+	if _, ok := vars.Get("edeploy-profile"); ok {
 		t.Errorf("the given variables were changed")
 	}
 	parsed, err := wire.ParseConfiguration(c.Encode())
