@@ -142,7 +142,9 @@ func TestSecondAddress(t *testing.T) {
 	needs.IP(t, "address", "add", "192.168.122.1/24", "dev", "srv0")
 	needs.IP(t, "route", "replace", "192.168.122.0/24", "dev", "srv1", "src", "192.168.122.77") // it comes first
 	sent := map[string]func() []string{"srv0": listenIn(t, "srv0"), "srv1": listenIn(t, "srv1")}
-	run(t, onWire(t))
+	conf := onWire(t)
+	conf.Look = -1 // a look has no source address
+	run(t, conf)
 
 	c := wire.start(t, "busybox", "udhcpc", "-i", "cli0", "-f", "-n", "-t", "8", "-T", "1", "-s", wire.script)
 	c.expect("bound ip=192.168.122.100")
