@@ -15,6 +15,7 @@ import (
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/state"
+	"edeploy/server/internal/store"
 	"edeploy/server/internal/sysname"
 	"edeploy/server/wire"
 
@@ -374,7 +375,7 @@ func findMatch(t *testing.T, in json.RawMessage) any {
 	for name, text := range args.Files {
 		writeFile(t, dir, name, text)
 	}
-	d, err := assign.NewFacts(args.Items).Find(profile.Open(dir), nil)
+	d, err := assign.NewFacts(args.Items).Find(profile.Open(dir, store.OpenFiles(dir)), nil)
 	if err != nil {
 		var refused *assign.Error
 		if !errors.As(err, &refused) {

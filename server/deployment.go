@@ -13,7 +13,6 @@ import (
 	"edeploy/server/internal/archive"
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/httpd"
-	"edeploy/server/internal/profile"
 	"edeploy/server/internal/upload"
 )
 
@@ -43,8 +42,16 @@ func openDeployments(config Config) (map[string]*allocation.Deployment, map[stri
 		if err := d.check(); err != nil {
 			return nil, nil, fmt.Errorf("deployment %s: %w", name, err)
 		}
-		deployments[name] = &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, LockFile: d.LockFile, Dir: profile.Open(d.ConfigDir)}
+		deployments[name] = &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, LockFile: d.LockFile}
 		archives[name] = d.archives(config.Limits)
+	}
+	for _, d := range deployments { // sections that share a directory share its documents
+		d.Collection = allocation.Collection(d.Name)
+		for name, other := range deployments {
+			if other.ConfigDir == d.ConfigDir {
+				d.Collection = min(d.Collection, allocation.Collection(name))
+			}
+		}
 	}
 	return deployments, archives, nil
 }

@@ -12,7 +12,7 @@ import (
 // documents' file system; its error stops the work there for ever, as a power
 // cut would.
 func NewSteps(config Config, step func(string) error) (*Server, error) {
-	return newServer(config, func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error) {
+	return newServer(config, func(journal string, collections map[string]string) (store.Store, store.Recovery, error) {
 		return store.OpenDirSteps(journal, collections, step)
 	})
 }

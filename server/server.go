@@ -34,6 +34,7 @@ import (
 	"edeploy/server/internal/history"
 	"edeploy/server/internal/httpd"
 	"edeploy/server/internal/problems"
+	"edeploy/server/internal/profile"
 	"edeploy/server/internal/records"
 	"edeploy/server/internal/store"
 	"edeploy/server/internal/transaction"
@@ -90,9 +91,14 @@ type Server struct {
 
 // New opens the state directory, finishes a change that was cut short, and
 // reads the records. The caller ends the Server with Run or Close.
-func New(config Config) (*Server, error) { return newServer(config, store.OpenDir) }
+func New(config Config) (*Server, error) {
+	return newServer(config, func(journal string, collections map[string]string) (store.Store, store.Recovery, error) {
+		return store.OpenDir(journal, collections)
+	})
+}
 
-type opener func(journal string, collections map[string]string) (*store.Dir, store.Recovery, error)
+// opener opens the documents: those of each collection in its directory.
+type opener func(journal string, collections map[string]string) (store.Store, store.Recovery, error)
 
 func newServer(config Config, open opener) (_ *Server, err error) {
 	config.Limits = config.Limits.withDefaults()
@@ -147,6 +153,9 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 		return err
 	}
 	s.opened = append(s.opened, documents.Close)
+	for _, d := range s.site.Deployments {
+		d.Dir = profile.Open(d.ConfigDir, store.In(documents, d.Collection))
+	}
 	s.tellRecovery(recovery)
 	limits := s.config.Limits
 	if s.records, err = records.Open(documents, s.config.Now); err != nil {

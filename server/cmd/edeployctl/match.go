@@ -14,6 +14,7 @@ import (
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/state"
+	"edeploy/server/internal/store"
 	"edeploy/server/internal/upload"
 	"edeploy/server/wire"
 
@@ -77,7 +78,7 @@ func (c *matchConfig) complete(_ *cobra.Command, args []string, _ string) ([]str
 	if len(args) != 1 || c.all {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	st, err := profile.Open(c.dir).State()
+	st, err := profile.Open(c.dir, store.OpenFiles(c.dir)).State()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -95,7 +96,7 @@ func (c matchConfig) run(args []string, out io.Writer) error {
 	if err != nil {
 		return unseen(err)
 	}
-	dir := profile.Open(c.dir)
+	dir := profile.Open(c.dir, store.OpenFiles(c.dir))
 	st, err := dir.State()
 	if err != nil && len(args) == 1 {
 		return unseen(err)

@@ -12,6 +12,7 @@ import (
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/profile"
+	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 )
 
@@ -78,7 +79,7 @@ type leftover struct {
 
 // plan answers what all machines of a directory would get.
 func (c matchConfig) plan(machines string, out, stderr io.Writer) error {
-	p := newPlan(profile.Open(c.dir))
+	p := newPlan(profile.Open(c.dir, store.OpenFiles(c.dir)))
 	if _, err := p.State(); err != nil {
 		return unseen(err)
 	}

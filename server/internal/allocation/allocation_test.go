@@ -31,12 +31,12 @@ func site(t *testing.T, files map[string]string) *allocation.Site {
 			t.Fatal(err)
 		}
 	}
-	d := &allocation.Deployment{Name: "SERVER", ConfigDir: dir, Dir: profile.Open(dir)}
+	d := &allocation.Deployment{Name: "SERVER", ConfigDir: dir, Collection: allocation.Collection("SERVER"), Dir: profile.Open(dir, store.OpenFiles(dir))}
 	return &allocation.Site{Deployments: map[string]*allocation.Deployment{"SERVER": d}, Default: "SERVER", MaxMachines: 3}
 }
 
 func snapshot(s *allocation.Site, known ...machine.Record) *allocation.Snapshot {
-	return allocation.NewSnapshot(s, now, machine.NewIndex(known...), store.NewMemory())
+	return allocation.NewSnapshot(s, now, machine.NewIndex(known...), store.NewMemory(store.Limits{}))
 }
 
 func mac(n int) string { return fmt.Sprintf("52:54:00:00:00:%02x", n) }

@@ -144,7 +144,7 @@ func (d *Directory) changes(documents store.Store) ([]store.Change, error) {
 	return all, nil
 }
 
-func (d *Directory) document(name string) string { return Collection(d.Name) + "/" + name }
+func (d *Directory) document(name string) string { return d.Collection + "/" + name }
 
 // maxAside bounds the broken edits of one file that are put aside.
 const maxAside = 9

@@ -80,7 +80,7 @@ func keepAside(s *Snapshot, r machine.Record) (Changes, error) {
 		return Changes{}, fmt.Errorf("keep machine %s aside: %w", r.ID, err)
 	}
 	name := ForgottenName(r.ID)
-	was, err := store.VersionIn(s.Documents, name)
+	was, err := s.Documents.Version(name)
 	if err != nil {
 		return Changes{}, err
 	}
@@ -92,7 +92,7 @@ func keepAside(s *Snapshot, r machine.Record) (Changes, error) {
 	infos = slices.DeleteFunc(infos, func(is store.Info) bool { return is.Name == name })
 	slices.SortFunc(infos, func(a, b store.Info) int { return a.Modified.Compare(b.Modified) })
 	for _, is := range infos[:max(0, len(infos)-maxForgotten+1)] {
-		was, err := store.VersionIn(s.Documents, is.Name)
+		was, err := s.Documents.Version(is.Name)
 		if err != nil {
 			return Changes{}, err
 		}
@@ -194,7 +194,7 @@ func restore(s *Snapshot, r machine.Record) (machine.Record, Changes, error) {
 		}
 		c.Directories = []*Directory{d}
 	}
-	was, err := store.VersionIn(s.Documents, ForgottenName(r.ID))
+	was, err := s.Documents.Version(ForgottenName(r.ID))
 	if err != nil {
 		return r, c, err
 	}

@@ -35,6 +35,7 @@ type Deployment struct {
 	MetadataURL string // handed to the agent as METADATA_URL; "": not
 	PXEMngrURL  string // handed on as PXEMNGR_URL; "": not
 	LockFile    string // held while its documents change
+	Collection  string // of the store: its configuration directory
 	Dir         *profile.Dir
 }
 

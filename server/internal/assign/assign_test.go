@@ -12,6 +12,7 @@ import (
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/profile"
+	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,7 +40,8 @@ type site struct {
 
 func newSite(t testing.TB, files map[string]string) site {
 	t.Helper()
-	s := site{profile.Open(t.TempDir()), t}
+	dir := t.TempDir()
+	s := site{profile.Open(dir, store.OpenFiles(dir)), t}
 	for name, text := range files {
 		s.write(assign.File{Name: name, Text: text})
 	}

@@ -34,7 +34,7 @@ type replacing struct {
 
 // Decide makes the whole change. With an error there is none.
 func (q Replacement) Decide(snapshot *allocation.Snapshot) (Result, allocation.Changes, error) {
-	r := &replacing{Replacement: q, Result: Result{Versions: map[string]store.Version{}}, snapshot: snapshot, collection: allocation.Collection(q.Deployment.Name)}
+	r := &replacing{Replacement: q, Result: Result{Versions: map[string]store.Version{}}, snapshot: snapshot, collection: q.Deployment.Collection}
 	err := r.decide()
 	return r.Result, r.changes, err
 }

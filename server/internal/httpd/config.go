@@ -34,12 +34,13 @@ const maxSetBytes = 2 * fileset.MaxBytes
 func (h *Handlers) listConfig(*http.Request) (any, error) {
 	all := []api.ConfigFile{}
 	for _, section := range h.Site.Sections() {
-		infos, err := h.Store.Infos(allocation.Collection(section))
+		collection := h.Site.Deployments[section].Collection
+		infos, err := h.Store.Infos(collection)
 		if err != nil {
 			return nil, refusal.New(refusal.Broken, "%v", err)
 		}
 		for _, is := range infos {
-			name := strings.TrimPrefix(is.Name, allocation.Collection(section)+"/")
+			name := strings.TrimPrefix(is.Name, collection+"/")
 			if _, err := fileset.ParseName(name); err == nil {
 				all = append(all, api.ConfigFile{Section: section, Name: name, Bytes: is.Bytes, Modified: is.Modified})
 			}
@@ -65,7 +66,7 @@ func (h *Handlers) configFile(r *http.Request) (store.Document, error) {
 	if err != nil {
 		return store.Document{}, err
 	}
-	doc, err := h.Store.Get(allocation.Collection(d.Name) + "/" + name.String())
+	doc, err := h.Store.Get(d.Collection + "/" + name.String())
 	switch {
 	case errors.Is(err, store.ErrNotExist):
 		err = refusal.New(refusal.NoFile, "deployment %s has no file %s", d.Name, name)

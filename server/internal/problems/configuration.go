@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ const maxPerSection = 500
 // what runs out.
 func (f *Finder) configuration(d *allocation.Deployment, images []wire.ImageRef, counts bool) (broken, supplies []api.Problem) {
 	st, err := d.Dir.State()
-	broken = asides(d)
+	broken = f.configurationAsides(d)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		broken = append(broken, api.Problem{Section: d.Name, File: filepath.Join(d.ConfigDir, "state"),
@@ -55,17 +54,18 @@ func (f *Finder) configuration(d *allocation.Deployment, images []wire.ImageRef,
 }
 
 // asides are broken edits that were put aside (see allocation.Directory).
-func asides(d *allocation.Deployment) []api.Problem {
+func (f *Finder) configurationAsides(d *allocation.Deployment) []api.Problem {
 	var all []api.Problem
-	entries, err := os.ReadDir(d.ConfigDir)
+	documents, err := f.Documents.List(d.Collection)
 	if err != nil {
-		return []api.Problem{problemOf(d, err)}
+		return []api.Problem{{Section: d.Name, File: d.ConfigDir, Text: err.Error()}}
 	}
-	for _, e := range entries {
-		name, _, ok := strings.Cut(e.Name(), ".broken")
+	for _, document := range documents {
+		file := strings.TrimPrefix(document, d.Collection+"/")
+		name, _, ok := strings.Cut(file, ".broken")
 		if ok && (name == "state" || strings.HasSuffix(name, ".cmdb")) {
-			all = append(all, api.Problem{Section: d.Name, File: filepath.Join(d.ConfigDir, e.Name()),
-				Text: fmt.Sprintf("%s holds a broken edit of %s: mend it and put it back, or remove it", e.Name(), name)})
+			all = append(all, api.Problem{Section: d.Name, File: filepath.Join(d.ConfigDir, file),
+				Text: fmt.Sprintf("%s holds a broken edit of %s: mend it and put it back, or remove it", file, name)})
 		}
 	}
 	return all

@@ -80,15 +80,12 @@ func (f *Finder) restorable(id string) bool {
 // are removed.
 func (f *Finder) asides() []api.Problem {
 	var all []api.Problem
-	at := func(pattern string) []string {
-		found, _ := filepath.Glob(filepath.Join(f.StateDir, pattern)) // the pattern is good
-		return found
-	}
-	for _, path := range at("machines/*.json.broken") {
-		id := strings.TrimSuffix(filepath.Base(path), ".json.broken")
+	for _, id := range f.Records.Aside() {
+		path := filepath.Join(f.StateDir, "machines", id+".json.broken")
 		all = append(all, api.Problem{File: path, Text: fmt.Sprintf("the record of machine %s was broken and was put aside as %s; since then it counts as installed and holds no profile: mend the file and put it back while edeployd is stopped, or edeployctl reinstall %s; then remove it", id, path, id)})
 	}
-	for _, path := range at("journal.broken*") {
+	journals, _ := filepath.Glob(filepath.Join(f.StateDir, "journal.broken*")) // the pattern is good
+	for _, path := range journals {
 		all = append(all, api.Problem{File: path, Text: fmt.Sprintf("%s was no journal of a change and was put aside: compare the counts and CMDB entries with the list of machines, then remove it", path)})
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/profile"
+	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 )
 
@@ -59,7 +60,7 @@ func manyProfiles(t testing.TB, profiles int) (dir string, machine wire.Hardware
 
 func TestManyProfiles(t *testing.T) {
 	dir, machine := manyProfiles(t, 200)
-	d, err := assign.NewFacts(machine).Find(profile.Open(dir), nil)
+	d, err := assign.NewFacts(machine).Find(profile.Open(dir, store.OpenFiles(dir)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestManyProfiles(t *testing.T) {
 // none but the last fitting.
 func BenchmarkMatch200Profiles(b *testing.B) {
 	dir, machine := manyProfiles(b, 200)
-	d := profile.Open(dir)
+	d := profile.Open(dir, store.OpenFiles(dir))
 	for b.Loop() {
 		if got, err := assign.NewFacts(machine).Find(d, nil); err != nil || got.Profile != "p199" {
 			b.Fatalf("got %s, %v", got.Profile, err)

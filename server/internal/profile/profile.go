@@ -6,55 +6,45 @@ package profile
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"edeploy/server/internal/cmdb"
-	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/state"
+	"edeploy/server/internal/store"
 )
 
-// maxFile bounds every file of the directory.
-const maxFile = literal.MaxBytes
-
 // Dir is a configuration directory. A file is read when it is asked for and
-// its meaning kept until the file changes on disk, which time, size and inode
-// tell. It is safe for concurrent use.
+// its meaning kept as long as its version stays the same. It is safe for
+// concurrent use.
 type Dir struct {
-	path string
+	path  string
+	files store.Reader // by their names
 
 	mu    sync.Mutex
-	specs map[string]*specsFile
-	cmdbs map[string]*cmdb.File // last good versions
-	state *state.State          // last good version
+	known map[string]file // by name
 }
 
-// specsFile is what is known about one NAME.specs.
-type specsFile struct {
-	mark  mark
-	specs *match.Specs // last good version, may be nil
-	err   error        // about the present version
+// file is what is known about one file.
+type file struct {
+	version  store.Version
+	modified time.Time
+	text     string // only of a broken one
+	err      error  // why it is broken
+	good     any    // meaning of the last good version; nil: there was none
 }
 
-// mark changes when a file changes.
-type mark struct {
-	time  time.Time
-	size  int64
-	inode uint64
-}
-
-// Open prepares the directory; it reads nothing yet.
-func Open(path string) *Dir {
+// Open prepares a directory whose files are read by their names; it reads
+// nothing yet.
+func Open(path string, files store.Reader) *Dir {
 	if trimmed := strings.TrimRight(path, "/"); trimmed != "" {
 		path = trimmed
 	}
-	return &Dir{path: path, specs: make(map[string]*specsFile), cmdbs: make(map[string]*cmdb.File)}
+	return &Dir{path: path, files: files, known: map[string]file{}}
 }
 
 // Path is the directory, without a slash at its end.
@@ -91,47 +81,75 @@ func (b *Broken) Unwrap() error { return b.Err }
 // edit: an editor may be about to write the rest of it.
 const settling = 2 * time.Second
 
-// broken is the error about a text that cannot be read. Only with a *Broken
-// the last good version may be used.
-func broken(file content, err error) error {
-	if age := time.Since(file.modified); age >= 0 && age < settling {
-		return fmt.Errorf("%w (it was written a moment ago)", err)
+// usable is the last good version of a file, and the error about what it holds
+// now. Only with a *Broken the last good version may be used.
+func (f file) usable() (any, error) {
+	age := time.Since(f.modified)
+	switch {
+	case f.err == nil || f.good == nil:
+		return f.good, f.err
+	case age >= 0 && age < settling:
+		return nil, fmt.Errorf("%w (it was written a moment ago)", f.err)
 	}
-	return &Broken{file.text, err}
+	return f.good, &Broken{f.text, f.err}
+}
+
+// read reads a file, unless it is known.
+func (d *Dir) read(name string, parse func(name, text string) (any, error)) (file, error) {
+	version, err := d.files.Version(name)
+	if err != nil {
+		return file{}, d.explain(name, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, ok := d.known[name]
+	if ok && f.err == nil && version != store.Absent && f.version == version {
+		return f, nil
+	}
+	doc, err := d.files.Get(name)
+	if err != nil {
+		return file{}, d.explain(name, err)
+	}
+	if same := ok && f.version == doc.Version; !same {
+		f = parsed(f, name, doc, parse)
+	}
+	f.modified = doc.Modified
+	d.known[name] = f
+	return f, nil
+}
+
+// parsed is what is known about a file that was read anew.
+func parsed(before file, name string, doc store.Document, parse func(name, text string) (any, error)) file {
+	f := file{version: doc.Version, good: before.good}
+	if is, err := parse(name, string(doc.Text)); err == nil {
+		f.good = is
+	} else {
+		f.err, f.text = err, string(doc.Text)
+	}
+	return f
+}
+
+// keep notes what a file holds now, so that it need not be parsed again.
+func (d *Dir) keep(name, text string, is any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[name] = file{version: store.VersionOf([]byte(text)), good: is}
 }
 
 // State reads the state file. The error of a broken one holds a
 // *literal.Error; when it is a *Broken, the last good version comes along.
 func (d *Dir) State() (*state.State, error) {
-	file, err := d.readContent("state")
+	f, err := d.read("state", func(name, text string) (any, error) { return state.Parse(name, text) })
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.state != nil && d.state.Text() == file.text {
-		return d.state, nil
-	}
-	s, err := state.Parse("state", file.text)
-	if err == nil {
-		d.state = s
-		return s, nil
-	}
-	if d.state == nil {
-		return nil, err
-	}
-	if err = broken(file, err); errors.As(err, new(*Broken)) {
-		return d.state, err
-	}
-	return nil, err
+	is, err := f.usable()
+	s, _ := is.(*state.State)
+	return s, err
 }
 
 // KeepState tells what the state file holds now.
-func (d *Dir) KeepState(s *state.State) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.state = s
-}
+func (d *Dir) KeepState(s *state.State) { d.keep("state", s.Text(), s) }
 
 // Specs reads NAME.specs. A missing file gives fs.ErrNotExist, a broken one a
 // *literal.Error. After a broken edit it answers the last good version
@@ -140,42 +158,12 @@ func (d *Dir) Specs(name string) (*match.Specs, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(d.file(name + ".specs"))
+	f, err := d.read(name+".specs", func(name, text string) (any, error) { return match.Compile(name, text) })
 	if err != nil {
-		return nil, d.explain(name+".specs", err)
+		return nil, err
 	}
-	m := markOf(info)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	known := d.specs[name]
-	if known == nil || known.mark != m {
-		known = d.reload(name, m, known)
-		d.specs[name] = known
-	}
-	return known.specs, known.err
-}
-
-func (d *Dir) reload(name string, m mark, before *specsFile) *specsFile {
-	now := &specsFile{mark: m}
-	text, err := d.read(name + ".specs")
-	if err == nil {
-		now.specs, err = match.Compile(name+".specs", text)
-	}
-	if now.err = err; err != nil {
-		now.specs = nil
-		if before != nil {
-			now.specs = before.specs
-		}
-	}
-	return now
-}
-
-func markOf(info fs.FileInfo) mark {
-	m := mark{time: info.ModTime(), size: info.Size()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		m.inode = sys.Ino
-	}
-	return m
+	s, _ := f.good.(*match.Specs)
+	return s, f.err
 }
 
 // CMDB reads NAME.cmdb; it answers nil without an error when there is none.
@@ -184,89 +172,45 @@ func (d *Dir) CMDB(name string) (*cmdb.File, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	file, err := d.readContent(name + ".cmdb")
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	name += ".cmdb"
+	f, err := d.read(name, func(name, text string) (any, error) { return cmdb.Parse(name, text) })
 	if errors.Is(err, fs.ErrNotExist) {
-		delete(d.cmdbs, name)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.known, name)
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	known := d.cmdbs[name]
-	if known != nil && known.Text() == file.text {
-		return known, nil
-	}
-	f, err := cmdb.Parse(name+".cmdb", file.text)
-	if err == nil {
-		d.cmdbs[name] = f
-		return f, nil
-	}
-	if known == nil {
-		return nil, err
-	}
-	if err = broken(file, err); errors.As(err, new(*Broken)) {
-		return known, err
-	}
-	return nil, err
+	is, err := f.usable()
+	c, _ := is.(*cmdb.File)
+	return c, err
 }
 
-// KeepCMDB tells what NAME.cmdb holds now, so that it need not be parsed
-// again.
-func (d *Dir) KeepCMDB(name string, f *cmdb.File) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cmdbs[name] = f
-}
+// KeepCMDB tells what NAME.cmdb holds now.
+func (d *Dir) KeepCMDB(name string, f *cmdb.File) { d.keep(name+".cmdb", f.Text(), f) }
 
 // Configure reads NAME.configure.
 func (d *Dir) Configure(name string) (string, error) {
 	if err := CheckName(name); err != nil {
 		return "", err
 	}
-	return d.read(name + ".configure")
-}
-
-func (d *Dir) file(name string) string { return d.path + "/" + name }
-
-// read reads a whole file of the directory.
-func (d *Dir) read(name string) (string, error) {
-	file, err := d.readContent(name)
-	return file.text, err
-}
-
-// content is a file as it was read.
-type content struct {
-	text     string
-	modified time.Time
-}
-
-func (d *Dir) readContent(name string) (content, error) {
-	f, err := os.Open(d.file(name))
+	doc, err := d.files.Get(name + ".configure")
 	if err != nil {
-		return content{}, d.explain(name, err)
+		return "", d.explain(name+".configure", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return content{}, d.explain(name, err)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return content{}, d.explain(name, err)
-	}
-	if len(text) > maxFile {
-		return content{}, fmt.Errorf("read %s: larger than %d bytes", d.file(name), maxFile)
-	}
-	return content{string(text), info.ModTime()}, nil
+	return string(doc.Text), nil
 }
 
 // explain names the file once.
 func (d *Dir) explain(name string, err error) error {
 	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
+	switch {
+	case errors.Is(err, store.ErrNotExist):
+		err = syscall.ENOENT
+	case errors.As(err, &pathError):
 		err = pathError.Err
 	}
-	return fmt.Errorf("read %s: %w", d.file(name), err)
+	return fmt.Errorf("read %s/%s: %w", d.path, name, err)
 }

@@ -12,6 +12,7 @@ import (
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
+	"edeploy/server/internal/store"
 )
 
 func write(t testing.TB, dir, name, text string) {
@@ -27,7 +28,7 @@ func write(t testing.TB, dir, name, text string) {
 
 func TestSpecsFollowEdits(t *testing.T) {
 	dir := t.TempDir()
-	d := profile.Open(dir + "/")
+	d := profile.Open(dir+"/", store.OpenFiles(dir))
 	if _, err := d.Specs("vm"); !errors.Is(err, fs.ErrNotExist) || err.Error() != "read "+dir+"/vm.specs: no such file or directory" {
 		t.Errorf("missing file: %v", err)
 	}
@@ -60,7 +61,7 @@ func TestSpecsFollowEdits(t *testing.T) {
 // TestEditInPlace: an editor that writes into the file is noticed by its time.
 func TestEditInPlace(t *testing.T) {
 	dir := t.TempDir()
-	d := profile.Open(dir)
+	d := profile.Open(dir, store.OpenFiles(dir))
 	name := filepath.Join(dir, "vm.specs")
 	for i, text := range []string{"[('a', 'b', 'c', '1')]", "[('a', 'b', 'c', '2')]"} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
@@ -82,7 +83,7 @@ func TestEditInPlace(t *testing.T) {
 func TestNames(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "secret.specs", "[]")
-	d := profile.Open(filepath.Join(dir, "config"))
+	d := profile.Open(filepath.Join(dir, "config"), store.OpenFiles(filepath.Join(dir, "config")))
 	for _, name := range []string{"", ".", "..", "../secret", "/etc/passwd", "a/b", ".hidden", "a\x00b", "a\nb", strings.Repeat("x", 300)} {
 		if err := profile.CheckName(name); err == nil {
 			t.Errorf("%q is accepted", name)
@@ -104,7 +105,7 @@ func TestNames(t *testing.T) {
 
 func TestCMDB(t *testing.T) {
 	dir := t.TempDir()
-	d := profile.Open(dir)
+	d := profile.Open(dir, store.OpenFiles(dir))
 	if f, err := d.CMDB("vm"); f != nil || err != nil {
 		t.Errorf("no CMDB: %v, %v", f, err)
 	}
@@ -153,7 +154,7 @@ func settle(t *testing.T, dir, name string) {
 
 func TestStateAndConfigure(t *testing.T) {
 	dir := t.TempDir()
-	d := profile.Open(dir)
+	d := profile.Open(dir, store.OpenFiles(dir))
 	if _, err := d.State(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no state: %v", err)
 	}
@@ -172,7 +173,7 @@ func TestStateAndConfigure(t *testing.T) {
 	if last != s || err == nil || err.Error() != mistake+"; the last good version stays in use" {
 		t.Errorf("broken state: %v, %v", last, err)
 	}
-	if _, err := profile.Open(dir).State(); err == nil || err.Error() != mistake {
+	if _, err := profile.Open(dir, store.OpenFiles(dir)).State(); err == nil || err.Error() != mistake {
 		t.Errorf("broken state without a good version: %v", err)
 	}
 	write(t, dir, "vm.configure", "run('true')\n")

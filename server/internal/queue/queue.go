@@ -3,7 +3,8 @@
 //
 // A decision reads the snapshot and changes it; each sees what those before it
 // have changed. When a document was edited between reading and writing, all
-// are made again on a new snapshot. A decision's defect hits that decision alone.
+// are made again on a new snapshot; when they are too large for one commit, by
+// halves. A decision's defect hits that decision alone.
 package queue
 
 import (
@@ -30,7 +31,7 @@ const (
 type Documents[S any] struct {
 	Lock      func(ctx context.Context, keys []string) (release func(), err error) // against other processes
 	Snapshot  func() S
-	Commit    func(S) error // all of the snapshot's changes or none; store.ErrConflict: decide again
+	Commit    func(S) error // all of the snapshot's changes or none; store.ErrConflict: decide again; store.ErrTooLarge: fewer together
 	Committed func(S)       // its changes are on the disk
 	Unwritten func(error)   // they could not be written
 }
@@ -190,18 +191,32 @@ func (q *Queue[S]) runGroup(group []*entry[S]) {
 		return
 	}
 	defer release()
-	if len(group) > 1 && q.guard(func() { q.commit(group) }) == nil {
-		return
-	}
-	for _, e := range group { // each made and written alone, a defect hits only the decision that it is in
-		if defect := q.guard(func() { q.commit([]*entry[S]{e}) }); defect != nil {
-			e.panicked = defect
+	q.commit(group)
+}
+
+// commit makes and writes the decisions of a group. When they are too large for
+// one commit, each half is made and written by itself; when a defect keeps the
+// group from being written, each decision is, and the defect hits only the one
+// that it is in.
+func (q *Queue[S]) commit(group []*entry[S]) {
+	whole := true
+	defect := q.guard(func() { whole = q.attempt(group) })
+	switch {
+	case defect != nil && len(group) == 1:
+		group[0].panicked = defect
+	case defect != nil:
+		for i := range group {
+			q.commit(group[i : i+1])
 		}
+	case !whole:
+		q.commit(group[:len(group)/2])
+		q.commit(group[len(group)/2:])
 	}
 }
 
-// commit makes and writes until nobody interferes.
-func (q *Queue[S]) commit(group []*entry[S]) {
+// attempt makes and writes until nobody interferes. false: nothing is written,
+// because the decisions are too large together.
+func (q *Queue[S]) attempt(group []*entry[S]) bool {
 	for try := 1; ; try++ {
 		snapshot := q.documents.Snapshot()
 		for _, e := range group {
@@ -211,19 +226,30 @@ func (q *Queue[S]) commit(group []*entry[S]) {
 		if err == nil {
 			// It is on the disk by now: a defect must not undo the answers.
 			q.guard(func() { q.documents.Committed(snapshot) })
-			return
+			return true
 		}
 		if errors.Is(err, store.ErrConflict) && try < maxTries {
 			continue
 		}
+		if errors.Is(err, store.ErrTooLarge) && len(group) > 1 {
+			return false
+		}
 		q.documents.Unwritten(err)
 		for _, e := range group {
 			if e.err == nil {
-				e.err = refusal.New(refusal.Unwritable(err), "the change cannot be written: %v", err)
+				e.err = unwritten(err)
 			}
 		}
-		return
+		return true
 	}
+}
+
+// unwritten is the refusal that an error of the store makes.
+func unwritten(err error) error {
+	if errors.Is(err, store.ErrTooLarge) {
+		return refusal.New(refusal.TooLarge, "the change cannot be written: %v: make it in parts, or its files smaller", err)
+	}
+	return refusal.New(refusal.Unwritable(err), "the change cannot be written: %v", err)
 }
 
 // guard calls a function and answers what it panicked with.

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -19,6 +20,7 @@ type sums struct {
 	*queue.Queue[*[]string]
 	commits [][]string
 	fail    []error // of the next commits
+	most    int     // words of a commit; 0: there is no bound
 	told    []string
 }
 
@@ -35,6 +37,9 @@ func newSums(fail ...error) *sums {
 		},
 		Snapshot: func() *[]string { return new([]string) },
 		Commit: func(words *[]string) error {
+			if s.most > 0 && len(*words) > s.most {
+				return fmt.Errorf("%d words: %w", len(*words), store.ErrTooLarge)
+			}
 			if slices.Contains(*words, "poison") {
 				panic("a defect in what was decided")
 			}
@@ -131,6 +136,48 @@ func TestConflict(t *testing.T) {
 		})
 	}
 }
+
+// TestTooLarge: what a store cannot take at once goes by halves, and everybody
+// gets the answer that is his; one that alone is too large is told so.
+func TestTooLarge(t *testing.T) {
+	refused := queue.Decision[*[]string]{Decide: func(*[]string) error { return refusal.New(refusal.Conflict, "not so") }}
+	big := queue.Decision[*[]string]{Decide: func(words *[]string) error {
+		*words = append(*words, "a", "b", "c")
+		return nil
+	}}
+	for _, tt := range []struct {
+		name    string
+		all     []queue.Decision[*[]string] // the first is made alone, while the others come
+		commits [][]string
+		kinds   []error
+	}{
+		{"halves", []queue.Decision[*[]string]{say("0"), say("1"), say("2"), say("3"), say("4")},
+			[][]string{{"0"}, {"1", "2"}, {"3", "4"}}, make([]error, 5)},
+		{"one refused, one too large", []queue.Decision[*[]string]{say("0"), say("1"), refused, big, say("4")},
+			[][]string{{"0"}, {"1"}, {"4"}}, []error{nil, nil, refusal.Conflict, refusal.TooLarge, nil}},
+		{"one too large", []queue.Decision[*[]string]{big}, nil, []error{refusal.TooLarge}},
+		{"a defect in one half", []queue.Decision[*[]string]{say("0"), say("1"), say("2"), say("poison"), say("4")},
+			[][]string{{"0"}, {"1", "2"}, {"4"}}, []error{nil, nil, nil, errDefect, nil}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSums()
+				s.most = 2
+				defer s.Close()
+				for i, err := range s.inOrder(tt.all...) {
+					if want := tt.kinds[i]; want == errDefect && (err == nil || err.Error() != want.Error()) || want != errDefect && !errors.Is(err, want) {
+						t.Errorf("decision %d: %v, want %v", i, err, want)
+					}
+				}
+				if !slices.EqualFunc(s.commits, tt.commits, slices.Equal) {
+					t.Errorf("commits %v, want %v", s.commits, tt.commits)
+				}
+			})
+		})
+	}
+}
+
+var errDefect = errors.New("a defect in what was decided")
 
 // TestDefects: a panic hits the decision that it is in and no other.
 func TestDefects(t *testing.T) {

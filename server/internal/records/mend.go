@@ -33,11 +33,23 @@ func (r *Records) mend(doc store.Document, why error) (machine.Record, store.Ver
 }
 
 func (r *Records) putAside(aside string, doc store.Document, text []byte) error {
-	was, err := store.VersionIn(r.documents, aside)
+	was, err := r.documents.Version(aside)
 	if err != nil {
 		return err
 	}
 	return r.documents.Commit(store.Change{Name: aside, Was: was, Text: doc.Text}, store.Change{Name: doc.Name, Was: doc.Version, Text: text})
+}
+
+// Aside are the ids of the machines whose broken records were put aside, until
+// somebody removes those.
+func (r *Records) Aside() (ids []string) {
+	names, _ := r.documents.List(collection) // of those that cannot be listed, nothing is known
+	for _, name := range names {
+		if file, ok := strings.CutSuffix(name, ".json.broken"); ok {
+			ids = append(ids, strings.TrimPrefix(file, collection+"/"))
+		}
+	}
+	return ids
 }
 
 var (

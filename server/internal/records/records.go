@@ -3,6 +3,7 @@
 package records
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,6 +26,7 @@ type Records struct {
 	now       func() time.Time
 	index     atomic.Pointer[machine.Index] // never changed, only replaced
 	mu        sync.Mutex
+	revision  store.Revision           // of the documents; what came later is to be followed
 	versions  map[string]store.Version // by id
 	broken    map[string]error         // records that could not be read, by id
 }
@@ -32,18 +34,90 @@ type Records struct {
 // Open reads all records. A broken one is put aside, see mend.
 func Open(documents store.Store, now func() time.Time) (*Records, error) {
 	r := &Records{documents: documents, now: now, versions: map[string]store.Version{}, broken: map[string]error{}}
-	names, err := documents.List(collection)
+	index := machine.NewIndex()
+	ids, err := r.start()
 	if err != nil {
 		return nil, fmt.Errorf("read machine records: %w", err)
 	}
-	index := machine.NewIndex()
-	for _, name := range names {
-		if file, ok := strings.CutSuffix(name, ".json"); ok {
-			r.read(index, strings.TrimPrefix(file, collection+"/"))
-		}
+	for _, id := range ids {
+		r.read(index, id)
 	}
 	r.index.Store(index)
 	return r, nil
+}
+
+// start notes the present revision and answers the ids of all records, those
+// included that may be gone.
+func (r *Records) start() ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.revision = r.documents.Revision()
+	names, err := r.documents.List(collection)
+	ids := slices.Collect(maps.Keys(r.versions))
+	for _, name := range names {
+		if id := idOf(name); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), err
+}
+
+// idOf is the id of the record that a document has; "": it has none.
+func idOf(document string) string {
+	file, ok := strings.CutPrefix(document, collection+"/")
+	id, isRecord := strings.CutSuffix(file, ".json")
+	if !ok || !isRecord {
+		return ""
+	}
+	return id
+}
+
+// Follow takes in what others who share the store make of records, until ctx
+// ends. turn calls its argument when nobody commits; after an error it is asked
+// again.
+func (r *Records) Follow(ctx context.Context, turn func(func()) error) error {
+	for ctx.Err() == nil {
+		ids, err := r.others(ctx)
+		if err != nil {
+			return fmt.Errorf("follow machine records: %w", err)
+		}
+		for len(ids) > 0 && ctx.Err() == nil && turn(func() { r.readAgain(ids) }) != nil { // busy
+		}
+	}
+	return nil
+}
+
+// others waits for changes, and answers the ids of those records that are not
+// as this process has left them.
+func (r *Records) others(ctx context.Context) ([]string, error) {
+	changed, revision, err := r.documents.Watch(ctx, r.revision)
+	if errors.Is(err, store.ErrCompacted) {
+		return r.start()
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock() // after a commit that is on its way
+	defer r.mu.Unlock()
+	r.revision = revision
+	is := map[string]store.Version{}
+	for _, c := range changed {
+		if id := idOf(c.Name); id != "" {
+			is[id] = c.Version
+		}
+	}
+	maps.DeleteFunc(is, func(id string, v store.Version) bool { return r.versions[id] == v })
+	return slices.Collect(maps.Keys(is)), nil
+}
+
+// readAgain reads these records anew.
+func (r *Records) readAgain(ids []string) {
+	fresh := r.Index().Clone()
+	for _, id := range ids {
+		r.read(fresh, id)
+	}
+	r.index.Store(fresh)
 }
 
 // Index is all records as they are on the disk. It must not be changed.
@@ -104,21 +178,27 @@ func decode(name string, text []byte) (machine.Record, error) {
 // records are read anew, because somebody has edited one, or the change may
 // have been made all the same.
 func (r *Records) Commit(index *machine.Index, ids []string, others []store.Change) error {
+	if err := r.commit(index, ids, others); err != nil {
+		r.readAgain(ids)
+		return err
+	}
+	if len(ids) > 0 {
+		r.index.Store(index)
+	}
+	return nil
+}
+
+func (r *Records) commit(index *machine.Index, ids []string, others []store.Change) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	changes, err := r.changes(index, ids)
 	if err != nil {
 		return err
 	}
 	// The journal has the records first and the configuration directories after them.
 	if err := r.documents.Commit(slices.Concat(changes, others)...); err != nil {
-		fresh := r.Index().Clone()
-		for _, id := range ids {
-			r.read(fresh, id)
-		}
-		r.index.Store(fresh)
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for i, id := range ids {
 		if changes[i].Delete {
 			delete(r.versions, id)
@@ -126,14 +206,11 @@ func (r *Records) Commit(index *machine.Index, ids []string, others []store.Chan
 			r.versions[id] = store.VersionOf(changes[i].Text)
 		}
 	}
-	r.index.Store(index)
 	return nil
 }
 
 // changes are those of the records' documents, one for each id.
 func (r *Records) changes(index *machine.Index, ids []string) ([]store.Change, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	all := make([]store.Change, len(ids))
 	for i, id := range ids {
 		all[i] = store.Change{Name: documentName(id), Was: r.versions[id], Delete: true}

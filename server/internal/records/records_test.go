@@ -1,9 +1,13 @@
 package records_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"edeploy/server/internal/machine"
@@ -29,10 +33,91 @@ func record(id string) machine.Record {
 
 const a, b, c = "52-54-00-00-00-0a", "52-54-00-00-00-0b", "52-54-00-00-00-0c"
 
+// TestFollow: what another process makes of records is known without a restart,
+// also when more has happened than the store tells.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		documents := store.NewMemory(store.Limits{})
+		mine, err := records.Open(documents, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := records.Open(documents, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		turns, resume := 0, make(chan struct{}, 1)
+		ctx, stop := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer stop()
+		go mine.Follow(ctx, func(read func()) error {
+			<-resume
+			if turns++; turns == 1 {
+				return errors.New("busy")
+			}
+			read()
+			return nil
+		})
+		commit := func(of *records.Records, ids ...string) {
+			t.Helper()
+			next := of.Index().Clone()
+			for _, id := range ids {
+				if _, known := next.Get(id); known {
+					next.Remove(id)
+				} else {
+					next.Put(record(id))
+				}
+			}
+			if err := of.Commit(next, ids, nil); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		knows := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, r := range mine.Index().All() {
+				got = append(got, r.ID)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("known: %v, want %v", got, want)
+			}
+		}
+		commit(mine, a)
+		if turns > 0 {
+			t.Error("it follows itself")
+		}
+		commit(other, b)
+		resume <- struct{}{}
+		synctest.Wait()
+		knows(a)
+		resume <- struct{}{}
+		synctest.Wait()
+		knows(a, b)
+		commit(other, b) // removed; mine is not asked yet
+		for n := range 5000 {
+			was, err := documents.Version("other/x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := documents.Commit(store.Change{Name: "other/x", Was: was, Text: fmt.Append(nil, n)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		commit(other, c)
+		for range 3 {
+			resume <- struct{}{}
+			synctest.Wait()
+		}
+		knows(a, c)
+	})
+}
+
 // TestConflict: when an operator has edited a record, nothing is written; the
 // records of the change are read again, and no others.
 func TestConflict(t *testing.T) {
-	documents := &counted{Store: store.NewMemory()}
+	documents := &counted{Store: store.NewMemory(store.Limits{})}
 	kept, err := records.Open(documents, time.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +140,7 @@ func TestConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	was, err := store.VersionIn(documents, "machines/"+a+".json")
+	was, err := documents.Version("machines/" + a + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,13 +33,13 @@ func (d *Dir) putAll(intents []intent) (err error) {
 		}
 	}()
 	for _, in := range intents {
-		root, file, err := d.locate(in.Name)
+		at, file, err := d.locate(in.Name)
 		if err != nil {
 			return err
 		}
-		w := written{root: root, file: file}
+		w := written{root: at.root, file: file}
 		if !in.Delete {
-			if w.new, err = d.write(root, file, in.Text, 0o644); err != nil {
+			if w.new, err = d.write(at.root, file, in.Text, 0o644); err != nil {
 				return err
 			}
 		}

@@ -3,13 +3,13 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -25,10 +25,19 @@ import (
 type Dir struct {
 	mu          sync.Mutex
 	journal     *os.Root
-	collections map[string]*os.Root
-	pending     bool // a journal could not be worked off yet
+	collections map[string]collection
+	pending     bool        // there may be a journal
+	unfinished  atomic.Bool // and nobody is working on it
+	changes
 
 	step func(what string) error // see OpenDirSteps
+}
+
+// collection is one directory: files are written in root, which nothing leads
+// out of, and read by their path, because an operator may use symbolic links.
+type collection struct {
+	root *os.Root
+	*Files
 }
 
 // Recovery says what OpenDir found of a commit that was cut short.
@@ -64,7 +73,7 @@ func OpenDir(journal string, collections map[string]string) (*Dir, Recovery, err
 // of the file system, with its name; an error stops the work there. Tests cut
 // the power with it.
 func OpenDirSteps(journal string, collections map[string]string, step func(string) error) (*Dir, Recovery, error) {
-	d := &Dir{collections: map[string]*os.Root{}, step: step}
+	d := &Dir{collections: map[string]collection{}, changes: newChanges(), step: step}
 	var err error
 	if d.journal, err = os.OpenRoot(journal); err != nil {
 		return nil, Recovery{}, fmt.Errorf("open state directory: %w", err)
@@ -75,7 +84,7 @@ func OpenDirSteps(journal string, collections map[string]string, step func(strin
 			d.Close()
 			return nil, Recovery{}, fmt.Errorf("open directory of %s: %w", name, err)
 		}
-		d.collections[name] = root
+		d.collections[name] = collection{root, OpenFiles(path)}
 		sweep(root)
 	}
 	sweep(d.journal)
@@ -90,8 +99,8 @@ func OpenDirSteps(journal string, collections map[string]string, step func(strin
 // Close closes the directories.
 func (d *Dir) Close() error {
 	errs := []error{d.journal.Close()}
-	for _, root := range d.collections {
-		errs = append(errs, root.Close())
+	for _, c := range d.collections {
+		errs = append(errs, c.root.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -112,62 +121,56 @@ func sweep(root *os.Root) {
 	}
 }
 
-// Get reads a document.
+// Get reads a document, also while a commit is being written.
 func (d *Dir) Get(name string) (Document, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.settle(); err != nil {
+	if err := d.whole(); err != nil {
 		return Document{}, err
 	}
 	return d.get(name)
 }
 
 func (d *Dir) get(name string) (Document, error) {
-	root, file, err := d.locate(name)
+	at, file, err := d.locate(name)
 	if err != nil {
 		return Document{}, err
 	}
-	text, err := readFile(root, file, MaxDocumentBytes)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Document{}, fmt.Errorf("%s: %w", name, ErrNotExist)
-	case err != nil:
-		return Document{}, fmt.Errorf("read %s: %w", name, err)
-	}
-	return Document{name, text, VersionOf(text)}, nil
+	doc, err := at.Get(file)
+	doc.Name = name
+	return doc, err
 }
 
-func (d *Dir) locate(name string) (*os.Root, string, error) {
-	collection, file, err := splitName(name)
+// Version is that of a document, see Files.
+func (d *Dir) Version(name string) (Version, error) {
+	if err := d.whole(); err != nil {
+		return Absent, err
+	}
+	at, file, err := d.locate(name)
 	if err != nil {
-		return nil, "", err
+		return Absent, err
 	}
-	root := d.collections[collection]
-	if root == nil {
-		return nil, "", fmt.Errorf("document %s: no directory for the collection %s", name, collection)
-	}
-	return root, file, nil
+	return at.Version(file)
 }
 
-func readFile(root *os.Root, file string, most int64) ([]byte, error) {
-	// Without O_NONBLOCK a fifo in the directory would hold us for ever.
-	f, err := root.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// whole finishes a commit that an error has left unfinished.
+func (d *Dir) whole() error {
+	if !d.unfinished.Load() {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settle()
+}
+
+func (d *Dir) locate(name string) (collection, string, error) {
+	of, file, err := splitName(name)
 	if err != nil {
-		return nil, err
+		return collection{}, "", err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	at, ok := d.collections[of]
+	if !ok {
+		return collection{}, "", fmt.Errorf("document %s: no directory for the collection %s", name, of)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file", errDamaged, file)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(text)) > most {
-		err = fmt.Errorf("%w: %s has more than %d bytes", errDamaged, file, most)
-	}
-	return text, err
+	return at, file, nil
 }
 
 // List names the documents of one collection: its regular files without those
@@ -188,11 +191,11 @@ func (d *Dir) Infos(collection string) ([]Info, error) {
 	if err := d.settle(); err != nil {
 		return nil, err
 	}
-	root := d.collections[collection]
-	if root == nil {
+	at, ok := d.collections[collection]
+	if !ok {
 		return nil, fmt.Errorf("no directory for the collection %s", collection)
 	}
-	entries, err := fs.ReadDir(root.FS(), ".")
+	entries, err := fs.ReadDir(at.root.FS(), ".")
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", collection, err)
 	}
@@ -221,6 +224,7 @@ func (d *Dir) Commit(changes ...Change) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer func() { d.unfinished.Store(d.pending) }()
 	if err := d.settle(); err != nil {
 		return err
 	}
@@ -228,6 +232,14 @@ func (d *Dir) Commit(changes ...Change) error {
 	if err != nil || len(intents) == 0 {
 		return err
 	}
+	if err := d.carryOut(intents); err != nil {
+		return err
+	}
+	d.made(changesOf(intents))
+	return nil
+}
+
+func (d *Dir) carryOut(intents []intent) error {
 	if len(intents) == 1 { // one file is replaced whole anyway
 		return d.put(intents[0].Name, intents[0].Text, intents[0].Delete)
 	}
@@ -261,14 +273,14 @@ func (d *Dir) intend(changes []Change) ([]intent, error) {
 
 // put replaces or removes one document, durably.
 func (d *Dir) put(name string, text []byte, remove bool) error {
-	root, file, err := d.locate(name)
+	at, file, err := d.locate(name)
 	if err != nil {
 		return err
 	}
 	if remove {
-		return d.remove(root, file)
+		return d.remove(at.root, file)
 	}
-	return d.replace(root, file, text, 0o644)
+	return d.replace(at.root, file, text, 0o644)
 }
 
 func (d *Dir) replace(root *os.Root, file string, text []byte, mode os.FileMode) error {

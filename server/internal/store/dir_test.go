@@ -3,9 +3,11 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"edeploy/server/internal/store"
 	"edeploy/server/internal/store/storetest"
@@ -18,7 +20,93 @@ func TestDir(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return store.NewMemory() })
+	storetest.Run(t, func(t *testing.T) store.Store { return store.NewMemory(store.Limits{}) })
+}
+
+func TestMemoryLikeEtcd(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return store.NewMemory(store.Etcd) })
+}
+
+// TestLimits: a commit that is larger than the store takes changes nothing.
+func TestLimits(t *testing.T) {
+	documents := func(n, bytes int) (all []store.Change) {
+		for i := range n {
+			all = append(all, store.Change{Name: fmt.Sprintf("a/%03d", i), Text: make([]byte, bytes)})
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		changes []store.Change
+		err     error
+	}{
+		{documents(128, 1), nil}, {documents(129, 1), store.ErrTooLarge},
+		{documents(2, 3<<18-5), nil}, {documents(2, 3<<18-4), store.ErrTooLarge},
+	} {
+		s := store.NewMemory(store.Etcd)
+		err := s.Commit(tt.changes...)
+		names, _ := s.List("a")
+		if !errors.Is(err, tt.err) || (len(names) == 0) != (err != nil) {
+			t.Errorf("%d documents of %d bytes: %v, want %v; %d are there", len(tt.changes), len(tt.changes[0].Text), err, tt.err, len(names))
+		}
+	}
+}
+
+// TestVersionFollowsEdits: an edit that went past the store is seen at once,
+// however the file was changed.
+func TestVersionFollowsEdits(t *testing.T) {
+	p := newPlace(t)
+	d := open(t, p)
+	at := filepath.Join(p.a, "state")
+	is := func(how, want string) {
+		t.Helper()
+		for range 2 { // the second time it may be known
+			if got, err := d.Version("a/state"); got != store.VersionOf([]byte(want)) || err != nil {
+				t.Errorf("%s: %.9s, %v, want that of %q", how, got, err, want)
+			}
+		}
+	}
+	p.write(t, "state", "one")
+	is("new", "one")
+	p.write(t, "state", "two")
+	is("a moment later, in place", "two")
+	time.Sleep(200 * time.Millisecond) // it is known by its mark now
+	is("still", "two")
+	info, err := os.Stat(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "state", "six")
+	if err := os.Chtimes(at, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	is("in place, same size, with its old time", "six")
+	if err := os.Remove(at); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Version("a/state"); got != store.Absent || err != nil {
+		t.Errorf("removed: %.9s, %v", got, err)
+	}
+	elsewhere := filepath.Join(p.journal, "elsewhere")
+	if err := os.WriteFile(elsewhere, []byte("linked"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, at); err != nil {
+		t.Fatal(err)
+	}
+	is("a symbolic link of the operator", "linked")
+}
+
+// TestFilesStayInside: what reads by path stays inside, too.
+func TestFilesStayInside(t *testing.T) {
+	d := open(t, newPlace(t))
+	for _, name := range []string{"a/..", "a/.", "a/../x", "a//etc/passwd", "a/sub/x"} {
+		if _, err := d.Get(name); err == nil || errors.Is(err, store.ErrNotExist) {
+			t.Errorf("get of %s: %v", name, err)
+		}
+		if _, err := d.Version(name); err == nil {
+			t.Errorf("version of %s: no error", name)
+		}
+	}
 }
 
 // place is the directories of a store.

@@ -24,6 +24,14 @@ type intent struct {
 	Old []byte
 }
 
+func changesOf(intents []intent) []Change {
+	all := make([]Change, len(intents))
+	for i, in := range intents {
+		all[i] = in.Change
+	}
+	return all
+}
+
 // writeJournal is the point of no return: before it nothing has happened,
 // after it the commit will be finished.
 func (d *Dir) writeJournal(intents []intent) error {
@@ -32,7 +40,7 @@ func (d *Dir) writeJournal(intents []intent) error {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	if len(text) > maxJournalBytes {
-		return fmt.Errorf("write journal: the change has %d bytes with the old texts, %d are possible: make it in parts", len(text), maxJournalBytes)
+		return fmt.Errorf("write journal: the change has %d bytes with the old texts, %d are possible: %w", len(text), maxJournalBytes, ErrTooLarge)
 	}
 	return d.replace(d.journal, journalFile, text, 0o600)
 }
@@ -51,6 +59,7 @@ func (d *Dir) settle() error {
 		return nil
 	}
 	_, err := d.recover()
+	d.unfinished.Store(d.pending)
 	return err
 }
 
@@ -76,11 +85,17 @@ func (d *Dir) recover() (Recovery, error) {
 			return Recovery{}, fmt.Errorf("finish an interrupted commit: %w", err)
 		}
 	}
-	return plan.Recovery, d.removeJournal()
+	if err := d.removeJournal(); err != nil {
+		return plan.Recovery, err
+	}
+	if plan.Outcome == Finished {
+		d.made(changesOf(intents))
+	}
+	return plan.Recovery, nil
 }
 
 func (d *Dir) readJournal() ([]intent, error) {
-	text, err := readFile(d.journal, journalFile, maxJournalBytes)
+	text, _, err := readFile(d.journal.OpenFile, journalFile, maxJournalBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

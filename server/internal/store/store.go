@@ -9,6 +9,7 @@
 package store
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -18,7 +19,7 @@ import (
 )
 
 // MaxDocumentBytes bounds one document.
-const MaxDocumentBytes = 16 << 20
+const MaxDocumentBytes = 32 << 20
 
 // Errors that callers branch on.
 var (
@@ -27,6 +28,12 @@ var (
 	// ErrConflict: a document is not the version that the change was made
 	// from. Nothing was changed: read again, decide again.
 	ErrConflict = errors.New("the document was changed meanwhile")
+	// ErrTooLarge: a commit is larger than the store takes at once. Nothing was
+	// changed: make it in parts.
+	ErrTooLarge = errors.New("too large for the store")
+	// ErrCompacted: changes after the revision are not kept any more, or it is
+	// none of this store. Start again: note Revision, read the documents, watch.
+	ErrCompacted = errors.New("the changes after this revision are gone")
 )
 
 // Version names one content of a document. Two documents with the same text
@@ -44,9 +51,10 @@ func VersionOf(text []byte) Version {
 
 // Document is one document as it was read.
 type Document struct {
-	Name    string
-	Text    []byte
-	Version Version
+	Name     string
+	Text     []byte
+	Version  Version
+	Modified time.Time
 }
 
 // Info is what is known about a document without reading it.
@@ -72,11 +80,19 @@ func (c Change) becomes() Version {
 	return VersionOf(c.Text)
 }
 
+// Reader reads documents.
+type Reader interface {
+	// Get reads a document; ErrNotExist when there is none.
+	Get(name string) (Document, error)
+	// Version is the present version of a document, Absent when there is none.
+	// It costs less than Get.
+	Version(name string) (Version, error)
+}
+
 // Store is a set of named documents. A name is a collection and the rest,
 // joined by a slash: "machines/52-54-00-00-00-01.json".
 type Store interface {
-	// Get reads a document; ErrNotExist when there is none.
-	Get(name string) (Document, error)
+	Reader
 	// List names the documents of one collection, sorted.
 	List(collection string) ([]string, error)
 	// Infos describes the documents of one collection, sorted by name.
@@ -85,16 +101,27 @@ type Store interface {
 	// document had another version. After any other error they may still be
 	// made: read the documents again.
 	Commit(changes ...Change) error
+	// Revision is that of the newest commit.
+	Revision() Revision
+	// Watch answers what was changed after a revision, oldest first, and the
+	// revision of the last of it. It waits for a change until ctx ends; then
+	// there is none. No commit waits for a watcher: one that is too slow gets
+	// ErrCompacted. An edit that went past the store is not seen here, but by
+	// those who read.
+	Watch(ctx context.Context, after Revision) ([]Changed, Revision, error)
+	Close() error
 }
 
-// VersionIn is the present version of a document; Absent when there is none.
-func VersionIn(s Store, name string) (Version, error) {
-	doc, err := s.Get(name)
-	if errors.Is(err, ErrNotExist) {
-		return Absent, nil
-	}
-	return doc.Version, err
+// In reads the documents of one collection, by what follows its name.
+func In(documents Reader, collection string) Reader { return in{documents, collection + "/"} }
+
+type in struct {
+	Reader
+	prefix string
 }
+
+func (i in) Get(name string) (Document, error)    { return i.Reader.Get(i.prefix + name) }
+func (i in) Version(name string) (Version, error) { return i.Reader.Version(i.prefix + name) }
 
 // splitName splits "collection/rest".
 func splitName(name string) (collection, rest string, err error) {
@@ -116,7 +143,7 @@ func checkChanges(changes []Change) error {
 			return fmt.Errorf("document %s is changed twice in one commit", c.Name)
 		}
 		if len(c.Text) > MaxDocumentBytes {
-			return fmt.Errorf("document %s would have %d bytes, more than %d", c.Name, len(c.Text), MaxDocumentBytes)
+			return fmt.Errorf("document %s with %d bytes, more than %d: %w", c.Name, len(c.Text), MaxDocumentBytes, ErrTooLarge)
 		}
 		seen[c.Name] = true
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"edeploy/server/internal/activity"
@@ -33,6 +34,8 @@ type Queue struct {
 	Now          func() time.Time
 	Log          *slog.Logger
 	queue        *queue.Queue[*allocation.Snapshot]
+	stop         func() // ends following
+	following    sync.WaitGroup
 }
 
 // Start starts the queue; a decision waits so long for its turn, and for its
@@ -45,11 +48,29 @@ func (q *Queue) Start(wait time.Duration) {
 		Committed: q.committed,
 		Unwritten: func(err error) { q.Late.Add("", "Documents cannot be written: %v", err) },
 	}, wait, q.Log)
+	ctx, stop := context.WithCancel(context.Background())
+	q.stop = stop
+	q.following.Go(func() { q.follow(ctx) })
+}
+
+// follow takes in what other servers with the same documents make of records.
+func (q *Queue) follow(ctx context.Context) {
+	err := q.Records.Follow(ctx, func(read func()) error {
+		return q.queue.Do(ctx, queue.Decision[*allocation.Snapshot]{Alone: true, Decide: func(*allocation.Snapshot) error {
+			read()
+			return nil
+		}})
+	})
+	if err != nil {
+		q.Late.Add("", "%v", err)
+	}
 }
 
 // Close waits for what is being written. Later decisions are refused.
 func (q *Queue) Close() error {
+	q.stop()
 	q.queue.Close()
+	q.following.Wait()
 	return nil
 }
 

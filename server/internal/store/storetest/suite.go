@@ -2,6 +2,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"edeploy/server/internal/store"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // Run runs the suite. open answers an empty store with the collections "a"
@@ -27,6 +29,10 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"infos":                infos,
 		"own copies":           ownCopies,
 		"counting in parallel": counting,
+		"versions":             versions,
+		"watch":                watch,
+		"a slow watcher":       slowWatcher,
+		"watching in parallel": watchCounting,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -140,6 +146,99 @@ func ownCopies(t *testing.T, s store.Store) {
 	}
 	got.Text[1] = 'E'
 	mustGet(t, s, "a/x", "text")
+}
+
+func versions(t *testing.T, s store.Store) {
+	is := func(want store.Version) {
+		t.Helper()
+		if got, err := s.Version("a/x"); got != want || err != nil {
+			t.Errorf("version %.9s, %v, want %.9s", got, err, want)
+		}
+	}
+	is(store.Absent)
+	mustCommit(t, s, store.Change{Name: "a/x", Text: []byte("1")})
+	is(store.VersionOf([]byte("1")))
+	mustCommit(t, s, store.Change{Name: "a/x", Was: store.VersionOf([]byte("1")), Text: []byte("2")})
+	is(store.VersionOf([]byte("2")))
+	mustCommit(t, s, store.Change{Name: "a/x", Was: store.VersionOf([]byte("2")), Delete: true})
+	is(store.Absent)
+}
+
+// watch: every commit is told once, in order, from any revision on; what was
+// refused is not.
+func watch(t *testing.T, s store.Store) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	start := s.Revision()
+	x := store.VersionOf([]byte("x"))
+	mustCommit(t, s, store.Change{Name: "a/x", Text: []byte("x")})
+	if err := s.Commit(store.Change{Name: "a/y", Text: []byte("y")}, store.Change{Name: "a/x", Text: []byte("no")}); !errors.Is(err, store.ErrConflict) {
+		t.Fatalf("got %v, want ErrConflict", err)
+	}
+	middle := s.Revision()
+	mustCommit(t, s, store.Change{Name: "b/y", Text: []byte("x")}, store.Change{Name: "a/x", Was: x, Delete: true})
+	end := s.Revision()
+	all := []store.Changed{{Name: "a/x", Version: x}, {Name: "b/y", Version: x}, {Name: "a/x", Version: store.Absent}}
+	for after, want := range map[store.Revision][]store.Changed{start: all, middle: all[1:], end: nil} {
+		got, last, err := s.Watch(over, after)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil || last != end {
+			t.Errorf("after %d: up to %d, want %d, %v (-want +got):\n%s", after, last, end, err, diff)
+		}
+	}
+	if _, _, err := s.Watch(over, end+1); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("after a revision that does not exist yet: %v, want ErrCompacted", err)
+	}
+	waited := make(chan []store.Changed)
+	go func() {
+		got, _, _ := s.Watch(t.Context(), end)
+		waited <- got
+	}()
+	mustCommit(t, s, store.Change{Name: "a/z", Text: []byte("x")})
+	if diff := cmp.Diff([]store.Changed{{Name: "a/z", Version: x}}, <-waited); diff != "" {
+		t.Errorf("whoever waits gets (-want +got):\n%s", diff)
+	}
+}
+
+// slowWatcher: commits wait for nobody, and who has missed some is told so.
+func slowWatcher(t *testing.T, s store.Store) {
+	start := s.Revision()
+	mustCommit(t, s, store.Change{Name: "a/x", Text: []byte("0")})
+	const commits, documents = 21, 101 // more than a store keeps
+	was := map[int]store.Version{}
+	for n := range commits {
+		changes := make([]store.Change, documents)
+		text := strconv.AppendInt(nil, int64(n), 10)
+		for i := range changes {
+			changes[i] = store.Change{Name: fmt.Sprintf("b/%d", i), Was: was[i], Text: text}
+			was[i] = store.VersionOf(text)
+		}
+		mustCommit(t, s, changes...)
+	}
+	if _, _, err := s.Watch(t.Context(), start); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("after %d changes: %v, want ErrCompacted", commits*documents, err)
+	}
+}
+
+// watchCounting: a watcher sees the last of what many writers make.
+func watchCounting(t *testing.T, s store.Store) {
+	seen := make(chan error)
+	start := s.Revision()
+	go func() {
+		var is store.Version
+		for after := start; is != store.VersionOf([]byte("80")); {
+			changed, last, err := s.Watch(t.Context(), after)
+			if err != nil {
+				seen <- err
+				return
+			}
+			is, after = changed[len(changed)-1].Version, last
+		}
+		seen <- nil
+	}()
+	counting(t, s)
+	if err := <-seen; err != nil {
+		t.Error(err)
+	}
 }
 
 // counting: many writers that retry lose no increment.
