@@ -28,12 +28,14 @@ type blank struct {
 	events  []string // what happened to the machine, in order
 	fail    string   // a command that holds this text fails
 	before  func(c command.Command)
-	env     install.Env
+
+	firmware bootloader.Firmware
+	env      install.Env
 }
 
 func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 	t.Helper()
-	m := &blank{root: t.TempDir()}
+	m := &blank{root: t.TempDir(), firmware: bootloader.BIOS}
 	httpHost, httpPort, _ := net.SplitHostPort(strings.TrimPrefix(a.http.URL, "http://"))
 	_, rsyncPort, _ := net.SplitHostPort(a.rsync)
 	mountinfo := filepath.Join(t.TempDir(), "mountinfo")
@@ -66,7 +68,7 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 		Run:        func(log io.Writer) command.Runner { return m.runner(log, note) },
 		Bind:       func(string) (func() error, error) { return func() error { return nil }, nil },
 		Unmount:    func(string, string) error { note("unmount"); return nil },
-		Firmware:   bootloader.BIOS,
+		Firmware:   func() bootloader.Firmware { return m.firmware },
 		DiskHead: func(name string) ([]byte, error) {
 			head := make([]byte, wire.DiskHead)
 			if name == "/dev/vda" {

@@ -35,7 +35,7 @@ type Env struct {
 	// Run makes the runner of commands whose output goes to log. Default command.On.
 	Run       func(log io.Writer) command.Runner
 	Bind      func(root string) (undo func() error, err error) // default bootloader.Bind
-	Firmware  bootloader.Firmware                              // default: how this machine was started
+	Firmware  func() bootloader.Firmware                       // asked after Devices, without which nobody knows; default bootloader.RunningFirmware
 	DiskHead  func(disk string) ([]byte, error)                // its first wire.DiskHead bytes; default: read them
 	MountInfo string                                           // default /proc/self/mountinfo
 	Sys       string                                           // where sysfs is; default /sys
@@ -53,7 +53,6 @@ type Env struct {
 
 func (e *Env) setDefaults() {
 	defaultTo(&e.Root, "/")
-	defaultTo(&e.Firmware, bootloader.RunningFirmware())
 	defaultTo(&e.MountInfo, "/proc/self/mountinfo")
 	defaultTo(&e.Sys, "/sys")
 	defaultTo(&e.FailureTime, 10*time.Second)
@@ -66,6 +65,9 @@ func (e *Env) setDefaults() {
 	}
 	if e.Unmount == nil {
 		e.Unmount = disk.Unmount
+	}
+	if e.Firmware == nil {
+		e.Firmware = bootloader.RunningFirmware
 	}
 	if e.DiskHead == nil {
 		e.DiskHead = diskHead

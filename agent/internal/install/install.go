@@ -154,7 +154,7 @@ type layout struct {
 func (l layout) splitLinks() bool { return len(l.mounts) > 1 }
 
 func (in *installation) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
-	host := configure.Host{Root: in.env.Root, Run: in.env.Run(in.console), Log: in.console, Args: in.args, Firmware: string(in.env.Firmware)}
+	host := configure.Host{Root: in.env.Root, Run: in.env.Run(in.console), Log: in.console, Args: in.args, Firmware: string(in.env.Firmware())}
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
 		return in.source(args, nil, log).Has(ctx, image)
 	}
@@ -174,7 +174,7 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 		return layout{}, fmt.Errorf("%s.configure: nothing is mounted on %s: the script must mount the new root file system there", conf.Profile, in.chroot())
 	}
 	esp := bootloader.ESP(mounts, in.chroot())
-	if err := bootloader.CheckESP(in.env.Firmware, esp, in.chroot(), disk.Statfs); err != nil {
+	if err := bootloader.CheckESP(in.env.Firmware(), esp, in.chroot(), disk.Statfs); err != nil {
 		return layout{}, fmt.Errorf("%s.configure: %w", conf.Profile, err)
 	}
 	log.Info(fmt.Sprintf("role %s on %s", res.Image, res.Disk))
@@ -183,7 +183,7 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 
 func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logger) (system, error) {
 	loader := bootloader.Loader{
-		Root: in.chroot(), Disk: s.Disk, Arguments: bootArguments(s.Result), Firmware: in.env.Firmware,
+		Root: in.chroot(), Disk: s.Disk, Arguments: bootArguments(s.Result), Firmware: in.env.Firmware(),
 		ESP: bootloader.ESP(s.mounts, in.chroot()), Said: func(line string) { log.Info(line) },
 		Run:       in.env.Run(in.console),
 		LinkDisks: func() error { return in.env.LinkDisks(ctx, log) },

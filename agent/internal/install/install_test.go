@@ -13,7 +13,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/install"
 	"edeploy/server/wire"
 )
@@ -81,6 +83,38 @@ func TestInstall(t *testing.T) {
 		if !strings.Contains(m.console.String(), line) {
 			t.Errorf("the console has no line with %q", line)
 		}
+	}
+}
+
+// A UEFI machine's disk is not touched by a script for BIOS machines. What
+// firmware it has shows only when the devices are there.
+func TestScriptForBIOS(t *testing.T) {
+	a := newAppliance(t)
+	m := newBlank(t, a, "")
+	m.env.Firmware = func() bootloader.Firmware {
+		if !slices.Contains(m.events, "devices") {
+			return bootloader.BIOS
+		}
+		return bootloader.UEFI
+	}
+	err := m.install(t)
+	if !errors.Is(err, configure.ErrNoESP) {
+		t.Errorf("got %v, want %v", err, configure.ErrNoESP)
+	}
+	if diff := cmp.Diff([]string{"devices", "network", "power off"}, m.events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// Without an EFI system partition the tree does not come.
+func TestNoESP(t *testing.T) {
+	a := newAppliance(t)
+	a.script = strings.ReplaceAll(seedScript, "mklabel msdos", "mklabel gpt # for EFI") + "run('true efi')\n"
+	m := newBlank(t, a, "")
+	m.firmware = bootloader.UEFI
+	err := m.install(t)
+	if want := "configure: vm.configure: this machine was started by UEFI firmware, and no FAT file system is mounted on " + m.root + "/chroot/boot/efi"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
