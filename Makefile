@@ -21,7 +21,7 @@ FUZZTIME   ?= 60s
 
 # Debian packages for building and testing; deps installs what is missing.
 PACKAGES = gcc libc6-dev python3 ca-certificates \
-	qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios efibootmgr \
+	qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios efibootmgr grub-efi-amd64-bin \
 	mmdebstrap debian-archive-keyring uidmap arch-test gpg \
 	e2fsprogs dosfstools mtools parted fdisk util-linux zstd tar cpio rsync \
 	libarchive-tools acl attr libcap2-bin grub-common \

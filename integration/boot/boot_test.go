@@ -3,13 +3,16 @@ package boot
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +65,65 @@ func TestInstalledDisk(t *testing.T) {
 			}
 			labtest.Expect(t, labtest.Start(t, l, m), 30*time.Second, "(?s)"+test.want)
 		})
+	}
+}
+
+// TestInstalledDiskUEFI: the same for UEFI machines, where a disk is an EFI
+// system partition with a GRUB that says its name.
+func TestInstalledDiskUEFI(t *testing.T) {
+	labtest.NeedVM(t)
+	const first, second = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
+	for _, test := range []struct {
+		name  string
+		disk  wire.DiskID // that the server knows of
+		disks []wire.DiskID
+		bus   lab.Bus
+		want  string // on the console
+	}{
+		{"the second", second, []wire.DiskID{first, second}, lab.Virtio, "the installed disk starts.*DISK " + second},
+		{"the first, NVMe", first, []wire.DiskID{first, second}, lab.NVMe, "the installed disk starts.*DISK " + first},
+		{"none has it", "33333333-0000-4000-8000-000000000000", []wire.DiskID{second}, lab.IDE, "the installed disk is not there.*DISK " + second},
+		{"not known", "", []wire.DiskID{second}, lab.Virtio, "booting its own disk.*DISK " + second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := labtest.New(t)
+			m := lab.Machine{Name: "m1", Firmware: lab.UEFI, Extra: network(t, test.disk)}
+			for i, id := range test.disks {
+				path := l.Path(fmt.Sprintf("disk%d.raw", i))
+				efiDisk(t, path, id)
+				m.Disks = append(m.Disks, lab.Disk{Path: path, Bus: test.bus})
+			}
+			labtest.Expect(t, labtest.Start(t, l, m), 45*time.Second, "(?s)"+test.want)
+		})
+	}
+}
+
+// efiDisk makes a disk whose EFI system partition has a GRUB that says the
+// disk's identifier and waits.
+func efiDisk(t *testing.T, path string, id wire.DiskID) {
+	t.Helper()
+	config, grub := path+".cfg", path+".efi"
+	text := fmt.Sprintf("echo 'DISK %s'\nsleep 1000\n", id)
+	err := errors.Join(lab.BlankDisk(path, 64<<20), os.WriteFile(config, []byte(text), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const partition = "@@1M" // for mtools
+	for _, c := range []struct {
+		argv  []string
+		stdin string
+	}{
+		{[]string{"grub-mkimage", "-O", "x86_64-efi", "-o", grub, "-p", "/EFI/BOOT", "-c", config, "echo", "sleep"}, ""},
+		{[]string{"sfdisk", "-q", path}, fmt.Sprintf("label: gpt\nlabel-id: %s\nstart=2048, type=uefi\n", id)},
+		{[]string{"mformat", "-i", path + partition, "-F", "-T", "122880", "-h", "16", "-s", "32", "::"}, ""},
+		{[]string{"mmd", "-i", path + partition, "::EFI", "::EFI/BOOT"}, ""},
+		{[]string{"mcopy", "-i", path + partition, grub, "::EFI/BOOT/BOOTX64.EFI"}, ""},
+	} {
+		cmd := exec.Command(c.argv[0], c.argv[1:]...)
+		cmd.Stdin = strings.NewReader(c.stdin)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", c.argv, err, out)
+		}
 	}
 }
 

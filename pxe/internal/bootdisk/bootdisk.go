@@ -1,11 +1,13 @@
-// Package bootdisk makes the program that starts the installed disk of a BIOS
+// Package bootdisk makes the programs that start the installed disk of a
 // machine.
 //
-// iPXE can start a drive by its number only, and no system knows the numbers
-// that the BIOS gave. The program (bootdisk.S) reads the first sectors of the
-// drives and starts the one that holds the identifier of the installed disk;
-// without it, the first that has a boot sector; else the BIOS goes on with its
-// next boot device.
+// iPXE can start a drive of a BIOS by its number only, and no system knows the
+// numbers that the BIOS gave; a UEFI boot manager has an order of its own, in
+// which other network cards and other disks may come first. The programs
+// (bootdisk.S, bootefi.S) read the first sectors of the drives and start the
+// one that holds the identifier of the installed disk. Without it the one for
+// BIOS starts the first drive that has a boot sector; else the firmware goes on
+// with its next boot device.
 package bootdisk
 
 import (
@@ -17,10 +19,14 @@ import (
 	"edeploy/server/wire"
 )
 
-//go:embed bootdisk.bin
-var program []byte
+var (
+	//go:embed bootdisk.bin
+	bios []byte
+	//go:embed bootefi.bin
+	uefi []byte
+)
 
-// Fields of the program.
+// Fields of both programs.
 const (
 	sectorAt = 0x10
 	lengthAt = 0x11
@@ -29,8 +35,13 @@ const (
 	wantMost = 16
 )
 
-// Program starts the disk. iPXE takes it for a Linux kernel.
-func Program(disk wire.DiskID) ([]byte, error) {
+// Program starts the disk, on iPXE's platform "efi" or any other, which is a
+// BIOS: that iPXE takes it for a Linux kernel.
+func Program(disk wire.DiskID, platform string) ([]byte, error) {
+	program := bios
+	if platform == "efi" {
+		program = uefi
+	}
 	sector, offset, want, err := disk.Where()
 	if err != nil {
 		return nil, err

@@ -3,7 +3,7 @@
 //
 //	GET /boot/ipxe?mac=MAC&uuid=UUID   the script that carries out the machine's boot action
 //	GET /boot/file/NAME                kernel, initrd, loader; with ranges
-//	GET /boot/disk?mac=MAC&uuid=UUID   the program that starts the machine's installed disk
+//	GET /boot/disk?mac=MAC&uuid=UUID&platform=efi   the program that starts the machine's installed disk
 package httpboot
 
 import (
@@ -158,7 +158,7 @@ func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (s
 // disk sends the program that starts the machine's installed disk.
 func (h *Handler) disk(w http.ResponseWriter, r *http.Request) {
 	mac, uuid := machine(r.URL.Query())
-	program, err := bootdisk.Program(h.Disk(mac, uuid))
+	program, err := bootdisk.Program(h.Disk(mac, uuid), r.URL.Query().Get("platform"))
 	if err != nil {
 		h.Log.Warn("boot disk", "mac", mac, "client", client(r), "err", err)
 		http.Error(w, err.Error(), http.StatusNotFound)

@@ -102,15 +102,17 @@ func TestBootDisk(t *testing.T) {
 		t.Errorf("unknown disk: status %d %q", resp.StatusCode, text)
 	}
 	l.disk = "12345678"
-	if _, script := l.get(t, "GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid); !strings.Contains(script, "\nchain --autofree http://192.168.122.1"+path+" || echo") {
+	if _, script := l.get(t, "GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid); !strings.Contains(script, "\nchain --autofree http://192.168.122.1"+path+"&platform=${platform} || echo") {
 		t.Errorf("script does not chain to %s:\n%s", path, script)
 	}
-	want, err := bootdisk.Program("12345678")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp, text := l.get(t, "GET", path); resp.StatusCode != 200 || text != string(want) {
-		t.Errorf("status %d, %d bytes, want the program", resp.StatusCode, len(text))
+	for _, platform := range []string{"pcbios", "efi"} {
+		want, err := bootdisk.Program("12345678", platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, text := l.get(t, "GET", path+"&platform="+platform); resp.StatusCode != 200 || text != string(want) {
+			t.Errorf("%s: status %d, %d bytes, want the program", platform, resp.StatusCode, len(text))
+		}
 	}
 }
 

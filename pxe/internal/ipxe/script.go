@@ -37,8 +37,8 @@ const (
 // else": the command before it failed. --replace keeps a machine that asks
 // all night from nesting scripts until memory ends.
 //
-// Local boot, BIOS: the program finds the installed disk (package bootdisk).
-// Without it the drives are tried in the BIOS's order. "sanboot" starts a boot
+// Local boot: the program finds the installed disk (package bootdisk), one for
+// each platform. Without it a BIOS machine tries the drives in the BIOS's order. "sanboot" starts a boot
 // sector, without describing a SAN disk to it, and fails where there is none;
 // exit, as the last chance, lets the BIOS go on with the next device of its own
 // list.
@@ -61,9 +61,9 @@ chain --replace --autofree {{.Again}} || goto again
 {{- define "local"}}#!ipxe
 echo
 echo eDeploy: {{.Machine}} is installed, booting its own disk
-iseq ${platform} efi && exit 1 ||
-{{with .Disk}}chain --autofree {{.}} || echo eDeploy: the program that finds the installed disk does not start, trying the disks in their order
-{{end}}sanboot --no-describe --drive 0x80 ||
+{{with .Disk}}chain --autofree {{.}}&platform=${platform} || echo eDeploy: the program that finds the installed disk does not start, trying the disks in their order
+{{end}}iseq ${platform} efi && exit 1 ||
+sanboot --no-describe --drive 0x80 ||
 sanboot --no-describe --drive 0x81 ||
 sanboot --no-describe --drive 0x82 ||
 sanboot --no-describe --drive 0x83 || echo eDeploy: no disk boots, trying the next boot device
