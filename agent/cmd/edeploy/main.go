@@ -9,6 +9,7 @@
 //	edeploy rollback
 //	edeploy recover [--early]
 //	edeploy report
+//	edeploy loader
 //	edeploy status [--json]
 //	edeploy completion SHELL
 //
@@ -27,6 +28,7 @@
 //	/var/lib/edeploy/unheard                  what its server has not heard of it
 //	/.edeploy                                 the transaction, and what a rollback needs
 //	/boot/edeploy, /boot/grub/custom.cfg      the boot guard, while the tree is changed
+//	/boot/efi                                 shim and GRUB, by the command loader
 //
 // Exit status: 0 good; 1 verify found differences or the command failed; 2
 // verify or upgrade could not look; 100 done, and a reboot is needed.

@@ -130,6 +130,7 @@ Shells complete commands and versions after: source <(edeploy completion bash)`,
 		p.rollbackCommand(&machine),
 		p.recoverCommand(&machine),
 		p.reportCommand(&machine),
+		p.loaderCommand(&machine),
 		p.statusCommand(&machine),
 	)
 	return root

@@ -1,0 +1,113 @@
+package bootloader_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edeploy/agent/internal/bootloader"
+)
+
+// version makes a tree whose signed loaders are of a version, each larger than
+// a buffer.
+func version(t *testing.T, root, v string) {
+	t.Helper()
+	for name, what := range map[string]string{
+		"usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": "grub", "usr/lib/shim/mmx64.efi.signed": "keys",
+		"usr/lib/shim/shimx64.efi.signed": "shim", "usr/lib/os-release": "",
+	} {
+		text := loader(what, v)
+		if what == "" {
+			text = "ID=debian\n"
+		}
+		p := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func loader(what, v string) string { return strings.Repeat(what+" "+v+"\n", 20_000) }
+
+// installed is an EFI system partition with signed loaders of version 1.
+func installed(t *testing.T) (root, esp string) {
+	t.Helper()
+	root = t.TempDir()
+	esp = filepath.Join(root, "boot/efi")
+	version(t, root, "1")
+	for name, what := range map[string]string{"debian/shimx64.efi": "shim", "debian/grubx64.efi": "grub", "debian/mmx64.efi": "keys",
+		"BOOT/BOOTX64.EFI": "shim", "BOOT/grubx64.efi": "grub", "BOOT/mmx64.efi": "keys"} {
+		p := filepath.Join(esp, "EFI", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(loader(what, "1")), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root, esp
+}
+
+func TestUpdateESP(t *testing.T) {
+	root, esp := installed(t)
+	if replaced, err := bootloader.UpdateESP(root, esp); err != nil || replaced != nil {
+		t.Errorf("nothing is new: %v, %v", replaced, err)
+	}
+	version(t, root, "2")
+	// A power cut left this of an earlier attempt.
+	if err := os.WriteFile(filepath.Join(esp, "EFI/BOOT/edeploy.new"), []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	replaced, err := bootloader.UpdateESP(root, esp)
+	want := []string{"EFI/BOOT/grubx64.efi", "EFI/BOOT/mmx64.efi", "EFI/BOOT/BOOTX64.EFI", "EFI/debian/grubx64.efi", "EFI/debian/mmx64.efi", "EFI/debian/shimx64.efi"}
+	if diff := cmp.Diff(want, replaced); err != nil || diff != "" {
+		t.Errorf("error %v (-want +got):\n%s", err, diff)
+	}
+	for name, text := range below(t, filepath.Join(esp, "EFI")) {
+		if !strings.Contains(text, " 2\n") || strings.Contains(text, " 1\n") {
+			t.Errorf("%s is not of version 2: %.20q", name, text)
+		}
+	}
+	if err := os.Remove(filepath.Join(esp, "EFI/debian/shimx64.efi")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bootloader.UpdateESP(root, esp); err == nil || !strings.Contains(err.Error(), "EFI/debian does not start with shim: its loader is made by grub-install") {
+		t.Errorf("not signed: %v", err)
+	}
+}
+
+// TestWhole: whoever looks while the loaders are replaced sees each of them
+// old or new, whole: what firmware sees after a power cut, as far as names and
+// contents are concerned.
+func TestWhole(t *testing.T) {
+	root, esp := installed(t)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for name, what := range map[string]string{"debian/shimx64.efi": "shim", "BOOT/BOOTX64.EFI": "shim", "debian/grubx64.efi": "grub"} {
+		readers.Go(func() {
+			whole := map[string]bool{loader(what, "1"): true, loader(what, "2"): true}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				text, err := os.ReadFile(filepath.Join(esp, "EFI", name))
+				if err != nil || !whole[string(text)] {
+					t.Errorf("%s: %v, %d bytes that are of no version", name, err, len(text))
+					return
+				}
+			}
+		})
+	}
+	for i := range 4 {
+		version(t, root, []string{"2", "1"}[i%2])
+		if replaced, err := bootloader.UpdateESP(root, esp); err != nil || len(replaced) != 6 {
+			t.Errorf("%v, %v", replaced, err)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}
