@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"edeploy/agent/internal/filter"
 	"edeploy/images/manifest"
@@ -102,9 +102,6 @@ func (s *scan) below(target *manifest.Manifest) ([]manifest.Entry, error) {
 	return found, nil
 }
 
-var types = map[uint32]manifest.Type{unix.S_IFDIR: manifest.Dir, unix.S_IFREG: manifest.File, unix.S_IFLNK: manifest.Symlink,
-	unix.S_IFBLK: manifest.Block, unix.S_IFCHR: manifest.Char, unix.S_IFIFO: manifest.Fifo, unix.S_IFSOCK: manifest.Socket}
-
 // describe describes a path without its content; of its extended attributes
 // those that the wanted entry has.
 func (s *scan) describe(name string, want *manifest.Entry) (manifest.Entry, error) {
@@ -113,42 +110,20 @@ func (s *scan) describe(name string, want *manifest.Entry) (manifest.Entry, erro
 	if err := unix.Lstat(full, &st); err != nil {
 		return manifest.Entry{}, &os.PathError{Op: "look at", Path: full, Err: err}
 	}
-	e := manifest.Entry{Path: name, Type: types[st.Mode&unix.S_IFMT], Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, ModTime: time.Unix(st.Mtim.Unix())}
-	switch e.Type {
-	case manifest.File:
-		e.Size = st.Size
-	case manifest.Block, manifest.Char:
-		e.Major, e.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	case manifest.Symlink:
+	e, err := fstree.DescribeStat(name, &st)
+	if err != nil {
+		return e, fmt.Errorf("%s: %w", full, err)
+	}
+	if e.Type == manifest.Symlink {
 		e.Mode = 0o777
-		link, err := os.Readlink(full)
-		if err != nil {
-			return e, err
-		}
-		e.Link = link
+		e.Link, err = os.Readlink(full)
 	}
-	if want == nil || want.Type != manifest.Dir || e.Type != manifest.Dir {
-		return e, nil
+	if err != nil || want == nil || want.Type != manifest.Dir || e.Type != manifest.Dir {
+		return e, err
 	}
-	return e, readXattrs(full, want, &e)
-}
-
-func readXattrs(full string, want, e *manifest.Entry) error {
-	for attribute, wanted := range want.Xattrs {
-		value := make([]byte, len(wanted)+1) // a longer one differs anyway
-		n, err := unix.Lgetxattr(full, attribute, value)
-		switch {
-		case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
-			continue
-		case errors.Is(err, unix.ERANGE):
-			n = len(value)
-		case err != nil:
-			return fmt.Errorf("attribute %s of %s: %w", attribute, full, err)
-		}
-		if e.Xattrs == nil {
-			e.Xattrs = map[string][]byte{}
-		}
-		e.Xattrs[attribute] = value[:n]
+	if e.Xattrs, err = fstree.Xattrs(full); err != nil {
+		return e, fmt.Errorf("extended attributes of %s: %w", full, err)
 	}
-	return nil
+	maps.DeleteFunc(e.Xattrs, func(name string, _ []byte) bool { _, wanted := want.Xattrs[name]; return !wanted })
+	return e, nil
 }

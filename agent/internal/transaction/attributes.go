@@ -2,17 +2,14 @@ package transaction
 
 import (
 	"bytes"
-	"errors"
 	"strconv"
 	"time"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 
 	"golang.org/x/sys/unix"
 )
-
-var formats = map[manifest.Type]uint32{manifest.Dir: unix.S_IFDIR, manifest.File: unix.S_IFREG, manifest.Symlink: unix.S_IFLNK,
-	manifest.Block: unix.S_IFBLK, manifest.Char: unix.S_IFCHR, manifest.Fifo: unix.S_IFIFO, manifest.Socket: unix.S_IFSOCK}
 
 func isDir(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
@@ -46,8 +43,8 @@ func (d *disk) attributes(path string) (*attributes, error) {
 	defer n.close()
 	st := &n.stat
 	a := &attributes{Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, Time: modified(st)}
-	a.Xattrs, err = n.xattrs()
-	return a, err
+	a.Xattrs, err = fstree.Xattrs(n.proc())
+	return a, d.fail("read attributes of", path, err)
 }
 
 // node holds one object of the tree open, whatever its type.
@@ -133,9 +130,9 @@ func (n *node) setTime(want timestamp) error {
 
 // setXattrs makes the extended attributes right and tells whether it wrote.
 func (n *node) setXattrs(want map[string][]byte) (wrote bool, err error) {
-	got, err := n.xattrs()
+	got, err := fstree.Xattrs(n.proc())
 	if err != nil {
-		return false, err
+		return false, n.disk.fail("read attributes of", n.path, err)
 	}
 	for name := range got {
 		if _, ok := want[name]; ok || manifest.SetBySystem(name) {
@@ -156,46 +153,4 @@ func (n *node) setXattrs(want map[string][]byte) (wrote bool, err error) {
 		}
 	}
 	return wrote, nil
-}
-
-// xattrs reads those that belong to a tree, in the sense of package manifest.
-func (n *node) xattrs() (map[string][]byte, error) {
-	names, err := grow(func(b []byte) (int, error) { return unix.Listxattr(n.proc(), b) })
-	if errors.Is(err, unix.ENOTSUP) || len(names) == 0 && err == nil {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, n.disk.fail("list attributes of", n.path, err)
-	}
-	all := map[string][]byte{}
-	for raw := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
-		name := string(raw)
-		if !manifest.InTree(name) {
-			continue
-		}
-		value, err := grow(func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
-		if errors.Is(err, unix.ENODATA) {
-			continue
-		}
-		if err != nil {
-			return nil, n.disk.fail("read attribute "+name+" of", n.path, err)
-		}
-		all[name] = value
-	}
-	return all, nil
-}
-
-// grow calls a system call that fills a buffer, with larger ones while it
-// answers ERANGE.
-func grow(call func([]byte) (int, error)) ([]byte, error) {
-	for size := 256; ; size *= 4 {
-		buffer := make([]byte, size)
-		n, err := call(buffer)
-		if err == nil {
-			return buffer[:n], nil
-		}
-		if !errors.Is(err, unix.ERANGE) || size > 1<<20 {
-			return nil, err
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 
 	"golang.org/x/sys/unix"
 )
@@ -141,7 +142,7 @@ func (d *disk) symlink(target, path string) error {
 
 func (d *disk) mknod(path string, e *manifest.Entry) error {
 	return d.at("mknod", path, func(dir int, name string) error {
-		return unix.Mknodat(dir, name, formats[e.Type]|0o600, int(unix.Mkdev(e.Major, e.Minor)))
+		return unix.Mknodat(dir, name, fstree.FormatOf(e.Type)|0o600, int(unix.Mkdev(e.Major, e.Minor)))
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"edeploy/images/manifest"
+	"edeploy/images/manifest/fstree"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +53,7 @@ func (d *disk) changed(path, what string) error {
 func deviation(e *manifest.Entry, st *unix.Stat_t, wholeDir bool) string {
 	timed := e.Type == manifest.File || e.Type == manifest.Symlink || e.Type == manifest.Dir && wholeDir
 	switch {
-	case st.Mode&unix.S_IFMT != formats[e.Type]:
+	case st.Mode&unix.S_IFMT != fstree.FormatOf(e.Type):
 		return "type"
 	case st.Mode&0o7777 != e.Mode && e.Type != manifest.Symlink:
 		return "mode"

@@ -105,7 +105,7 @@ func (a *application) lookAt(d *dir, i int) error {
 	if err != nil {
 		return err
 	}
-	got, err := describeStat(want.Path, st)
+	got, err := DescribeStat(want.Path, st)
 	if err != nil {
 		return d.fail("describe", name, err)
 	}

@@ -22,7 +22,7 @@ func (d *dir) settle(want *manifest.Entry) error {
 	if want.Type == manifest.Dir && want.Path != "." && isPseudo(n.fd) {
 		return nil
 	}
-	got, err := describeStat(want.Path, &n.stat)
+	got, err := DescribeStat(want.Path, &n.stat)
 	if err != nil {
 		return n.fail("describe", err)
 	}

@@ -141,7 +141,7 @@ func (d *dir) make(name string, e *manifest.Entry) error {
 	}
 	device := unix.Mkdev(e.Major, e.Minor)
 	return d.replace("mknod", name, func(tmp string) error {
-		return unix.Mknodat(int(d.Fd()), tmp, formatOf(e.Type)|0o600, int(device))
+		return unix.Mknodat(int(d.Fd()), tmp, FormatOf(e.Type)|0o600, int(device))
 	})
 }
 
@@ -188,7 +188,7 @@ func (n *node) proc() string { return "/proc/self/fd/" + strconv.Itoa(n.fd) }
 
 // describe fills an entry with all but content hash and hard-link group.
 func (n *node) describe(path string) (manifest.Entry, error) {
-	e, err := describeStat(path, &n.stat)
+	e, err := DescribeStat(path, &n.stat)
 	if err != nil {
 		return e, n.fail("describe", err)
 	}
@@ -201,7 +201,8 @@ func (n *node) describe(path string) (manifest.Entry, error) {
 	return e, err
 }
 
-func describeStat(path string, st *unix.Stat_t) (manifest.Entry, error) {
+// DescribeStat fills an entry with what stat(2) shows.
+func DescribeStat(path string, st *unix.Stat_t) (manifest.Entry, error) {
 	e := manifest.Entry{Path: path, Type: typeOf(st), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, ModTime: time.Unix(st.Mtim.Unix()).UTC()}
 	switch e.Type {
 	case "":
@@ -219,7 +220,8 @@ var formats = map[uint32]manifest.Type{unix.S_IFDIR: manifest.Dir, unix.S_IFREG:
 
 func typeOf(st *unix.Stat_t) manifest.Type { return formats[st.Mode&unix.S_IFMT] }
 
-func formatOf(t manifest.Type) uint32 {
+// FormatOf is the type in a file's mode, 0 for a type that is none.
+func FormatOf(t manifest.Type) uint32 {
 	for format, of := range formats {
 		if of == t {
 			return format
@@ -230,15 +232,20 @@ func formatOf(t manifest.Type) uint32 {
 
 func identityOf(st *unix.Stat_t) manifest.FileID { return manifest.FileID{Dev: st.Dev, Inode: st.Ino} }
 
-// xattrs reads the extended attributes that belong to a tree. A file system
-// without any has none.
 func (n *node) xattrs() (map[string][]byte, error) {
-	names, err := grow(256, func(b []byte) (int, error) { return unix.Listxattr(n.proc(), b) })
+	all, err := Xattrs(n.proc())
+	return all, n.fail("read extended attributes of", err)
+}
+
+// Xattrs reads the extended attributes of a file that belong to a tree. A file
+// system without any has none.
+func Xattrs(file string) (map[string][]byte, error) {
+	names, err := grow(256, func(b []byte) (int, error) { return unix.Listxattr(file, b) })
 	if errors.Is(err, unix.ENOTSUP) || len(names) == 0 && err == nil {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, n.fail("list extended attributes of", err)
+		return nil, err
 	}
 	var all map[string][]byte
 	for raw := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
@@ -246,9 +253,12 @@ func (n *node) xattrs() (map[string][]byte, error) {
 		if !manifest.InTree(name) {
 			continue
 		}
-		value, err := grow(256, func(b []byte) (int, error) { return unix.Getxattr(n.proc(), name, b) })
+		value, err := grow(256, func(b []byte) (int, error) { return unix.Getxattr(file, name, b) })
+		if errors.Is(err, unix.ENODATA) {
+			continue // it went away since the names were read
+		}
 		if err != nil {
-			return nil, n.fail("read extended attribute "+manifest.Escape(name)+" of", err)
+			return nil, fmt.Errorf("%s: %w", manifest.Escape(name), err)
 		}
 		if all == nil {
 			all = map[string][]byte{}
