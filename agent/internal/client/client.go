@@ -91,11 +91,7 @@ func (c *Client) Configuration(ctx context.Context, hw wire.Hardware) (wire.Conf
 	if err != nil {
 		return wire.Configuration{}, err
 	}
-	var answer string
-	err = c.retry(ctx, "upload", func(ctx context.Context) error {
-		answer, err = c.post(ctx, c.Args.UploadURL(), form, attemptTime)
-		return err
-	})
+	answer, err := c.upload(ctx, "upload", form)
 	if err != nil {
 		return wire.Configuration{}, fmt.Errorf("upload to %s: %w", c.Args.UploadURL(), err)
 	}
@@ -122,10 +118,8 @@ func (c *Client) Failure(ctx context.Context, profile string, hw wire.Hardware) 
 	if err != nil {
 		return err
 	}
-	return c.retry(ctx, "failure report", func(ctx context.Context) error {
-		_, err := c.post(ctx, c.Args.UploadURL(), form, attemptTime)
-		return err
-	})
+	_, err = c.upload(ctx, "failure report", form)
+	return err
 }
 
 // UploadLog sends a gzip-compressed log; name ends with ".log.gz".
@@ -134,10 +128,16 @@ func (c *Client) UploadLog(ctx context.Context, name string, gzipped []byte) err
 	if err != nil {
 		return err
 	}
-	return c.retry(ctx, "log upload", func(ctx context.Context) error {
-		_, err := c.post(ctx, c.Args.UploadURL(), form, attemptTime)
+	_, err = c.upload(ctx, "log upload", form)
+	return err
+}
+
+func (c *Client) upload(ctx context.Context, what string, f form) (answer string, err error) {
+	err = c.retry(ctx, what, func(ctx context.Context) error {
+		answer, err = c.post(ctx, c.Args.UploadURL(), f, attemptTime)
 		return err
 	})
+	return answer, err
 }
 
 // Report sends one report, in one attempt.

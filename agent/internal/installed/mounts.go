@@ -24,13 +24,8 @@ func (m Machine) Boot() (boot transaction.FileSystem, ok bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return boot, false, nil
 	}
-	for line := range strings.Lines(string(text)) {
-		words := strings.Fields(line)
-		if len(words) >= 3 && words[0][0] != '#' && filepath.Clean(words[1]) == "/boot" {
-			return transaction.FileSystem{Path: "boot", Source: words[0], Type: words[2]}, true, err
-		}
-	}
-	return boot, false, err
+	boot, ok = transaction.InFstab(string(text), "boot")
+	return boot, ok, err
 }
 
 const deviceTime = 20 * time.Second

@@ -34,23 +34,20 @@ func processes(proc string) ([]int, error) {
 		return nil, err
 	}
 	defer dir.Close()
+	names, err := dir.Readdirnames(maxProcesses)
+	if err != nil {
+		return nil, err
+	}
 	var pids []int
-	for {
-		names, err := dir.Readdirnames(1000)
-		for _, name := range names {
-			if pid, err := strconv.Atoi(name); err == nil && pid > 0 {
-				pids = append(pids, pid)
-			}
-		}
-		switch {
-		case err == io.EOF:
-			return pids, nil
-		case err != nil:
-			return nil, err
-		case len(pids) > maxProcesses:
-			return nil, fmt.Errorf("look at the processes in %s: there are more than %d", proc, maxProcesses)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil && pid > 0 {
+			pids = append(pids, pid)
 		}
 	}
+	if len(names) == maxProcesses {
+		err = fmt.Errorf("look at the processes in %s: there are more than %d", proc, len(pids))
+	}
+	return pids, err
 }
 
 // isGone tells that a process ended meanwhile.

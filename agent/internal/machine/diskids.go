@@ -17,34 +17,40 @@ type blockDevice struct {
 	ids  []string // its links by-id/...
 }
 
-// blockDevices reads /sys/block: every device that has a size, whole disks
-// before their partitions, by name.
+// blockDevices are all that have a size, whole disks before their partitions.
 func blockDevices(sys fs.FS) ([]blockDevice, error) {
-	entries, err := fs.ReadDir(sys, "block")
-	if err != nil {
-		return nil, fmt.Errorf("list block devices: %w", err)
-	}
+	names, err := blockNames(sys)
 	var found []blockDevice
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		dir := "block/" + name
-		if hasPrefix(name, "loop", "ram", "zram", "fd") || isEmpty(sys, dir) {
-			continue
-		}
 		ids := diskIDs(sys, dir)
 		found = append(found, blockDevice{name, ids})
 		found = append(found, partitions(sys, dir, ids)...)
 	}
-	return found, nil
+	return found, err
+}
+
+// notBlock are prefixes of devices in /sys/block that hold nothing of their own.
+var notBlock = []string{"loop", "ram", "zram", "fd"}
+
+// blockNames are those in /sys/block that have a size.
+func blockNames(sys fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(sys, "block")
+	if err != nil {
+		return nil, fmt.Errorf("list block devices: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		size := attribute(sys, "block/"+entry.Name()+"/size")
+		if !hasPrefix(entry.Name(), notBlock...) && size != "" && size != "0" {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
 }
 
 func hasPrefix(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
-}
-
-func isEmpty(sys fs.FS, dir string) bool {
-	size := attribute(sys, dir+"/size")
-	return size == "" || size == "0"
 }
 
 // partitions of a disk get the disk's links with "-partN" behind.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,29 +115,12 @@ func waitForDisks(ctx context.Context, events deviceEvents, drivers *drivers, lo
 	return fmt.Errorf("wait for block devices: %w", ctx.Err())
 }
 
-var notDisks = []string{"loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd"}
-
 // disks are the names of the disks that have a medium.
 func disks() ([]string, error) {
-	entries, err := os.ReadDir("/sys/block")
-	if err != nil {
-		return nil, fmt.Errorf("list block devices: %w", err)
-	}
-	var names []string
-	for _, entry := range entries {
-		size, err := os.ReadFile(filepath.Join("/sys/block", entry.Name(), "size"))
-		if err == nil && isDisk(entry.Name()) && strings.TrimSpace(string(size)) != "0" {
-			names = append(names, entry.Name())
-		}
-	}
-	return names, nil
+	names, err := blockNames(os.DirFS("/sys"))
+	return slices.DeleteFunc(names, func(name string) bool { return !isDisk(name) }), err
 }
 
 func isDisk(name string) bool {
-	for _, prefix := range notDisks {
-		if strings.HasPrefix(name, prefix) {
-			return false
-		}
-	}
-	return true
+	return !hasPrefix(name, "dm-", "md", "sr", "nbd") && !hasPrefix(name, notBlock...)
 }

@@ -48,24 +48,12 @@ type progress struct {
 
 // wanted are the ports that shall get an address.
 func (s *progress) wanted() []*port {
-	var wanted []*port
-	for _, p := range s.ports {
-		if p.config.Method != None {
-			wanted = append(wanted, p)
-		}
-	}
-	return wanted
+	return slices.DeleteFunc(slices.Clone(s.ports), func(p *port) bool { return p.config.Method == None })
 }
 
 // startable are the ports to configure now: wanted, with carrier, not begun.
 func (s *progress) startable() []*port {
-	var ready []*port
-	for _, p := range s.wanted() {
-		if p.carrier && p.started.IsZero() {
-			ready = append(ready, p)
-		}
-	}
-	return ready
+	return slices.DeleteFunc(s.wanted(), func(p *port) bool { return !p.carrier || !p.started.IsZero() })
 }
 
 // wait says how much longer to wait for more ports; nothing or less means that
@@ -110,12 +98,7 @@ func (s *progress) deadline(p *port) time.Time {
 }
 
 func (s *progress) anyCarrier() bool {
-	for _, p := range s.ports {
-		if p.carrier {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.ports, func(p *port) bool { return p.carrier })
 }
 
 // result is nil when a port leads to the server or none shall have an address.

@@ -118,31 +118,28 @@ func (t table) mountBelow(path string) (string, bool) {
 // describe names a file system so that it can be found after a reboot.
 func (d *disk) describe(m mount) fileSystem {
 	fs := fileSystem{FileSystem: FileSystem{Path: manifest.Escape(m.path), Source: m.source, Type: m.fsType}, Mount: name(m.path)}
-	if source, ok := d.fstab(m.path); ok {
-		fs.Source = source
+	fstab, _ := d.readFile("etc/fstab", 1<<20)
+	if named, ok := InFstab(string(fstab), m.path); ok {
+		fs.Source = named.Source
 	} else if uuid, ok := uuidOf(m.source); ok {
 		fs.Source = "UUID=" + uuid
 	}
 	return fs
 }
 
-// fstab is what etc/fstab of the tree says is mounted at a path.
-func (d *disk) fstab(path string) (source string, ok bool) {
-	text, err := d.readFile("etc/fstab", 1<<20)
-	if err != nil {
-		return "", false
-	}
-	for line := range strings.Lines(string(text)) {
+// InFstab is what the text of an fstab says is mounted at a path below the root.
+func InFstab(text, path string) (f FileSystem, ok bool) {
+	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		if len(words) < 3 || words[0][0] == '#' {
 			continue
 		}
 		point, err := manifest.Unescape(words[1])
-		if rel, below := below("/", point); err == nil && below && rel == path {
-			return words[0], true
+		if rel, below := below("/", filepath.Clean(point)); err == nil && below && rel == path {
+			return FileSystem{path, words[0], words[2]}, true
 		}
 	}
-	return "", false
+	return f, false
 }
 
 func uuidOf(device string) (string, bool) {

@@ -62,8 +62,16 @@ func newStaging(d *disk, j *journal, u *Upgrade, tell *progress) *staging {
 
 // run stages. Directories come first and get their attributes last.
 func (s *staging) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.makeDirs, s.makeSpecial, s.makeFiles, s.makeLinks, s.setDirAttributes, s.preserve} {
-		if err := step(ctx); err != nil {
+	steps := []func() error{
+		func() error { return each(ctx, s.dirs, func(p *stagedNode) error { return s.disk.mkdir(p.at, 0o700) }) },
+		func() error { return each(ctx, s.special, s.makeSpecial) },
+		func() error { return s.makeFiles(ctx) },
+		func() error { return each(ctx, s.links, s.makeLink) },
+		func() error { slices.Reverse(s.dirs); return each(ctx, s.dirs, s.setAttributes) },
+		func() error { return each(ctx, s.j.Preserved, func(p preserved) error { return s.preserve(ctx, p) }) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
 			return err
 		}
 	}
@@ -71,31 +79,28 @@ func (s *staging) run(ctx context.Context) error {
 	return nil
 }
 
-func (s *staging) makeDirs(ctx context.Context) error {
-	for _, p := range s.dirs {
-		if err := s.disk.mkdir(p.at, 0o700); err != nil {
+func each[T any](ctx context.Context, all []T, do func(T) error) error {
+	for _, one := range all {
+		if err := do(one); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-func (s *staging) makeSpecial(ctx context.Context) error {
-	for _, p := range s.special {
-		var err error
-		if e := p.entry; e.Type == manifest.Symlink {
-			err = s.disk.symlink(e.Link, p.at)
-		} else {
-			err = s.disk.mknod(p.at, e)
-		}
-		if err == nil {
-			err = s.disk.setAttributes(p.at, attributesOf(p.entry), true)
-		}
-		if err != nil {
-			return err
-		}
+func (s *staging) setAttributes(p *stagedNode) error {
+	return s.disk.setAttributes(p.at, attributesOf(p.entry), true)
+}
+
+func (s *staging) makeSpecial(p *stagedNode) error {
+	create := func() error { return s.disk.mknod(p.at, p.entry) }
+	if p.entry.Type == manifest.Symlink {
+		create = func() error { return s.disk.symlink(p.entry.Link, p.at) }
 	}
-	return ctx.Err()
+	if err := create(); err != nil {
+		return err
+	}
+	return s.setAttributes(p)
 }
 
 func (s *staging) makeFiles(ctx context.Context) error {
@@ -121,7 +126,7 @@ func (s *staging) make(ctx context.Context, files []*stagedNode) error {
 			err = s.copyFrom(ctx, p, files[0].at)
 		}
 		if err == nil {
-			err = s.disk.setAttributes(p.at, attributesOf(p.entry), true)
+			err = s.setAttributes(p)
 		}
 		if err != nil {
 			return err
@@ -174,19 +179,14 @@ func (s *staging) copyFrom(ctx context.Context, p *stagedNode, at string) error 
 	return err
 }
 
-func (s *staging) makeLinks(ctx context.Context) error {
-	for _, p := range s.links {
-		from := p.link
-		if from == "" {
-			from = s.places[p.leader]
-		} else if err := s.same(from); err != nil {
-			return err
-		}
-		if err := s.disk.link(from, p.at); err != nil {
-			return err
-		}
+func (s *staging) makeLink(p *stagedNode) error {
+	from := p.link
+	if from == "" {
+		from = s.places[p.leader]
+	} else if err := s.same(from); err != nil {
+		return err
 	}
-	return ctx.Err()
+	return s.disk.link(from, p.at)
 }
 
 // same tells that a file of the tree which gets another name is what the plan saw.
@@ -202,29 +202,11 @@ func (s *staging) same(path string) error {
 	return nil
 }
 
-func (s *staging) setDirAttributes(ctx context.Context) error {
-	for _, p := range slices.Backward(s.dirs) {
-		if err := s.disk.setAttributes(p.at, attributesOf(p.entry), true); err != nil {
-			return err
-		}
+// preserve copies a file that scripts rewrite.
+func (s *staging) preserve(ctx context.Context, p preserved) error {
+	if p.Old == nil {
+		return nil
 	}
-	return ctx.Err()
-}
-
-// preserve copies the files that scripts rewrite.
-func (s *staging) preserve(ctx context.Context) error {
-	for _, p := range s.j.Preserved {
-		if p.Old == nil {
-			continue
-		}
-		if err := s.preserveOne(ctx, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *staging) preserveOne(ctx context.Context, p preserved) error {
 	a, err := s.disk.attributes(string(p.Path))
 	if err != nil {
 		return err
