@@ -38,6 +38,7 @@ if [ -d /lib/modules ]; then
 	try isofs modprobe isofs
 	try controllers modinfo megaraid_sas mpt3sas mptsas vmw_pvscsi sym53c8xx hpsa smartpqi aacraid
 	try cards modinfo e1000 e1000e igb ixgbe i40e ice bnx2x tg3 bnxt_en mlx4_en mlx5_core r8169 vmxnet3
+	try scan-sync grep -q sync /sys/module/scsi_mod/parameters/scan
 	try firmware sh -c 'ls /lib/firmware/bnx2x/*.fw /lib/firmware/rtl_nic/*.fw /lib/firmware/tigon/*.bin'
 	try mdadm-create mdadm --create /dev/md0 --run --metadata=1.0 --level=1 --raid-devices=2 /dev/vdb2 missing
 	try mdadm-stop mdadm --stop /dev/md0
