@@ -272,6 +272,9 @@ func (d Disk) device(i int) string {
 	if serial != "" {
 		serial = ",serial=" + escape(serial)
 	}
+	if d.Bus == MPTSAS { // whose driver finds disks by their SAS address
+		serial += fmt.Sprintf(",wwn=%#x", 0x5000c50000000001+i)
+	}
 	if controllers[d.Bus] != "" {
 		return "scsi-hd,bus=" + string(d.Bus) + ".0" + serial
 	}

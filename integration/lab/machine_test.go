@@ -27,6 +27,8 @@ func TestMachineArgs(t *testing.T) {
 		{"buses", lab.Machine{Name: "m1", Disks: []lab.Disk{{Path: "a", Bus: lab.IDE, Serial: "W1"}, {Path: "b.qcow2", Bus: lab.SCSI}, {Path: "c,d", Bus: lab.NVMe, Cache: "writeback"}}},
 			[]string{"ide-hd,bus=ide.0,serial=W1,drive=disk0", "virtio-scsi-pci,id=scsi", "scsi-hd,bus=scsi.0,drive=disk1",
 				"format=qcow2", "nvme,serial=nvme2,drive=disk2", "file=c,,d", "cache=writeback"}, nil},
+		{"controllers", lab.Machine{Name: "m1", NICs: []lab.NIC{{Hub: hub, Model: "vmxnet3"}}, Disks: []lab.Disk{{Path: "a", Bus: lab.MegaSAS}, {Path: "b", Bus: lab.MegaSAS, Serial: "W2"}, {Path: "c", Bus: lab.LSI}, {Path: "d", Bus: lab.MPTSAS}}},
+			[]string{"-device lsi53c895a,id=lsi -device megasas-gen2,id=megasas -device mptsas1068,id=mptsas ", "scsi-hd,bus=megasas.0,drive=disk0", "scsi-hd,bus=megasas.0,serial=W2,drive=disk1", "scsi-hd,bus=lsi.0,drive=disk2", "scsi-hd,bus=mptsas.0,wwn=0x5000c50000000004,drive=disk3", "-device vmxnet3,netdev=net0"}, nil},
 		{"user network", lab.Machine{Name: "m1", NICs: []lab.NIC{{User: &lab.UserNet{Forward: []int{22}}, MAC: "52-54-00-AA-00-01", Model: "e1000"}}},
 			[]string{"-netdev user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22", "e1000,netdev=net0,mac=52:54:00:aa:00:01,romfile="},
 			[]string{"bootindex"}},
