@@ -31,8 +31,6 @@ type Hub struct {
 	name    string
 	log     *slog.Logger
 	capture *capture
-	stop    context.CancelFunc
-	flushed chan struct{}
 	streams sync.WaitGroup // programs that came to Listen
 
 	mu       sync.RWMutex
@@ -58,33 +56,7 @@ func NewHub(name string, file io.WriteCloser, log *slog.Logger) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write capture of hub %s: %w", name, err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	h := &Hub{
-		name: name, log: log, capture: c,
-		stop: stop, flushed: make(chan struct{}),
-		table:    map[macAddress]*Port{},
-		watchers: map[*watcher]struct{}{},
-	}
-	go h.flushOften(ctx)
-	return h, nil
-}
-
-// flushOften keeps the capture readable while the hub runs.
-func (h *Hub) flushOften(ctx context.Context) {
-	defer close(h.flushed)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := h.capture.flush(); err != nil {
-				h.log.Warn("the capture ended", "error", err)
-				return
-			}
-		}
-	}
+	return &Hub{name: name, log: log, capture: c, table: map[macAddress]*Port{}, watchers: map[*watcher]struct{}{}}, nil
 }
 
 // Close takes every port off the hub and ends the capture.
@@ -104,8 +76,6 @@ func (h *Hub) Close() error {
 		p.Close()
 	}
 	h.streams.Wait()
-	h.stop()
-	<-h.flushed
 	if err := h.capture.close(); err != nil {
 		return fmt.Errorf("write capture of hub %s: %w", h.name, err)
 	}
@@ -117,15 +87,12 @@ func (h *Hub) Flush() error { return h.capture.flush() }
 
 // Port plugs in a port that the program itself sends and receives on.
 func (h *Hub) Port(name string) *Port {
-	p := &Port{
-		hub: h, name: name,
-		queue: make(chan []byte, queueFrames),
-		gone:  make(chan struct{}),
-	}
+	p := &Port{hub: h, name: name, queue: make(chan []byte, queueFrames)}
+	p.plugged, p.unplug = context.WithCancelCause(context.Background())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		p.unplug.Do(func() { close(p.gone) })
+		p.unplug(errUnplugged)
 		return p
 	}
 	h.ports = append(h.ports, p)
@@ -182,7 +149,7 @@ func (h *Hub) learn(mac macAddress, from *Port) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if from.isGone() {
+	if from.plugged.Err() != nil {
 		return
 	}
 	if len(h.table) >= maxAddresses {

@@ -26,6 +26,7 @@ type capture struct {
 	file    io.WriteCloser
 	out     *bufio.Writer
 	written int64
+	flushed time.Time
 	err     error // the first one; the capture has ended
 }
 
@@ -58,6 +59,10 @@ func (c *capture) frame(at time.Time, frame []byte) {
 	binary.LittleEndian.PutUint32(head[12:], uint32(len(frame)))
 	c.write(head[:])
 	c.write(kept)
+	// It can be read while the hub runs.
+	if at.Sub(c.flushed) >= time.Second && c.err == nil {
+		c.flushed, c.err = at, c.out.Flush()
+	}
 }
 
 func (c *capture) write(b []byte) {

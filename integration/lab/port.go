@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 )
 
@@ -21,8 +20,8 @@ type Port struct {
 	name  string
 	queue chan []byte
 
-	unplug sync.Once
-	gone   chan struct{}
+	plugged context.Context // until it is unplugged
+	unplug  context.CancelCauseFunc
 
 	cut atomic.Bool
 
@@ -89,7 +88,7 @@ func (p *Port) Send(frame []byte) { p.put(slices.Clone(frame)) }
 
 // put is Send for a frame that nobody changes any more.
 func (p *Port) put(frame []byte) {
-	if p.isGone() {
+	if p.plugged.Err() != nil {
 		return
 	}
 	if len(frame) < minFrameBytes || len(frame) > maxFrameBytes || p.cut.Load() {
@@ -120,8 +119,8 @@ func (p *Port) Receive(ctx context.Context) ([]byte, error) {
 	select {
 	case frame := <-p.queue:
 		return frame, nil
-	case <-p.gone:
-		return nil, fmt.Errorf("receive on port %s: %w", p.name, errUnplugged)
+	case <-p.plugged.Done():
+		return nil, fmt.Errorf("receive on port %s: %w", p.name, context.Cause(p.plugged))
 	case <-ctx.Done():
 		return nil, fmt.Errorf("receive on port %s: %w", p.name, context.Cause(ctx))
 	}
@@ -140,19 +139,8 @@ func (p *Port) AwaitBytes(ctx context.Context, bytes uint64) error {
 	return nil
 }
 
-func (p *Port) isGone() bool {
-	select {
-	case <-p.gone:
-		return true
-	default:
-		return false
-	}
-}
-
 // Close takes the port off the hub.
 func (p *Port) Close() {
-	p.unplug.Do(func() {
-		close(p.gone)
-		p.hub.unplug(p)
-	})
+	p.unplug(errUnplugged)
+	p.hub.unplug(p)
 }

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,10 +20,7 @@ func (h *Hub) Listen(name, path string) (*Port, error) {
 		return nil, fmt.Errorf("hub %s: listen for %s: %w", h.name, name, err)
 	}
 	p := h.Port(name)
-	go func() {
-		<-p.gone
-		l.Close()
-	}()
+	context.AfterFunc(p.plugged, func() { l.Close() })
 	h.streams.Go(func() { p.serve(l) })
 	return p, nil
 }
@@ -35,12 +33,9 @@ func (p *Port) serve(l net.Listener) {
 		return
 	}
 	l.Close()
-	go func() {
-		<-p.gone
-		conn.Close()
-	}()
+	context.AfterFunc(p.plugged, func() { conn.Close() })
 	go p.writeStream(conn)
-	if err := p.readStream(conn); err != nil && !p.isGone() {
+	if err := p.readStream(conn); err != nil && p.plugged.Err() == nil {
 		p.hub.log.Warn("a port ended", "port", p.name, "error", err)
 	}
 }
@@ -75,7 +70,7 @@ func (p *Port) writeStream(conn net.Conn) {
 	out := bufio.NewWriterSize(conn, 1<<16)
 	for {
 		select {
-		case <-p.gone:
+		case <-p.plugged.Done():
 			return
 		case frame := <-p.queue:
 			if err := p.writeFrames(out, frame); err != nil {
