@@ -16,7 +16,9 @@ func TestBuildRefuses(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty.tar")
 	var out bytes.Buffer
-	tar.NewWriter(&out).Close()
+	w := tar.NewWriter(&out)
+	w.WriteHeader(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755})
+	w.Close()
 	if err := os.WriteFile(empty, out.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}

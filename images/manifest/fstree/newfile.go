@@ -2,6 +2,7 @@ package fstree
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -176,8 +177,8 @@ func (f *newFile) fill(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if !ok {
-			return io.ErrUnexpectedEOF
+		if !ok { // no more comes, for that reason if there is one
+			return cmp.Or(context.Cause(ctx), io.ErrUnexpectedEOF)
 		}
 	}
 	hash.Sum(f.sum[:0])
