@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"edeploy/server/api"
@@ -14,6 +15,7 @@ import (
 	"edeploy/server/wire"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 func newHWCommand(client *api.Client) *cobra.Command {
@@ -105,41 +107,30 @@ func readMachines(dir string, stderr io.Writer) (all *hardware.Groups, unread in
 	if err != nil {
 		return nil, 0, err
 	}
-	type read struct {
-		file string
-		hw   wire.Hardware
-		err  error
-	}
-	next, done := make(chan string), make(chan read)
-	for range runtime.GOMAXPROCS(0) {
-		go func() {
-			for file := range next {
-				hw, err := readHardware(filepath.Join(dir, file))
-				done <- read{file, hw, err}
-			}
-		}()
-	}
-	go func() {
-		defer close(next)
-		for _, file := range files {
-			next <- file
-		}
-	}()
 	all = new(hardware.Groups)
-	shown := time.Now()
-	for i := range files {
-		r := <-done
-		if r.err != nil {
-			unread++
-			fmt.Fprintln(stderr, "not read:", printable(r.err.Error()))
-		} else {
-			all.Add(r.file, r.hw)
-		}
-		if time.Since(shown) > 2*time.Second {
-			shown = time.Now()
-			fmt.Fprintf(stderr, "%d of %d descriptions are read\n", i+1, len(files))
-		}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	var mu sync.Mutex // of what follows
+	n, shown := 0, time.Now()
+	for _, file := range files {
+		group.Go(func() error {
+			hw, err := readHardware(filepath.Join(dir, file))
+			mu.Lock()
+			defer mu.Unlock()
+			if n++; err != nil {
+				unread++
+				fmt.Fprintln(stderr, "not read:", printable(err.Error()))
+			} else {
+				all.Add(file, hw)
+			}
+			if time.Since(shown) > 2*time.Second {
+				shown = time.Now()
+				fmt.Fprintf(stderr, "%d of %d descriptions are read\n", n, len(files))
+			}
+			return nil
+		})
 	}
+	_ = group.Wait()
 	return all, unread, nil
 }
 

@@ -3,13 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"edeploy/server/internal/assign"
-	"edeploy/server/internal/cmdb"
-	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/wire"
 )
@@ -47,22 +42,14 @@ func (p *plan) noEntry(profile string, hw wire.Hardware) string {
 		return err.Error()
 	}
 	strict := match.Match(hw, specs).Strict
-	wants := new(literal.Dict)
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(strict)) {
-		wants.Set(name, strict[name])
-		words = append(words, name+"="+literal.Repr(strict[name]))
-	}
 	f, err := p.CMDB(profile)
 	if f == nil {
 		return fmt.Sprint(err)
 	}
-	for i := range f.Len() {
-		if cmdb.IsIncluded(wants, f.Entry(i)) {
-			return fmt.Sprintf("entry %d of %s.cmdb, which has %s, is another machine's", i+1, profile, strings.Join(words, " and "))
-		}
+	if i := f.With(strict.Dict()); i >= 0 {
+		return fmt.Sprintf("entry %d of %s.cmdb, which has %s, is another machine's", i+1, profile, strict.Equations())
 	}
-	return fmt.Sprintf("no entry of %s.cmdb has %s", profile, strings.Join(words, " and "))
+	return fmt.Sprintf("no entry of %s.cmdb has %s", profile, strict.Equations())
 }
 
 func (p *plan) exhausted(profile string) string {

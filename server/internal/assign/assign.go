@@ -245,7 +245,7 @@ func (f *finder) try(profile string) (match.Trial, bool) {
 // the files. Nothing has been written.
 func (f *finder) decide(before, after *state.State, holding Holding, trial match.Trial, others Others) (Decision, error) {
 	result := trial.Result()
-	d := Decision{Profile: holding.Profile, Var: dict(result.Bindings), Bindings: result.Bindings, Trial: trial, Tried: f.tried}
+	d := Decision{Profile: holding.Profile, Var: result.Bindings.Dict(), Bindings: result.Bindings, Trial: trial, Tried: f.tried}
 	file, err := f.cmdb(holding.Profile)
 	if err != nil {
 		return Decision{}, err
@@ -253,7 +253,7 @@ func (f *finder) decide(before, after *state.State, holding Holding, trial match
 	d.Problems = f.problems
 	d.Holding = Holding{Profile: holding.Profile, Counted: holding.Counted}
 	if file != nil && file.Len() > 0 {
-		taken, err := f.entry(file, holding, d.Var, dict(result.Strict), others)
+		taken, err := f.entry(file, holding, d.Var, result.Strict.Dict(), others)
 		if err != nil {
 			return Decision{}, err
 		}

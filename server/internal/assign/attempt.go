@@ -146,18 +146,3 @@ func Clip(s string) string {
 	}
 	return s
 }
-
-// dict turns bindings into a dictionary.
-func dict(b match.Bindings) *literal.Dict {
-	d := new(literal.Dict)
-	for _, name := range slices.Sorted(maps.Keys(b)) {
-		v := b[name]
-		switch v.(type) {
-		case nil, bool, int64, float64:
-		default: // other values of facts are texts
-			v = wire.Fact{Value: v}.Text()
-		}
-		d.Set(name, v)
-	}
-	return d
-}

@@ -1,6 +1,10 @@
 package cmdb
 
-import "edeploy/server/internal/literal"
+import (
+	"slices"
+
+	"edeploy/server/internal/literal"
+)
 
 // Allocation is an entry that a machine takes.
 type Allocation struct {
@@ -134,6 +138,11 @@ func returned(now, before, after *literal.Dict) *literal.Dict {
 		}
 	}
 	return out
+}
+
+// With is the first entry that holds all these values; -1: none does.
+func (f *File) With(values *literal.Dict) int {
+	return slices.IndexFunc(f.entries, func(e entry) bool { return IsIncluded(values, e.dict) })
 }
 
 // IsIncluded tells whether every key of a is in b with an equal value.

@@ -233,12 +233,10 @@ func (g *Groups) odd(groups []*alike) []Outlier {
 	}
 	var all []Outlier
 	for key, values := range texts {
-		have := 0
-		for _, in := range values {
-			have += len(in)
-		}
-		if have < len(groups) {
-			values[absent] = others(values, len(groups))
+		for i, a := range groups {
+			if _, has := slices.BinarySearchFunc(a.facts, key, func(f fact, key uint32) int { return cmp.Compare(f.key, key) }); !has {
+				values[absent] = append(values[absent], i)
+			}
 		}
 		if len(values) > 1 {
 			all = append(all, g.outlier(key, values, groups))
@@ -246,23 +244,6 @@ func (g *Groups) odd(groups []*alike) []Outlier {
 	}
 	slices.SortFunc(all, func(a, b Outlier) int { return compareKeys(a.Key, b.Key) })
 	return all
-}
-
-// others are the groups that are in none of the lists.
-func others(values map[uint32][]int, groups int) []int {
-	has := make([]bool, groups)
-	for _, in := range values {
-		for _, i := range in {
-			has[i] = true
-		}
-	}
-	var rest []int
-	for i, there := range has {
-		if !there {
-			rest = append(rest, i)
-		}
-	}
-	return rest
 }
 
 func (g *Groups) outlier(key uint32, values map[uint32][]int, groups []*alike) Outlier {

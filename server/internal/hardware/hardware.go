@@ -8,6 +8,7 @@ package hardware
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -43,24 +44,15 @@ type Difference struct {
 func Diff(a, b wire.Hardware, all bool) []Difference {
 	left, right := values(a, all), values(b, all)
 	diffs := []Difference{}
-	for key := range union(left, right) {
+	both := maps.Clone(left)
+	maps.Copy(both, right)
+	for key := range both {
 		if left[key] != right[key] {
 			diffs = append(diffs, Difference{key, left[key], right[key]})
 		}
 	}
 	slices.SortFunc(diffs, func(x, y Difference) int { return compareKeys(x.Key, y.Key) })
 	return diffs
-}
-
-func union(a, b map[Key]string) map[Key]bool {
-	keys := map[Key]bool{}
-	for key := range a {
-		keys[key] = true
-	}
-	for key := range b {
-		keys[key] = true
-	}
-	return keys
 }
 
 // values are the properties of a description. Values of one property are

@@ -2,7 +2,6 @@ package lint
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	"edeploy/server/internal/literal"
@@ -135,29 +134,13 @@ func (l *linter) entries(p *profile) {
 	told := 0
 	for _, machine := range sorted(l.known.Machines) {
 		result := match.Match(l.known.Machines[machine], p.compiled)
-		if !result.OK || l.hasEntry(p, result.Strict) {
+		if !result.OK || p.cmdb.With(result.Strict.Dict()) >= 0 {
 			continue
 		}
 		if told++; told > maxUnlisted {
 			l.find(p.name+".cmdb", 0, 0, Warning, "and more machines fit %s without an entry", p.name)
 			return
 		}
-		var words []string
-		for _, name := range sorted(result.Strict) {
-			words = append(words, name+"="+literal.Repr(result.Strict[name]))
-		}
-		l.find(p.name+".cmdb", 0, 0, Warning, "machine %s fits %s, but no entry has %s", machine, p.name, strings.Join(words, " and "))
+		l.find(p.name+".cmdb", 0, 0, Warning, "machine %s fits %s, but no entry has %s", machine, p.name, result.Strict.Equations())
 	}
-}
-
-func (l *linter) hasEntry(p *profile, strict match.Bindings) bool {
-	for i := range p.cmdb.Len() {
-		if !slices.ContainsFunc(sorted(strict), func(name string) bool {
-			v, ok := p.cmdb.Entry(i).Get(name)
-			return !ok || !literal.Equal(v, strict[name])
-		}) {
-			return true
-		}
-	}
-	return false
 }

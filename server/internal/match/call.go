@@ -56,9 +56,7 @@ const maxNesting = 50
 // parseOriginalCall reads a call as the original does: arguments are cut at
 // every comma, and blanks before the first comma and before the closing
 // parenthesis count.
-func parseOriginalCall(s string) (*call, error) { return parseOriginal(s, 0) }
-
-func parseOriginal(s string, depth int) (*call, error) {
+func parseOriginalCall(s string, depth int) (*call, error) {
 	m := callForm.FindStringSubmatch(s)
 	if m == nil || depth > maxNesting {
 		return nil, errors.New("no call")
@@ -71,7 +69,7 @@ func parseOriginal(s string, depth int) (*call, error) {
 	for _, part := range parts {
 		a := argument{text: unquote(part)}
 		if hasCallForm(a.text) && knownHelper(callName(a.text)) {
-			a.call, _ = parseOriginal(a.text, depth+1)
+			a.call, _ = parseOriginalCall(a.text, depth+1)
 		}
 		c.args = append(c.args, a)
 	}
@@ -80,9 +78,7 @@ func parseOriginal(s string, depth int) (*call, error) {
 
 // parseCall reads a call as a reader expects it: nested calls and quoted
 // commas hold together, blanks around arguments do not count.
-func parseCall(s string) (*call, error) { return parseSane(s, 0) }
-
-func parseSane(s string, depth int) (*call, error) {
+func parseCall(s string, depth int) (*call, error) {
 	if depth > maxNesting {
 		return nil, fmt.Errorf("helpers are nested deeper than %d levels", maxNesting)
 	}
@@ -102,7 +98,7 @@ func parseSane(s string, depth int) (*call, error) {
 		nests := name == "not" || name == "and" || name == "or"
 		if nests && hasCallForm(a.text) && knownHelper(callName(a.text)) {
 			var err error
-			if a.call, err = parseSane(a.text, depth+1); err != nil {
+			if a.call, err = parseCall(a.text, depth+1); err != nil {
 				return nil, err
 			}
 		}

@@ -16,14 +16,40 @@ package match
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
+	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
 )
 
 // Bindings are the variables of a match: name without its dollar sign -> value
 // as it stands in the fact (string, int64, float64, bool or nil).
 type Bindings map[string]any
+
+// Dict are the bindings as a dictionary, keys in order.
+func (b Bindings) Dict() *literal.Dict {
+	d := new(literal.Dict)
+	for _, name := range slices.Sorted(maps.Keys(b)) {
+		v := b[name]
+		switch v.(type) {
+		case nil, bool, int64, float64:
+		default: // other values of facts are texts
+			v = wire.Fact{Value: v}.Text()
+		}
+		d.Set(name, v)
+	}
+	return d
+}
+
+// Equations are the bindings as words: mac='02:00:00:00:00:01' and tag=1.
+func (b Bindings) Equations() string {
+	var words []string
+	for name, v := range b.Dict().All() {
+		words = append(words, literal.Text(name)+"="+literal.Repr(v))
+	}
+	return strings.Join(words, " and ")
+}
 
 // Result is the outcome of matching one machine against one specs file.
 type Result struct {

@@ -244,7 +244,7 @@ func (c *compiler) helperOrText(node literal.Node, expression string) (field, er
 		}
 		return field{kind: bracketed, literal: expression, key: expression}, nil
 	}
-	sane, err := parseCall(expression)
+	sane, err := parseCall(expression, 0)
 	if err != nil {
 		return field{}, c.doc.ErrorAt(node.Start, "%s: %v", short(expression), err)
 	}
@@ -252,7 +252,7 @@ func (c *compiler) helperOrText(node literal.Node, expression string) (field, er
 	if f.sane, err = sane.compile(); err != nil {
 		return field{}, c.doc.ErrorAt(node.Start, "%s: %v", short(expression), err)
 	}
-	original, err := parseOriginalCall(expression)
+	original, err := parseOriginalCall(expression, 0)
 	if err == nil && original.String() == sane.String() {
 		f.original = f.sane
 		return f, nil
