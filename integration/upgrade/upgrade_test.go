@@ -27,16 +27,21 @@ var node = rack.Blank{Name: "node", Disks: []int64{4e9}, MemoryMB: 1024}
 // its database. Its disk is a base for copies.
 type story struct {
 	*racktest.Rack
-	t *testing.T
+	t    *testing.T
+	node rack.Blank
 }
 
-func begin(t *testing.T) *story {
+func begin(t *testing.T, node rack.Blank) *story {
 	r := racktest.Start(t)
-	s := &story{r, t}
+	s := &story{r, t, node}
 	if out, err := r.Ctl(t.Context(), "push-metadata", "../../out/metadata"); err != nil {
 		t.Fatal(out, err)
 	}
-	r.Configure(rack.VM(first.Role, first.Version, r.Key))
+	files := rack.VM(first.Role, first.Version, r.Key)
+	if node.Firmware == lab.UEFI {
+		files["vm.configure"] = rack.BothFirmwares(first.Role, first.Version, r.Key)
+	}
+	r.Configure(files)
 	vm := r.Power(node)
 	r.AwaitState(vm, "installed", 8*time.Minute)
 	s.awaitBoot(vm)
@@ -127,7 +132,7 @@ func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 // power is cut at three random instants of an upgrade: the machine boots and is
 // exactly one of the two versions. SEED repeats the instants of a run.
 func TestUpgrade(t *testing.T) {
-	s := begin(t)
+	s := begin(t, node)
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
 	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, post}, 0)
 }
@@ -143,15 +148,27 @@ func TestPowerCuts(t *testing.T) {
 	for i := range uint64(2) {
 		t.Run(fmt.Sprintf("rack %d", i+1), func(t *testing.T) {
 			t.Parallel()
-			begin(t).powerCuts(rand.New(rand.NewPCG(seed, i)), steps, 5)
+			begin(t, node).powerCuts(rand.New(rand.NewPCG(seed, i)), steps, 5)
 		})
 	}
 }
 
-func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t} }
+// The same on a UEFI machine: to another kernel and back, and five power cuts.
+func TestUEFI(t *testing.T) {
+	if os.Getenv("EDEPLOY_LONG") != "1" {
+		t.Skip("upgrades a UEFI machine for half an hour: EDEPLOY_LONG=1 runs it (make test-long)")
+	}
+	uefi := node
+	uefi.Firmware = lab.UEFI
+	s := begin(t, uefi)
+	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
+	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, apply, apply, post}, 0)
+}
+
+func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t, s.node} }
 
 func (s *story) thereAndBack() {
-	on := node
+	on := s.node
 	on.Copy = "upgraded"
 	vm := s.power(on)
 	s.awaitBoot(vm)
@@ -236,7 +253,7 @@ func (s *story) powerCuts(random *rand.Rand, steps []instant, want int) {
 
 // cut says whether power was cut while the tree was changing.
 func (s *story) cut(i int, c instant) (inside bool) {
-	on := node
+	on := s.node
 	on.Copy = fmt.Sprintf("cut%d", i+1)
 	vm := s.power(on)
 	s.awaitBoot(vm)

@@ -1,0 +1,69 @@
+package install
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"edeploy/integration/lab"
+	"edeploy/integration/rack"
+	"edeploy/integration/rack/racktest"
+)
+
+// A UEFI machine is refused a script for BIOS machines, and its disk is as it
+// was. With an EFI system partition it is installed, is equal to the manifest,
+// and boots its own disk although it asks the network first.
+func TestUEFI(t *testing.T) {
+	r := racktest.Start(t)
+	blank := rack.Blank{Name: "node", Firmware: lab.UEFI}
+	files := rack.VM("base", racktest.Base.Version, r.Key)
+	r.Configure(files)
+	vm := r.Power(blank)
+	m := r.AwaitState(vm, "failed", 4*time.Minute)
+	if want := "started by UEFI firmware, and the script makes no EFI system partition"; !strings.Contains(m.LastError, want) {
+		t.Errorf("the appliance says %q, want %s", m.LastError, want)
+	}
+	ctx, cancel := lab.Deadline(t.Context(), time.Minute)
+	defer cancel()
+	if err := vm.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var disk unix.Stat_t
+	if err := unix.Stat(r.Disk("node", 0), &disk); err != nil || disk.Blocks != 0 {
+		t.Errorf("%v, %d blocks of the disk were written", err, disk.Blocks)
+	}
+
+	files["vm.configure"] = rack.BothFirmwares("base", racktest.Base.Version, r.Key)
+	r.Configure(files)
+	vm = r.Power(blank)
+	r.AwaitState(vm, "installed", 8*time.Minute)
+	r.Expect(vm, time.Second, `bootloader: boot entry Boot[0-9A-F]{4} of the firmware: debian, EFI/debian/shimx64.efi`)
+	boots(r, vm)
+	verify(t, r.SSH(vm, "edeploy verify; echo exit $?"))
+	for _, look := range []struct{ what, command, want string }{
+		{"a boot entry", "efibootmgr -v", `(?i)Boot[0-9A-F]{4}\* debian\tHD\(2,GPT,.*\\EFI\\debian\\shimx64\.efi`},
+		{"the network stays first", "efibootmgr -v", `BootOrder: ([0-9A-F]{4}),(.*\n)*Boot\d+\* UEFI PXE`},
+		{"loaders", "edeploy loader", `^the loaders on /boot/efi are those of the installed version\n$`},
+		{"no unit failed", "systemctl --failed --no-legend --plain; true", `^$`},
+	} {
+		if got := r.SSH(vm, look.command); !regexp.MustCompile(look.want).MatchString(got) {
+			t.Errorf("%s: %s\n got: %q\nwant: %s", look.what, look.command, got, look.want)
+		}
+	}
+
+	if err := vm.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	vm = r.Power(blank)
+	boots(r, vm)
+}
+
+// boots waits until the machine has started its own disk, sent there by the
+// appliance.
+func boots(r *racktest.Rack, vm *lab.VM) {
+	r.Expect(vm, 2*time.Minute, `the installed disk starts`)
+	r.Expect(vm, 2*time.Minute, `node10 login:`)
+}
