@@ -42,7 +42,7 @@ func Run(ctx context.Context, env Env) error {
 	if err := in.install(ctx); err != nil {
 		return errors.Join(err, in.fail(ctx, err))
 	}
-	return in.finish(ctx, args.OnSuccess)
+	return in.finish(ctx, in.args.OnSuccess)
 }
 
 // Rescue brings the network up and offers a console. Nothing on the machine is

@@ -308,19 +308,25 @@ func TestOnSuccess(t *testing.T) {
 		"halt": {"unmount", "power off"}, "console": {"unmount", "shell"},
 		"kexec": {"unmount", "kexec"},
 	} {
-		t.Run(action, func(t *testing.T) {
-			m := newBlank(t, newAppliance(t), "ONSUCCESS="+action)
-			if err := m.install(t); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(want, m.events[len(m.events)-2:]); diff != "" {
-				t.Errorf("last events (-want +got):\n%s", diff)
-			}
-			loaded := "load " + m.root + "/chroot/boot/vmlinuz-6.1 root=UUID=1234-5678 ro console=ttyS0"
-			if got := strings.Join(m.events, "\n"); action == "kexec" && !strings.Contains(got, loaded) {
-				t.Errorf("events %s, want %s", got, loaded)
-			}
-		})
+		for by, cmdline := range map[string]string{"kernel parameter": "ONSUCCESS=" + action, "script": ""} {
+			t.Run(action+" by "+by, func(t *testing.T) {
+				a := newAppliance(t)
+				if by == "script" {
+					a.script = seedScript + "open('/vars', 'a').write('ONSUCCESS=" + action + "\\n')\n"
+				}
+				m := newBlank(t, a, cmdline)
+				if err := m.install(t); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, m.events[len(m.events)-2:]); diff != "" {
+					t.Errorf("last events (-want +got):\n%s", diff)
+				}
+				loaded := "load " + m.root + "/chroot/boot/vmlinuz-6.1 root=UUID=1234-5678 ro console=ttyS0"
+				if got := strings.Join(m.events, "\n"); action == "kexec" && !strings.Contains(got, loaded) {
+					t.Errorf("events %s, want %s", got, loaded)
+				}
+			})
+		}
 	}
 }
 
