@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,32 +32,14 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	cmdline, err := readCmdline()
+	cmdline, err := machine.Cmdline()
 	if err != nil {
 		return err
 	}
-	env := install.Env{
+	return install.Run(ctx, install.Env{
 		Cmdline: cmdline, Console: os.Stdout,
 		Devices: machine.Prepare, Network: network.Up, Detect: detect.Hardware, LinkDisks: machine.LinkDisks,
 		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console,
 		LoadKernel: bootloader.Load, Kexec: bootloader.Start,
-	}
-	if slices.Contains(strings.Fields(cmdline), "RESCUE=1") {
-		return install.Rescue(ctx, env)
-	}
-	return install.Run(ctx, env)
-}
-
-// readCmdline reads the kernel command line. In a fresh initrd nothing is
-// mounted yet; what machine.Prepare does later finds this done.
-func readCmdline() (string, error) {
-	if _, err := os.Stat("/proc/cmdline"); err != nil {
-		if err := os.MkdirAll("/proc", 0o555); err != nil {
-			return "", err
-		}
-		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, ""); err != nil {
-			return "", fmt.Errorf("mount /proc: %w", err)
-		}
-	}
-	return machine.Cmdline()
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ import (
 // fails it tells the console and the server why, gives back what the server
 // had reserved, uploads the log, does what ONFAILURE says and returns the
 // failure. On a real machine it comes back only from a console.
+//
+// With RESCUE=1 it brings the network up and offers a console; nothing on the
+// machine is changed.
 func Run(ctx context.Context, env Env) error {
 	env.setDefaults()
 	args, argsErr := wire.ParseBootArgs(env.Cmdline)
@@ -36,6 +40,9 @@ func Run(ctx context.Context, env Env) error {
 		return err
 	}
 	defer in.end()
+	if slices.Contains(strings.Fields(env.Cmdline), "RESCUE=1") {
+		return in.rescue(ctx)
+	}
 	if argsErr != nil {
 		in.log.Warn(argsErr.Error())
 	}
@@ -45,22 +52,13 @@ func Run(ctx context.Context, env Env) error {
 	return in.finish(ctx, in.args.OnSuccess)
 }
 
-// Rescue brings the network up and offers a console. Nothing on the machine is
-// changed.
-func Rescue(ctx context.Context, env Env) error {
-	env.setDefaults()
-	args, _ := wire.ParseBootArgs(env.Cmdline)
-	in, err := newInstallation(ctx, env, args)
-	if err != nil {
-		return err
-	}
-	defer in.end()
+func (in *installation) rescue(ctx context.Context) error {
 	in.console.printf("rescue: nothing is installed; the network comes up, then a shell")
-	if err := env.Devices(ctx, in.logger("devices")); err != nil {
+	if err := in.env.Devices(ctx, in.logger("devices")); err != nil {
 		in.console.printf("devices: %v", err)
 	}
 	up := make(chan error, 1)
-	go func() { up <- env.Network(ctx, args, in.logger("network")) }()
+	go func() { up <- in.env.Network(ctx, in.args, in.logger("network")) }()
 	select {
 	case err := <-up:
 		if err != nil {
@@ -69,7 +67,7 @@ func Rescue(ctx context.Context, env Env) error {
 	case <-time.After(rescueWait):
 		in.console.printf("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
 	}
-	return env.Shell(ctx)
+	return in.env.Shell(ctx)
 }
 
 // rescueWait is how long a rescue shell waits for the network, which waits for

@@ -333,7 +333,7 @@ func TestOnSuccess(t *testing.T) {
 func TestRescueChangesNothing(t *testing.T) {
 	a := newAppliance(t)
 	m := newBlank(t, a, "RESCUE=1")
-	if err := install.Rescue(t.Context(), m.env); err != nil {
+	if err := install.Run(t.Context(), m.env); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"devices", "network", "shell"}, m.events); diff != "" {

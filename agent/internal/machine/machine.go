@@ -83,8 +83,12 @@ func prepareFiles() error {
 	return nil
 }
 
-// Cmdline is the kernel command line, without the newline.
+// Cmdline is the kernel command line, without the newline. In a fresh initrd it
+// mounts /proc first, which Prepare then finds done.
 func Cmdline() (string, error) {
+	if err := mounts[0].mount(); err != nil {
+		return "", err
+	}
 	text, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return "", fmt.Errorf("read kernel command line: %w", err)
