@@ -47,7 +47,7 @@ func present(r machine.Record, p api.Progress, b boot, now time.Time) string {
 	if r.State == machine.Installing && !p.Updated.IsZero() {
 		text += silent(p.Updated, stepSilence)
 	}
-	return text + wish(r)
+	return text + wishes[r.Boot]
 }
 
 // standing is where a machine stands, by its last word.
@@ -88,17 +88,10 @@ func stepWords(p api.Progress) string {
 	return text
 }
 
-// wish is what the operator wants of it, which it has not taken up yet.
-func wish(r machine.Record) string {
-	switch r.Boot {
-	case machine.Reinstall:
-		return "; to be installed at its next boot"
-	case machine.Hold:
-		return "; on hold from its next boot"
-	case machine.Rescue:
-		return "; rescue shell at its next boot"
-	case machine.Local:
-		return "; boots its own disk until edeployctl release"
-	}
-	return ""
+// wishes are what the operator wants of it, which it has not taken up yet.
+var wishes = map[machine.Boot]string{
+	machine.Reinstall: "; to be installed at its next boot",
+	machine.Hold:      "; on hold from its next boot",
+	machine.Rescue:    "; rescue shell at its next boot",
+	machine.Local:     "; boots its own disk until edeployctl release",
 }

@@ -29,12 +29,14 @@ type replacing struct {
 	Result
 	snapshot   *allocation.Snapshot
 	collection string
+	sections   []string // that have this directory
 	changes    allocation.Changes
 }
 
 // Decide makes the whole change. With an error there is none.
 func (q Replacement) Decide(snapshot *allocation.Snapshot) (Result, allocation.Changes, error) {
-	r := &replacing{Replacement: q, Result: Result{Versions: map[string]store.Version{}}, snapshot: snapshot, collection: q.Deployment.Collection}
+	r := &replacing{Replacement: q, Result: Result{Versions: map[string]store.Version{}}, snapshot: snapshot,
+		collection: q.Deployment.Collection, sections: snapshot.Site.SectionsWith(q.Deployment.ConfigDir)}
 	err := r.decide()
 	return r.Result, r.changes, err
 }
@@ -218,11 +220,7 @@ func (r *replacing) holders(profile string) []fileset.Holder {
 
 // holds: the machine holds a profile of this directory.
 func (r *replacing) holds(rec machine.Record) bool {
-	if rec.Allocation == nil {
-		return false
-	}
-	d := r.snapshot.Site.Deployments[rec.Allocation.Section]
-	return d != nil && d.ConfigDir == r.Deployment.ConfigDir
+	return rec.Allocation != nil && slices.Contains(r.sections, rec.Allocation.Section)
 }
 
 // compareStates says what a new state file changes for machines: counts, and

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"edeploy/server/wire"
 )
@@ -46,19 +47,9 @@ func genuineSerial(s string) string {
 
 // oneCharacter: "0000000000", "XXXXXXXX", "........", "- - -".
 func oneCharacter(s string) bool {
-	first := rune(-1)
-	for _, c := range s {
-		if c == ' ' {
-			continue
-		}
-		if first == -1 {
-			first = c
-		}
-		if c != first {
-			return false
-		}
-	}
-	return true
+	s = strings.ReplaceAll(s, " ", "")
+	_, size := utf8.DecodeRuneInString(s)
+	return strings.Trim(s, s[:size]) == ""
 }
 
 // genuineUUID is the UUID in one form, "" when it is none. SMBIOS 2.6 turned

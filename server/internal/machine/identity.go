@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"slices"
 
 	"edeploy/server/wire"
@@ -39,10 +40,7 @@ type relation struct {
 //	fewer                           silent                          no
 func relate(r Record, is wire.Identity, smbios evidence) relation {
 	rel := relation{smbios: smbios, current: common(r.MACs, is.MACs), past: common(r.FormerMACs, is.MACs)}
-	fewer, more := len(r.MACs), len(is.MACs)
-	if fewer > more {
-		fewer, more = more, fewer
-	}
+	fewer, more := min(len(r.MACs), len(is.MACs)), max(len(r.MACs), len(is.MACs))
 	switch {
 	case rel.current+rel.past == 0:
 	case smbios == agrees:
@@ -103,13 +101,11 @@ func serialKey(s string) string {
 
 // stronger orders relations: negative when a is the better one.
 func stronger(a, b relation) int {
-	rank := func(r relation) [3]int {
-		agree := 0
-		if r.smbios == agrees {
-			agree = 1
-		}
-		return [3]int{agree, r.current, r.past}
+	switch {
+	case a.smbios == agrees && b.smbios != agrees:
+		return -1
+	case a.smbios != agrees && b.smbios == agrees:
+		return 1
 	}
-	x, y := rank(a), rank(b)
-	return slices.Compare(y[:], x[:])
+	return cmp.Or(cmp.Compare(b.current, a.current), cmp.Compare(b.past, a.past))
 }

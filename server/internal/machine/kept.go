@@ -16,11 +16,7 @@ var ErrKept = errors.New("nothing is installed")
 // Kept tells whether the machine's disk is to stay as it is: it is installed,
 // or the operator has set it to something else than an installation.
 func (r Record) Kept() bool {
-	switch r.Boot {
-	case Hold, Rescue, Local:
-		return true
-	}
-	return r.State == Installed
+	return r.State == Installed || r.Boot == Hold || r.Boot == Rescue || r.Boot == Local
 }
 
 // guard refuses a machine that would be taken for a new one, or for one that

@@ -150,17 +150,15 @@ func (q *Queue) lock(ctx context.Context, sections []string) (release func(), er
 	}
 	for _, path := range slices.Compact(paths) {
 		l, err := flock.Take(ctx, path)
-		switch {
-		case err == nil:
-			held = append(held, l)
-			continue
-		case errors.Is(err, flock.ErrHeld):
-			err = refusal.New(refusal.Busy, "the server is busy: %v", err)
-		default:
-			err = refusal.New(refusal.Broken, "nothing can be allocated: %v", err)
+		if errors.Is(err, flock.ErrHeld) {
+			release()
+			return nil, refusal.New(refusal.Busy, "the server is busy: %v", err)
 		}
-		release()
-		return nil, err
+		if err != nil {
+			release()
+			return nil, refusal.New(refusal.Broken, "nothing can be allocated: %v", err)
+		}
+		held = append(held, l)
 	}
 	return release, nil
 }
