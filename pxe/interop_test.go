@@ -326,7 +326,12 @@ func (w *testWire) start(t *testing.T, args ...string) *peer {
 // startIn starts a program in a network namespace.
 func startIn(t *testing.T, n needs.Neighbour, args ...string) *peer {
 	t.Helper()
-	p := &peer{t: t, cmd: n.Command(t.Context(), args...), lines: make(chan string, 1000)}
+	return startCommand(t, n.Command(t.Context(), args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *peer {
+	t.Helper()
+	p := &peer{t: t, cmd: cmd, lines: make(chan string, 1000)}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -196,7 +196,8 @@ func (c Config) subnets() (all []dhcp.Subnet, broken []error, err error) {
 			if i > 0 {
 				file += "-" + strings.ReplaceAll(s.Prefix.String(), "/", "-")
 			}
-			subnet.Leases, err = lease.Open(lease.Config{First: s.First, Last: s.Last, Time: s.LeaseTime, File: file, Reserved: c.reserved(s.Prefix)})
+			subnet.Leases, err = lease.Open(lease.Config{First: s.First, Last: s.Last, Time: s.LeaseTime, File: file,
+				Reserved: c.reserved(s.Prefix), Known: func(mac lease.MAC) bool { return c.Known(mac.String(), "") }})
 			if err != nil {
 				return nil, nil, fmt.Errorf("leases of %s: %w", s.Prefix, err)
 			}

@@ -248,6 +248,12 @@ func (s *Server) finish(out outgoing) {
 		s.ignored(out.From, out.Sentence, "request", out.Request.String())
 		return
 	}
+	if out.Event && out.Reply == nil {
+		// What any machine can say as often as it likes.
+		if ok, _ := s.quiet.Allow(out.From+" "+out.Sentence, time.Now()); !ok {
+			return
+		}
+	}
 	log := s.Log.With("mac", out.MAC.String(), "kind", out.Client.Kind, "request", out.Request.String())
 	if out.Reply != nil {
 		log = log.With("answer", out.Reply.MessageType().String())

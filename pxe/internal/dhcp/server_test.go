@@ -308,3 +308,39 @@ func TestEvents(t *testing.T) {
 		}
 	}
 }
+
+// TestFlood: while 10,000 machines ask, one that has its address is served, and
+// the history does not drown.
+func TestFlood(t *testing.T) {
+	now := start
+	var told atomic.Int32
+	server := &dhcp.Server{Network: network(table(t, 20, &now)), Notify: func(dhcp.Answer) { told.Add(1) }, Log: slog.New(slog.DiscardHandler)}
+	to := serve(t, server)
+	known := dial(t, to)
+	known.send(machineRequest(t, 1))
+	if r := known.receive(soon); r == nil || r.MessageType() != dhcpv4.MessageTypeAck {
+		t.Fatalf("before: %v, want an ACK", r)
+	}
+	flood := dial(t, to)
+	discover := message(t, dhcpv4.MessageTypeDiscover)
+	for n := range 10_000 {
+		discover.ClientHWAddr = net.HardwareAddr{2, 9, 0, byte(n >> 16), byte(n >> 8), byte(n)}
+		flood.send(discover)
+		if n%1000 != 0 {
+			continue
+		}
+		var r *dhcpv4.DHCPv4
+		for range 5 { // a machine asks again
+			known.send(machineRequest(t, 1))
+			if r = known.receive(time.Second); r != nil {
+				break
+			}
+		}
+		if r == nil || r.MessageType() != dhcpv4.MessageTypeAck {
+			t.Fatalf("after %d: %v, want an ACK", n, r)
+		}
+	}
+	if n := told.Load(); n > 150 {
+		t.Errorf("%d lines in the history", n)
+	}
+}

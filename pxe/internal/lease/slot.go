@@ -37,13 +37,14 @@ func (t *Table) pick(mac MAC, wanted netip.Addr, now time.Time) int {
 	if i, ok := t.owned[mac]; ok && !t.slots[i].offeredToOther(mac, now) {
 		return i
 	}
+	stranger := !t.conf.Known(mac)
 	if i, ok := t.offered[mac]; ok && t.slots[i].freeFor(mac, now) {
 		return i
 	}
-	if i := t.index(wanted); i >= 0 && t.slots[i].freeFor(mac, now) {
+	if i := t.index(wanted); i >= 0 && t.slots[i].freeFor(mac, now) && !t.awaits(i, mac, stranger) {
 		return i
 	}
-	oldest, declined := -1, -1
+	oldest, declined, lent := -1, -1, -1
 	for i := range t.slots {
 		s := &t.slots[i]
 		switch {
@@ -51,15 +52,28 @@ func (t *Table) pick(mac MAC, wanted netip.Addr, now time.Time) int {
 		case s.freeFor(mac, now) && s.state == Free:
 			return i
 		case s.freeFor(mac, now):
-			oldest = t.sooner(i, oldest)
+			if sooner := t.sooner(i, oldest); sooner != oldest && !t.awaits(i, mac, stranger) {
+				oldest = i
+			}
 		case s.state == Declined && !s.offeredToOther(mac, now):
 			declined = t.sooner(i, declined)
+		case !stranger && lent < 0 && (s.state == Free || !now.Before(s.expires)) && !t.conf.Known(s.offeredTo):
+			lent = i // only on offer, to a machine that nobody knows
 		}
 	}
-	if oldest < 0 {
-		return declined
+	for _, i := range []int{oldest, lent, declined} {
+		if i >= 0 {
+			return i
+		}
 	}
-	return oldest
+	return -1
+}
+
+// awaits tells whether an address whose lease has ended is kept for its
+// machine, which is a known one: however many strangers ask, it gets it again.
+func (t *Table) awaits(i int, mac MAC, stranger bool) bool {
+	s := &t.slots[i]
+	return stranger && s.owner != (MAC{}) && s.owner != mac && t.conf.Known(s.owner)
 }
 
 // sooner is the slot whose time ends first; other may be -1.
@@ -72,7 +86,7 @@ func (t *Table) sooner(i, other int) int {
 
 // exhausted is ErrExhausted with what the addresses are used for.
 func (t *Table) exhausted(now time.Time) error {
-	leased, offered := 0, 0
+	leased, offered, kept := 0, 0, 0
 	for i := range t.slots {
 		s := &t.slots[i]
 		switch {
@@ -80,9 +94,15 @@ func (t *Table) exhausted(now time.Time) error {
 			leased++
 		case now.Before(s.offeredUntil):
 			offered++
+		case s.owner != (MAC{}):
+			kept++
 		}
 	}
-	return fmt.Errorf("%w: of %d, %d are leased and %d on offer", ErrExhausted, len(t.slots), leased, offered)
+	text := fmt.Sprintf("of %d, %d are leased and %d on offer", len(t.slots), leased, offered)
+	if kept > 0 {
+		text += fmt.Sprintf(", %d wait for known machines", kept)
+	}
+	return fmt.Errorf("%w: %s", ErrExhausted, text)
 }
 
 // freeFor tells whether a machine may take the slot. A declined address that

@@ -60,9 +60,13 @@ type Config struct {
 	// Reserved are addresses that one machine gets and nobody else, inside the
 	// range or not.
 	Reserved map[MAC]netip.Addr
-	Time     time.Duration // length of a lease
-	File     string        // where Save writes; "" keeps the table in memory
-	Now      func() time.Time
+	// Known tells whether a machine is one of ours. Its address is not given to
+	// strangers when its lease has ended, and it gets one that is only on offer to
+	// a stranger when nothing else is free. nil: none is.
+	Known func(MAC) bool
+	Time  time.Duration // length of a lease
+	File  string        // where Save writes; "" keeps the table in memory
+	Now   func() time.Time
 }
 
 // Table is the addresses of one range. It is safe for concurrent use.
@@ -87,6 +91,9 @@ type Table struct {
 func Open(conf Config) (*Table, error) {
 	if conf.Now == nil {
 		conf.Now = time.Now
+	}
+	if conf.Known == nil {
+		conf.Known = func(MAC) bool { return false }
 	}
 	size, err := rangeSize(conf.First, conf.Last)
 	if err != nil {
@@ -178,7 +185,7 @@ func (t *Table) Offer(mac MAC, wanted netip.Addr) (netip.Addr, error) {
 		return netip.Addr{}, t.exhausted(now)
 	}
 	t.withdraw(mac)
-	t.withdraw(t.slots[i].offeredTo) // its time is over; the map stays as small as the range
+	t.withdraw(t.slots[i].offeredTo) // its time is over, or it is a stranger; the map stays as small as the range
 	t.slots[i].offeredTo, t.slots[i].offeredUntil = mac, now.Add(OfferTime)
 	t.offered[mac] = i
 	return t.addr(i), nil
@@ -215,7 +222,7 @@ func (t *Table) Lease(mac MAC, a netip.Addr) (isNew bool, err error) {
 	if kept, ok := t.reserved[mac]; ok && kept != i && t.slots[kept].freeFor(mac, now) {
 		return false, fmt.Errorf("address %s: %w, %s", a, ErrReserved, t.addr(kept))
 	}
-	if !s.freeFor(mac, now) {
+	if !s.freeFor(mac, now) || t.awaits(i, mac, !t.conf.Known(mac)) {
 		return false, fmt.Errorf("address %s: %w", a, ErrTaken)
 	}
 	isNew = !(s.state == Leased && s.owner == mac && now.Before(s.expires))
