@@ -96,7 +96,8 @@ func (m *blank) controller(a *appliance) {
 	a.must(os.Symlink("../../devices/pci0000:00/0000:00:03.0/block/testdisk1", filepath.Join(m.root, "sys/class/block/testdisk1")))
 	m.before = func(c command.Command) {
 		if modules := filepath.Join(m.root, "chroot/lib/modules/6.1"); strings.Contains(c.Argv[0], "grub-install") {
-			a.must(errors.Join(os.MkdirAll(modules, 0o755), os.WriteFile(filepath.Join(modules, "modules.alias"), []byte("alias pci:v*d*sv*sd*bc01sc08i02* nvme\n"), 0o644)))
+			a.must(errors.Join(os.MkdirAll(modules, 0o755), os.WriteFile(filepath.Join(modules, "modules.builtin"), nil, 0o644),
+				os.WriteFile(filepath.Join(modules, "modules.alias"), []byte("alias pci:v*d*sv*sd*bc01sc08i02* nvme\n"), 0o644)))
 		}
 	}
 }

@@ -6,14 +6,17 @@ import (
 	"path/filepath"
 	"strings"
 
+	"edeploy/images/manifest/initramfs"
+
 	"golang.org/x/sys/unix"
 )
 
 // device is something between the machine and a disk that needs a driver.
 type device struct {
-	name   string // in sysfs: "0000:00:03.0"
-	alias  string // what it says it is: "pci:v00001000d00000079..."
-	driver string // that drives it here
+	name    string   // in sysfs: "0000:00:03.0"
+	alias   string   // what it says it is: "pci:v00001000d00000079..."
+	driver  string   // that drives it here
+	modules []string // what the module with the driver may be called: a table of builtin modules has no aliases
 }
 
 func (d device) String() string {
@@ -91,7 +94,12 @@ func readDevice(dir string) (device, bool) {
 	if err != nil {
 		return device{}, false
 	}
-	return device{filepath.Base(dir), strings.TrimSpace(string(alias)), filepath.Base(driver)}, true
+	d := device{name: filepath.Base(dir), alias: strings.TrimSpace(string(alias)), driver: filepath.Base(driver)}
+	d.modules = []string{initramfs.ModuleName(d.driver), d.driver + "_mod"} // sd is in sd_mod
+	if module, err := os.Readlink(filepath.Join(dir, "driver/module")); err == nil {
+		d.modules = append(d.modules, filepath.Base(module))
+	}
+	return d, true
 }
 
 // disk says whether a device is a disk or a controller of disks: those need a

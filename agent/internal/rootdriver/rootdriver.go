@@ -2,14 +2,13 @@
 // will find its root file system: whether its initramfs has a driver for
 // everything that the root's disks are behind on this machine.
 //
-// It reads sysfs, and the tree's initramfs and tables of modules
-// (modules.alias(5), modules.builtin.modinfo).
+// It reads sysfs, and the tree's initramfs and tables of modules (depmod(8)):
+// modules.alias, and modules.builtin, which has names alone.
 package rootdriver
 
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -73,8 +72,9 @@ func (k Kernel) early() (map[string]bool, error) {
 
 // drives decides for one device.
 func (k Kernel) drives(d device, source string, t tables, early map[string]bool) error {
-	modules, builtin := t.drivers(d.alias)
-	if builtin || slices.ContainsFunc(modules, func(m string) bool { return early[m] }) {
+	modules := t.drivers(d.alias)
+	inside := func(m string) bool { return t.builtin[m] }
+	if slices.ContainsFunc(modules, func(m string) bool { return early[m] }) || slices.ContainsFunc(d.modules, inside) {
 		return nil
 	}
 	if len(modules) == 0 {
@@ -88,7 +88,7 @@ func (k Kernel) drives(d device, source string, t tables, early map[string]bool)
 // tables say which modules drive which devices.
 type tables struct {
 	loadable []alias
-	builtin  []alias
+	builtin  map[string]bool // modules that are part of the kernel
 }
 
 type alias struct{ pattern, module string }
@@ -108,11 +108,11 @@ func (k Kernel) tables() (tables, error) {
 	if err != nil {
 		return tables{}, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	builtin, err := text("modules.builtin.modinfo")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	builtin, err := text("modules.builtin")
+	if err != nil {
 		return tables{}, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	return tables{loadableAliases(loadable), builtinAliases(builtin)}, nil
+	return tables{loadableAliases(loadable), initramfs.Modules(slices.Values(strings.Fields(builtin)))}, nil
 }
 
 // loadableAliases reads lines "alias PATTERN MODULE".
@@ -126,27 +126,15 @@ func loadableAliases(text string) []alias {
 	return all
 }
 
-// builtinAliases reads strings "MODULE.alias=PATTERN" that end in a zero.
-func builtinAliases(text string) []alias {
-	var all []alias
-	for entry := range strings.SplitSeq(text, "\x00") {
-		key, pattern, _ := strings.Cut(entry, "=")
-		if module, ok := strings.CutSuffix(key, ".alias"); ok {
-			all = append(all, alias{pattern, initramfs.ModuleName(module)})
-		}
-	}
-	return all
-}
-
-// drivers are the modules that say they drive the device, and whether one that
-// is part of the kernel does.
-func (t tables) drivers(device string) (modules []string, builtin bool) {
+// drivers are the modules that say they drive the device.
+func (t tables) drivers(device string) []string {
+	var modules []string
 	for _, a := range t.loadable {
 		if a.fits(device) && !slices.Contains(modules, a.module) {
 			modules = append(modules, a.module)
 		}
 	}
-	return modules, slices.ContainsFunc(t.builtin, func(a alias) bool { return a.fits(device) })
+	return modules
 }
 
 // fits compares as modprobe does: a shell pattern, "-" and "_" are the same.

@@ -44,7 +44,9 @@ func link(t *testing.T, to string, parts ...string) {
 func driven(t *testing.T, sys, dir, alias, driver string) {
 	t.Helper()
 	file(t, alias+"\n", sys, dir, "modalias")
-	link(t, "../../drivers/"+driver, sys, dir, "driver")
+	at := filepath.Join(sys, "bus", strings.ReplaceAll(alias, ":", "_"), driver)
+	link(t, at, sys, dir, "driver")
+	link(t, "../../../module/"+driver+"_pci", at, "module")
 }
 
 // machine is the sysfs of a machine with a disk behind a megasas controller
@@ -106,7 +108,9 @@ func TestCheck(t *testing.T) {
 		{"not in the initramfs", "/dev/sda1", tables, "", []string{"sd_mod", "nvme"},
 			"would not find its root on /dev/sda1: the initramfs of its kernel 6.1 has no driver for the device 0000:01:00.0 (" + megasas + ", here megaraid_sas) (it would be megaraid_sas); MODULES=most"},
 		{"no driver at all", "/dev/sda1", strings.ReplaceAll(tables, "00000079", "0000007A"), "", all, "its kernel 6.1 has no driver for the device 0000:01:00.0"},
-		{"part of the kernel", "/dev/sda1", strings.ReplaceAll(tables, "00000079", "0000007A"), "megaraid_sas.license=GPL\x00megaraid_sas.alias=pci:v00001000d00000079sv*sd*bc*sc*i*\x00", all, ""},
+		{"part of the kernel", "/dev/sda1", strings.ReplaceAll(tables, "00000079", "0000007A"), "kernel/fs/binfmt_script.ko\nkernel/drivers/scsi/megaraid/megaraid_sas.ko\n", []string{"sd_mod"}, ""},
+		{"disks are part of the kernel", "/dev/sda1", tables, "kernel/drivers/scsi/sd_mod.ko\n", []string{"megaraid_sas"}, ""},
+		{"the module has another name than its driver", "/dev/nvme0n1p1", "", "kernel/drivers/nvme/host/nvme_pci.ko\n", nil, ""},
 		{"no disks", "/dev/sda1", tables, "", []string{"megaraid_sas"}, "no driver for the device 0:2:0:0 (scsi:t-0x00, here sd)"},
 		{"NVMe behind its subsystem", "/dev/nvme0n1p1", tables, "", []string{"sd_mod"}, "0000:00:05.0"},
 		{"half of an array", "/dev/md0", tables, "", []string{"sd_mod", "megaraid_sas"}, "root on /dev/md0: the initramfs of its kernel 6.1 has no driver for the device 0000:00:05.0"},
@@ -117,7 +121,7 @@ func TestCheck(t *testing.T) {
 			root := t.TempDir()
 			link(t, "usr/lib", root, "lib")
 			file(t, test.aliases, root, "usr/lib/modules/6.1/modules.alias")
-			file(t, test.builtin, root, "usr/lib/modules/6.1/modules.builtin.modinfo")
+			file(t, test.builtin, root, "usr/lib/modules/6.1/modules.builtin")
 			file(t, initrd(test.early...), root, "boot/initrd.img-6.1")
 			err := rootdriver.Check(sys, test.source, rootdriver.Kernel{Root: root, Release: "6.1", Initrd: filepath.Join(root, "boot/initrd.img-6.1")})
 			if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || errors.Is(err, rootdriver.ErrUnknown)) {
@@ -131,6 +135,7 @@ func TestCheck(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	sys, root := machine(t), t.TempDir()
 	file(t, tables, root, "lib/modules/6.1/modules.alias")
+	file(t, "", root, "lib/modules/6.1/modules.builtin")
 	file(t, "no initramfs", root, "boot/bad")
 	for name, err := range map[string]error{
 		"no such device": rootdriver.Check(sys, "/dev/none", rootdriver.Kernel{Root: root, Release: "6.1"}),
