@@ -44,12 +44,12 @@ help: ## this list
 		'$(ROLE)' '$(VERSION)' '$(KERNEL)' '$(STORY)' '$(IMAGE_SIZE)' '$(FUZZTIME)'
 
 .PHONY: demo
-demo: MB = 6000
+demo: MB = 7000
 demo: check deps rack ## boot the appliance and blank machines in QEMU, install them, log in
 	go run ./integration/demo
 
 .PHONY: test
-test: MB = 20000
+test: MB = 22000
 test: check deps lint unit abuse stories ## everything that CI checks
 
 ##@ Build
