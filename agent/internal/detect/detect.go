@@ -15,6 +15,7 @@
 //   - processors: family, model, stepping, microcode, clock, caches; NUMA nodes
 //   - memory banks (SMBIOS type 17)
 //   - the kernel's version and command line
+//   - how the firmware started the machine: BIOS or UEFI, Secure Boot
 //
 // It reads /sys, /proc, /dev/disk/by-id, /run/udev/data and, for the names of
 // PCI devices, /usr/share/misc/pci.ids; none of them must exist but /sys. It
@@ -81,7 +82,7 @@ func (s Source) Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, 
 	for _, part := range []func(){
 		func() { disks(r, f, inv.disks) },
 		func() { system(r, f, inv) },
-		func() { firmware(f, inv.bios) },
+		func() { firmware(r, f, inv.bios) },
 		func() { memory(r, f, inv.memory, log) },
 		func() { s.network(r, f, inv.devices, log) },
 		func() { processors(r, f, inv.cpu) },

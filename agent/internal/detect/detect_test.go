@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -316,3 +317,44 @@ func steady(h wire.Hardware) wire.Hardware {
 		return f.Field == "frequency" || name || f.Category == "network" && f.ID != "eth0"
 	})
 }
+
+// TestBootMode: how the firmware started the machine shows in sysfs.
+func TestBootMode(t *testing.T) {
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"BIOS":             {nil, []string{"mode bios"}},
+		"UEFI":             {map[string]string{"efi/fw_platform_size": "64\n"}, []string{"mode uefi"}},
+		"Secure Boot":      {map[string]string{"efi/fw_platform_size": "64\n", secureBoot: "\x16\x00\x00\x00\x01"}, []string{"mode uefi", "secure on"}},
+		"Secure Boot: off": {map[string]string{"efi/fw_platform_size": "64\n", secureBoot: "\x16\x00\x00\x00\x00"}, []string{"mode uefi", "secure off"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, "sys/class"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for file, text := range tt.files {
+				p := filepath.Join(root, "sys/firmware", file)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hw, err := detect.Source{Root: root}.Hardware(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range hw {
+				if f.Category == "firmware" && f.ID == "boot" {
+					got = append(got, fmt.Sprint(f.Field, " ", f.Value))
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+const secureBoot = "efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"

@@ -39,6 +39,7 @@ var recorded = []struct{ dir, files string }{
 	{"sys/devices/system/cpu/cpu[0-9]*/topology", "physical_package_id core_id"},
 	{"sys/devices/system/memory", "block_size_bytes memory*/state"},
 	{"sys/devices/system/node/node[0-9]*", "cpumap cpu[0-9]*"},
+	{"sys/firmware/efi", "fw_platform_size efivars/SecureBoot-*"},
 	{"sys/firmware", "dmi/tables/DMI devicetree/base/model devicetree/base/compatible devicetree/base/serial-number"},
 }
 

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"io/fs"
 	"strings"
 
 	"github.com/jaypipes/ghw"
@@ -31,8 +32,22 @@ func system(r reader, f *facts, inv inventory) {
 	f.add("system", "kernel", "cmdline", r.text("proc/cmdline"))
 }
 
-func firmware(f *facts, bios *ghw.BIOSInfo) {
+// secureBoot is UEFI's variable of this name (UEFI specification 3.3): four
+// bytes of attributes, and 1 where only signed loaders are started.
+const secureBoot = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+// firmware is what the reference calls bios, and how the machine was started,
+// which it does not have.
+func firmware(r reader, f *facts, bios *ghw.BIOSInfo) {
 	f.add("firmware", "bios", "version", bios.Version)
 	f.add("firmware", "bios", "date", bios.Date)
 	f.add("firmware", "bios", "vendor", bios.Vendor)
+	mode := "bios"
+	if r.text("sys/firmware/efi/fw_platform_size") != "" {
+		mode = "uefi"
+	}
+	f.add("firmware", "boot", "mode", mode)
+	if value, err := fs.ReadFile(r.root, secureBoot); err == nil && len(value) == 5 {
+		f.add("firmware", "boot", "secure", map[bool]string{true: "on", false: "off"}[value[4] == 1])
+	}
 }
