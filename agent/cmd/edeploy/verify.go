@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"edeploy/agent/internal/installed"
+	"edeploy/agent/internal/source"
 	"edeploy/agent/internal/upgrade"
 	"edeploy/images/manifest"
 	"edeploy/server/wire"
@@ -132,7 +133,7 @@ func (p program) verify(ctx context.Context, machine installed.Machine, o verify
 func wantedManifest(ctx context.Context, machine installed.Machine, conf wire.Installed, o verifyOptions) (*manifest.Manifest, error) {
 	switch {
 	case o.fetch:
-		return installed.Fetch(ctx, conf)
+		return source.Client{Installed: conf}.Manifest(ctx, conf.Image)
 	case o.manifest != "":
 		return manifest.ReadFile(o.manifest)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"edeploy/agent/internal/filter"
+	"edeploy/agent/internal/source"
 	"edeploy/agent/internal/treepath"
 	"edeploy/server/wire"
 )
@@ -89,7 +90,8 @@ func fetchMetadata(ctx context.Context, conf wire.Installed, name, dir string, a
 	if conf.RServ == "" {
 		return fmt.Errorf("fetch metadata: %s names no server (RSERV)", wire.ConfPath)
 	}
-	return source{conf, path.Join(metadataModule, name) + "/", "-rpt", maxMetadataBytes}.fetch(ctx, dir, accept)
+	what := source.Remote{Path: path.Join(metadataModule, name) + "/", Flags: "-rpt", Limit: maxMetadataBytes}
+	return source.Client{Installed: conf}.Fetch(ctx, what, dir, accept)
 }
 
 // ReadMetadata reads the rules in a metadata directory. `exclude` must be there,

@@ -117,7 +117,7 @@ func TestStreamOverCutWires(t *testing.T) {
 				for i := range cuts {
 					cuts[i] = random.Int64N(300_000)
 				}
-				w := &line{server: start(t, dir), after: func(n int) (int64, bool) {
+				w := &cutLine{server: start(t, dir), after: func(n int) (int64, bool) {
 					if n > len(cuts) {
 						return -1, false
 					}
@@ -183,7 +183,7 @@ func TestStreamOfReplacedFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, content := webDir(t, 1_000_000)
 			shorter := append([]byte("new"), content[:len(content)-100]...)
-			w := &line{server: start(t, dir), after: func(n int) (int64, bool) {
+			w := &cutLine{server: start(t, dir), after: func(n int) (int64, bool) {
 				if n > 1 {
 					replaceFile(t, filepath.Join(dir, "archive"), shorter, time.Now())
 					return -1, false
@@ -204,7 +204,7 @@ func TestStreamOfReplacedFile(t *testing.T) {
 func TestFetchTakesTheNewFile(t *testing.T) {
 	dir, content := webDir(t, 300_000)
 	changed := append([]byte("new"), content[100:]...)
-	w := &line{server: webServers["ranges"](t, dir), after: func(n int) (int64, bool) {
+	w := &cutLine{server: webServers["ranges"](t, dir), after: func(n int) (int64, bool) {
 		if n == 2 {
 			replaceFile(t, filepath.Join(dir, "archive"), changed, time.Now())
 		}

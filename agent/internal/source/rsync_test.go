@@ -127,7 +127,7 @@ func TestCutWireIsResumed(t *testing.T) {
 				t.Parallel()
 				src, dst := t.TempDir(), t.TempDir()
 				want := testTree(t, filepath.Join(src, "D7", "base"), 12, 100_000)
-				w := &line{server: start(t, src), after: func(n int) (int64, bool) {
+				w := &cutLine{server: start(t, src), after: func(n int) (int64, bool) {
 					if n > 3 {
 						return -1, false
 					}
@@ -158,7 +158,7 @@ func TestServerComesBack(t *testing.T) {
 	needs.Program(t, "rsync")
 	src, dst := t.TempDir(), t.TempDir()
 	want := testTree(t, filepath.Join(src, "base"), 3, 1000)
-	w := &line{server: gokrazyServer(t, src), after: func(n int) (int64, bool) {
+	w := &cutLine{server: gokrazyServer(t, src), after: func(n int) (int64, bool) {
 		if n < 4 {
 			return 0, false
 		}

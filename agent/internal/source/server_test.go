@@ -92,7 +92,7 @@ func serve(t *testing.T, handle func(context.Context, net.Conn)) string {
 }
 
 // line is a line to a server that a test can cut.
-type line struct {
+type cutLine struct {
 	server string
 	conns  atomic.Int32
 	// after decides about connection n (from 1): how many bytes of the server
@@ -100,7 +100,7 @@ type line struct {
 	after func(n int) (bytes int64, dead bool)
 }
 
-func (w *line) start(t *testing.T) string {
+func (w *cutLine) start(t *testing.T) string {
 	return serve(t, func(ctx context.Context, conn net.Conn) {
 		limit, dead := w.after(int(w.conns.Add(1)))
 		up, err := net.Dial("tcp", w.server)

@@ -29,7 +29,12 @@ var (
 	errTooMuch = errors.New("sent more than")
 )
 
-// Source has the trees of images.
+// Manifests has the manifests of images, for upgrades: Files and Client.
+type Manifests interface {
+	Manifest(ctx context.Context, image wire.ImageRef) (*manifest.Manifest, error)
+}
+
+// Source has the trees of images, for installations: Rsync and Archives.
 type Source interface {
 	// Has is nil when the server has the image. The error is why not; it wraps
 	// ErrMissing when the server was asked and says so.

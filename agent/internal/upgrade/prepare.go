@@ -129,14 +129,11 @@ func (p *Preparation) fetch(ctx context.Context) error {
 	case err != nil:
 		return CannotLook{err}
 	}
-	if p.Conf.Serv != "" {
-		p.target, err = p.files.Manifest(ctx, p.To)
-	} else {
-		next := p.Conf
-		next.Image = p.To
-		p.target, err = installed.Fetch(ctx, next)
+	var from source.Manifests = p.files
+	if p.Conf.Serv == "" {
+		from = source.Client{Installed: p.Conf}
 	}
-	if err != nil {
+	if p.target, err = from.Manifest(ctx, p.To); err != nil {
 		return CannotLook{err}
 	}
 	for _, name := range []string{"exclude", "pre", "post"} {

@@ -1,11 +1,10 @@
-package installed
+package source
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path"
@@ -20,13 +19,16 @@ import (
 	"github.com/gokrazy/rsync/rsyncclient"
 )
 
-// silence is how long the server may say nothing.
-const silence = 30 * time.Second
+// Client fetches small things from the rsync server of an installed machine (RSERV,
+// RSERV_PORT, RPATH), which needs no rsync program for that.
+type Client struct{ wire.Installed }
 
-// Fetch gets the manifest of the machine's role and version from its rsync
-// server (RSERV, RSERV_PORT, RPATH).
-func Fetch(ctx context.Context, conf wire.Installed) (*manifest.Manifest, error) {
-	if conf.RServ == "" {
+// clientSilence is how long the server may say nothing.
+const clientSilence = 30 * time.Second
+
+// Manifest fetches the manifest of an image.
+func (c Client) Manifest(ctx context.Context, image wire.ImageRef) (m *manifest.Manifest, err error) {
+	if c.RServ == "" {
 		return nil, fmt.Errorf("fetch manifest: %s names no server (RSERV)", wire.ConfPath)
 	}
 	dir, err := os.MkdirTemp("", "edeploy-fetch-")
@@ -34,10 +36,9 @@ func Fetch(ctx context.Context, conf wire.Installed) (*manifest.Manifest, error)
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	var m *manifest.Manifest
-	remote := source{conf, path.Join(conf.RPath, conf.Image.Manifest()), "-t", manifest.MaxTextBytes}
-	return m, remote.fetch(ctx, dir, func() error {
-		file := filepath.Join(dir, path.Base(remote.path))
+	what := Remote{path.Join(c.RPath, image.Manifest()), "-t", manifest.MaxTextBytes}
+	return m, c.Fetch(ctx, what, dir, func() error {
+		file := filepath.Join(dir, path.Base(what.Path))
 		if _, err := os.Lstat(file); err != nil {
 			return errors.New("the server has no such file")
 		}
@@ -46,41 +47,35 @@ func Fetch(ctx context.Context, conf wire.Installed) (*manifest.Manifest, error)
 	})
 }
 
-type source struct {
-	conf  wire.Installed
-	path  string // from the module on
-	flags string // of rsync
-	limit int64  // bytes
+// Remote is something on an rsync server.
+type Remote struct {
+	Path  string // from the module on
+	Flags string // of rsync
+	Limit int64  // bytes
 }
 
-// fetch puts the source into dir, then accept looks at what came.
-func (s source) fetch(ctx context.Context, dir string, accept func() error) error {
-	address := net.JoinHostPort(s.conf.RServ, strconv.Itoa(s.conf.RServPort))
-	err := s.dial(ctx, address, dir)
+// Fetch puts something into dir, then accept looks at what came.
+func (c Client) Fetch(ctx context.Context, what Remote, dir string, accept func() error) error {
+	address := net.JoinHostPort(c.RServ, strconv.Itoa(c.RServPort))
+	err := c.receive(ctx, address, what, dir)
 	if err == nil {
 		err = accept()
 	}
 	if err != nil {
-		return fmt.Errorf("fetch rsync://%s/%s: %w", address, s.path, err)
+		return fmt.Errorf("fetch rsync://%s/%s: %w", address, what.Path, err)
 	}
 	return nil
 }
 
-func (s source) dial(ctx context.Context, address, dir string) error {
-	dialer := net.Dialer{Timeout: silence}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+// receive runs the rsync client on a connection of its own. The library says why a server refused only in its log, and panics on some
+// broken answers.
+func (c Client) receive(ctx context.Context, address string, what Remote, dir string) (err error) {
+	conn, err := dial(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	return s.receive(ctx, &bounded{Conn: conn, limit: s.limit}, dir)
-}
-
-// receive runs the rsync client on a connection; dir gets the files. The
-// library says why a server refused only in its log, and panics on some
-// broken answers.
-func (s source) receive(ctx context.Context, conn io.ReadWriteCloser, dir string) (err error) {
 	var said transcript
 	defer func() {
 		if caught := recover(); caught != nil {
@@ -88,11 +83,11 @@ func (s source) receive(ctx context.Context, conn io.ReadWriteCloser, dir string
 		}
 	}()
 	// Restricting the process would end its view of the disk it is to compare.
-	client, err := rsyncclient.New([]string{s.flags}, rsyncclient.WithStderr(&said), rsyncclient.DontRestrict())
+	client, err := rsyncclient.New([]string{what.Flags}, rsyncclient.WithStderr(&said), rsyncclient.DontRestrict())
 	if err != nil {
 		return err
 	}
-	if _, err = client.RunDaemon(ctx, conn, s.path, []string{dir}); ctx.Err() != nil {
+	if _, err = client.RunDaemon(ctx, &bounded{Conn: conn, limit: what.Limit}, what.Path, []string{dir}); ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if reason := said.refusal(); reason != "" {
@@ -118,7 +113,7 @@ func (t *transcript) refusal() string {
 	return ""
 }
 
-// bounded is a connection that ends after silence and after too many bytes.
+// bounded is a connection that ends after clientSilence and after too many bytes.
 type bounded struct {
 	net.Conn
 	limit int64
@@ -129,7 +124,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	if b.read >= b.limit {
 		return 0, fmt.Errorf("the server sent more than the %d bytes that are taken", b.limit)
 	}
-	if err := b.SetReadDeadline(time.Now().Add(silence)); err != nil {
+	if err := b.SetReadDeadline(time.Now().Add(clientSilence)); err != nil {
 		return 0, err
 	}
 	n, err := b.Conn.Read(p[:min(int64(len(p)), b.limit-b.read)])
@@ -138,7 +133,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if err := b.SetWriteDeadline(time.Now().Add(silence)); err != nil {
+	if err := b.SetWriteDeadline(time.Now().Add(clientSilence)); err != nil {
 		return 0, err
 	}
 	return b.Conn.Write(p)
