@@ -123,10 +123,11 @@ func (c *client) getAddress(ctx context.Context) error {
 	return err
 }
 
-// ask repeats a packet, as firmware does, until it is answered.
+// ask repeats a packet until it is answered, for less than firmware does: a
+// daemon that starts listens for other DHCP servers first.
 func (c *client) ask(ctx context.Context, packet *dhcpv4.DHCPv4, want dhcpv4.MessageType) (*dhcpv4.DHCPv4, error) {
 	buf := make([]byte, 4096)
-	for range 4 {
+	for range 15 {
 		if _, err := c.dhcp.WriteTo(packet.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 67}); err != nil {
 			return nil, err
 		}
