@@ -42,7 +42,6 @@ func (b *bar) show(done, total int64) {
 		100*done/total, done/scale, total/scale, b.unit.name, left)
 }
 
-// clear wipes the bar away.
 func (b *bar) clear() {
 	if b.shown {
 		fmt.Fprint(b.out, "\r\x1b[K")

@@ -109,7 +109,6 @@ type steps struct {
 	done bool
 }
 
-// show is transaction.Machine.Progress.
 func (s *steps) show(step transaction.Step, done, total int64) {
 	if step != s.step {
 		s.end(true)
@@ -140,7 +139,6 @@ func (s *steps) end(good bool) {
 // seconds is a time as people compare it.
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-// unit is what progress counts.
 type unit struct {
 	name   string
 	factor float64
@@ -159,7 +157,6 @@ func (u unit) say(n int64) string {
 	return fmt.Sprintf("%.1f %s", float64(n)/u.factor, u.name)
 }
 
-// clearLine wipes a bar away.
 func clearLine(terminal bool) string {
 	if terminal {
 		return "\r\x1b[K"
@@ -172,7 +169,6 @@ func warnings(out io.Writer, terminal bool) *slog.Logger {
 	return slog.New(&lines{out: out, start: clearLine(terminal) + "edeploy: "})
 }
 
-// lines is a slog.Handler.
 type lines struct {
 	out   io.Writer
 	start string // of each

@@ -31,7 +31,6 @@ func (p program) leftovers(ctx context.Context, machine installed.Machine) *left
 // shownProcesses are those outside of services that are named on the console.
 const shownProcesses = 10
 
-// writeLeftovers says what is left over, and what to do about it.
 func writeLeftovers(w io.Writer, r *leftover.Report) {
 	if r == nil {
 		return

@@ -90,7 +90,6 @@ func describeImage(ref wire.ImageRef, images []api.Image) string {
 // completionTime is how long a shell waits for versions.
 const completionTime = 3 * time.Second
 
-// completeVersions completes the versions that the server has an upgrade to.
 func completeVersions(machine *installed.Machine) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		conf, err := machine.Conf()

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// program is one call of edeploy.
 type program struct {
 	args           []string
 	stdout, stderr io.Writer
@@ -39,7 +38,6 @@ const (
 // errSaid ends a command that has said itself what is not well.
 var errSaid = errors.New("all is said")
 
-// run answers the exit status.
 func (p program) run(ctx context.Context) int {
 	root := p.command()
 	root.SetArgs(p.args)
@@ -70,7 +68,6 @@ func (p program) run(ctx context.Context) int {
 // goesOn are the commands that go on where they were interrupted.
 var goesOn = map[string]bool{upgradeName: true, "rollback": true, "recover": true, "report": true}
 
-// exitStatus is that of a command that failed.
 func exitStatus(command string, err error) int {
 	var blind upgrade.CannotLook
 	switch {

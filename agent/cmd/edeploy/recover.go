@@ -56,7 +56,6 @@ func (p program) recover(ctx context.Context, machine installed.Machine) error {
 	return p.now(ctx, machine)
 }
 
-// recovered recovers and says so.
 func (p program) recovered(ctx context.Context, work transaction.Machine) (transaction.Outcome, error) {
 	before, err := work.Status()
 	if err != nil {

@@ -27,7 +27,6 @@ func (p program) reportCommand(machine *installed.Machine) *cobra.Command {
 	}
 }
 
-// reportLater tells what the server has not heard.
 func (p program) reportLater(ctx context.Context, machine installed.Machine) error {
 	conf, err := machine.Conf()
 	if err != nil {

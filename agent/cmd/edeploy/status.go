@@ -38,7 +38,6 @@ func (p program) statusCommand(machine *installed.Machine) *cobra.Command {
 	return c
 }
 
-// condition is what status prints.
 type condition struct {
 	Image       wire.ImageRef            `json:"image"`
 	Phase       transaction.Phase        `json:"phase"`

@@ -130,7 +130,6 @@ func planText(r *upgrade.Preparation) string {
 	return b.String()
 }
 
-// totals is a plan in one line.
 func totals(from wire.ImageRef, to string, p *plan.Plan) string {
 	t := p.Totals()
 	return fmt.Sprintf("%s -> %s: %d new, %d replaced, %d attributes only, %d deleted; %d files, %.1f MB to fetch",
@@ -150,7 +149,6 @@ type planReport struct {
 	Paths     []operationReport `json:"paths"`
 }
 
-// operationReport is one path of it.
 type operationReport struct {
 	installed.Item
 	Action plan.Action `json:"action"`

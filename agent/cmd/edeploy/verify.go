@@ -140,7 +140,6 @@ func wantedManifest(ctx context.Context, machine installed.Machine, conf wire.In
 	return machine.Manifest()
 }
 
-// report is what verify prints.
 type report struct {
 	Image   wire.ImageRef `json:"image"`
 	Root    string        `json:"root"`
@@ -156,7 +155,6 @@ type report struct {
 	all     bool
 }
 
-// pathReport is one path of it.
 type pathReport struct {
 	installed.Item
 	LeftOut installed.Reason `json:"left_out,omitempty"` // why it is compared with --all only

@@ -62,7 +62,6 @@ func printJSON(out io.Writer, v any) error {
 	return err
 }
 
-// printRaw prints the server's JSON at a path.
 func printRaw(cmd *cobra.Command, client *api.Client, path string) error {
 	text, err := client.Raw(cmd.Context(), path)
 	if err == nil {
@@ -128,7 +127,6 @@ func orDash(text string) string { return cmp.Or(text, "-") }
 
 func moment(t time.Time) string { return t.Local().Format(time.DateTime) }
 
-// confirmed asks a question and reads the answer.
 func confirmed(in io.Reader, out io.Writer, question string) bool {
 	fmt.Fprintf(out, "%s [y/N] ", question)
 	answer, _ := bufio.NewReader(in).ReadString('\n')
@@ -166,7 +164,6 @@ func completeMachine(client *api.Client) cobra.CompletionFunc {
 	})
 }
 
-// completeDirectory lets the shell complete the name of a directory.
 func completeDirectory(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -77,7 +77,6 @@ func verifyCMDB(out io.Writer, key, value string, files []string) error {
 	return nil
 }
 
-// entry is one entry of a CMDB, for the operator.
 type entry struct {
 	Number int            `json:"entry"` // from 1
 	Used   bool           `json:"used"`
@@ -131,7 +130,6 @@ func (p *place) entries(ctx context.Context, profile string) ([]entry, error) {
 	return all, nil
 }
 
-// cmdb reads a CMDB.
 func (p *place) cmdb(ctx context.Context, name string) (*cmdb.File, error) {
 	text, _, err := p.documents().get(ctx, name)
 	if err != nil {

@@ -146,7 +146,6 @@ func refusedFiles(out io.Writer, err error) error {
 	return fmt.Errorf("nothing was changed: %s", mistakesIn(slices.Sorted(maps.Keys(files))))
 }
 
-// printReplaced says what became of the files.
 func printReplaced(out io.Writer, r api.Replaced) {
 	for _, list := range []struct {
 		word  string

@@ -16,7 +16,6 @@ import (
 	"edeploy/server/internal/lint"
 )
 
-// configPush is one run of config push.
 type configPush struct {
 	client       *api.Client
 	section, dir string
@@ -41,7 +40,6 @@ func (c configPush) run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// spot is where something is wrong.
 type spot struct {
 	file         string
 	line, column int
@@ -108,13 +106,11 @@ func (c configPush) others(ctx context.Context, files map[string]string) (map[st
 	return others, nil
 }
 
-// deploymentFiles lists the files of a deployment.
 func deploymentFiles(ctx context.Context, client *api.Client, section string) ([]api.ConfigFile, error) {
 	all, err := client.ConfigFiles(ctx)
 	return slices.DeleteFunc(all, func(f api.ConfigFile) bool { return f.Section != section }), err
 }
 
-// readProfiles reads the profiles' files of a directory.
 func readProfiles(dir string) (map[string]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

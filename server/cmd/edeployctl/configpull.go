@@ -49,7 +49,6 @@ func newConfigPullCommand(client *api.Client) *cobra.Command {
 	return cmd
 }
 
-// configPull is one run of config pull.
 type configPull struct {
 	client         *api.Client
 	section, dir   string
@@ -95,7 +94,6 @@ type pulled struct {
 	note string // behind its name
 }
 
-// fetch brings the files of the deployment.
 func (c configPull) fetch(ctx context.Context) ([]pulled, error) {
 	all, err := deploymentFiles(ctx, c.client, c.section)
 	if err != nil {

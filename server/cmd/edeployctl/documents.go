@@ -24,7 +24,6 @@ type documents interface {
 	put(ctx context.Context, name, text, version string) error
 }
 
-// stateFile is the name of a deployment's state file.
 const stateFile = "state"
 
 // place says where configuration files are: on the server, or in a directory.
@@ -38,7 +37,6 @@ func (p *place) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.dir, "config", "", "work on this directory instead of the server")
 }
 
-// state reads the state file.
 func (p *place) state(ctx context.Context) (*state.State, error) {
 	text, _, err := p.documents().get(ctx, stateFile)
 	if err != nil {

@@ -20,7 +20,6 @@ A machine that is installed is still running with its address. On a terminal the
 
 --strangers forgets all machines that nobody needs: they hold nothing, are not installed, and no operator has spoken of them.`
 
-// forgetting is one run of forget.
 type forgetting struct {
 	client           *api.Client
 	force, strangers bool

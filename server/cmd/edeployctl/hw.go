@@ -137,7 +137,6 @@ func readMachines(dir string, stderr io.Writer) (all *hardware.Groups, unread in
 // maxListed bounds the names in a line for people; --json has them all.
 const maxListed = 50
 
-// someOf lists names.
 func someOf(names []string) string {
 	if len(names) <= maxListed {
 		return strings.Join(names, " ")

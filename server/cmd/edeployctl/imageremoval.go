@@ -99,7 +99,6 @@ func removeImage(cmd *cobra.Command, client *api.Client, ref wire.ImageRef, forc
 	return fmt.Sprintf("%s: removed, %s", ref, removedParts(image)), nil
 }
 
-// removedParts are the parts of an image and their sizes.
 func removedParts(image api.Image) string {
 	var parts []string
 	if image.Complete {

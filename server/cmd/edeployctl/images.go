@@ -26,7 +26,6 @@ IMAGE says whether the version that an upgrade leads to is here; without it, no 
 --json prints one document: "images", each with role, version, complete, entries, bytes, archive_bytes, published and machines
 (their ids), and "upgrades", each with from, role, to, complete, published and files (name, bytes, mode, sha256).`
 
-// newImagesCommand shows the images and upgrades of the appliance.
 func newImagesCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "images",
@@ -72,7 +71,6 @@ type storedImage struct {
 	Machines     []string  `json:"machines"`           // ids of those that run it, as far as known
 }
 
-// storedUpgrade is the metadata of an upgrade as the appliance has it.
 type storedUpgrade struct {
 	From      string            `json:"from"`
 	Role      string            `json:"role"`
@@ -82,7 +80,6 @@ type storedUpgrade struct {
 	Files     []api.UpgradeFile `json:"files"`
 }
 
-// takeInventory asks for everything that images shows.
 func takeInventory(ctx context.Context, client *api.Client) (inventory, error) {
 	all := inventory{[]storedImage{}, []storedUpgrade{}}
 	images, err := client.Images(ctx)

@@ -64,7 +64,6 @@ func newLintCommand(client *api.Client) *cobra.Command {
 		})
 }
 
-// comparison is what a configuration is compared with.
 func comparison(cmd *cobra.Command, client *api.Client, machines string, live bool) (known lint.Known, err error) {
 	if machines != "" {
 		if known.Machines, err = readAllHardware(machines); err != nil {
@@ -81,7 +80,6 @@ func comparison(cmd *cobra.Command, client *api.Client, machines string, live bo
 	return known, err
 }
 
-// readAllHardware reads the descriptions of a directory, by machine.
 func readAllHardware(dir string) (map[string]wire.Hardware, error) {
 	files, err := descriptions(dir, io.Discard)
 	if err != nil {

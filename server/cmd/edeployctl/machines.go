@@ -37,7 +37,6 @@ func machinesVerb(client *api.Client, use, short string, args cobra.PositionalAr
 	return cmd
 }
 
-// newHistoryCommand prints the history of a machine alone.
 func newHistoryCommand(client *api.Client) *cobra.Command {
 	return answers(&cobra.Command{
 		Use:               "history ID",

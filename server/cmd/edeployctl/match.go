@@ -40,7 +40,6 @@ those behind it, as it would on the server.
 The exit status is 0 when the machine (with --all: every machine) gets a
 profile, 1 when not, and 2 when a file could not be read.`
 
-// errNoFit is the answer "no".
 var errNoFit = errors.New("no profile fits")
 
 type matchConfig struct {
@@ -73,7 +72,6 @@ func newMatchCommand() *cobra.Command {
 	return cmd
 }
 
-// complete names the profiles of the directory.
 func (c *matchConfig) complete(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) != 1 || c.all {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -276,7 +274,6 @@ func printGets(out io.Writer, g gets) {
 	}
 }
 
-// gets is what one machine gets.
 type gets struct {
 	Machine   string         `json:"machine,omitempty"`
 	Profile   string         `json:"profile,omitempty"` // "": none
@@ -286,7 +283,6 @@ type gets struct {
 	Tried     []tried        `json:"tried,omitempty"`   // profiles that do not fit
 }
 
-// tried is a profile that does not fit.
 type tried struct {
 	Profile string `json:"profile"`
 	Reason  string `json:"reason"`

@@ -33,7 +33,6 @@ and what has none is brought. The same metadata is not published twice. Another 
 // maxMetadata bounds one upgrade's metadata, as the appliance does.
 const maxMetadata = 8 << 20
 
-// newMetadataCommand brings upgrade metadata to a running appliance.
 func newMetadataCommand(client *api.Client) *cobra.Command {
 	var p pushMetadata
 	cmd := &cobra.Command{
@@ -57,7 +56,6 @@ func newMetadataCommand(client *api.Client) *cobra.Command {
 	return cmd
 }
 
-// pushMetadata is one run of the command.
 type pushMetadata struct {
 	client        *api.Client
 	replace, json bool
@@ -146,7 +144,6 @@ func findUpgrades(dir string) ([]upgrade, error) {
 	return all, nil
 }
 
-// isUpgrade tells whether a directory holds the files of an upgrade.
 func isUpgrade(dir string) bool {
 	return slices.ContainsFunc(metadataFiles, func(name string) bool {
 		info, err := os.Lstat(filepath.Join(dir, name))
@@ -165,7 +162,6 @@ func newUpgrade(path string) (upgrade, error) {
 	return u, nil
 }
 
-// namedUpgrade checks the names of an upgrade.
 func namedUpgrade(from, role, to string) (upgrade, error) {
 	ref, err := wire.NewImageRef(role, from)
 	if err == nil {
@@ -174,7 +170,6 @@ func namedUpgrade(from, role, to string) (upgrade, error) {
 	return upgrade{from: ref, to: to}, err
 }
 
-// pack writes the files of an upgrade as a tar.
 func (u upgrade) pack() ([]byte, error) {
 	var out bytes.Buffer
 	archive := tar.NewWriter(&out)
@@ -214,7 +209,6 @@ func packEntry(archive *tar.Writer, files fs.FS, name string, e fs.DirEntry) err
 	return err
 }
 
-// push brings one upgrade.
 func (p pushMetadata) push(ctx context.Context, u upgrade) error {
 	text, err := p.client.PutUpgrade(ctx, u.from, u.to, u.tar, p.replace)
 	if api.StatusOf(err) == http.StatusConflict && !p.replace {
@@ -226,7 +220,6 @@ func (p pushMetadata) push(ctx context.Context, u upgrade) error {
 	return p.tell(u, text)
 }
 
-// tell prints what has become of an upgrade.
 func (p pushMetadata) tell(u upgrade, text []byte) error {
 	if p.json {
 		var line bytes.Buffer

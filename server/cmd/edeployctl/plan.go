@@ -77,7 +77,6 @@ type leftover struct {
 	Count   any    `json:"count"` // a number or "*"
 }
 
-// plan answers what all machines of a directory would get.
 func (c matchConfig) plan(machines string, out, stderr io.Writer) error {
 	p := newPlan(profile.Open(c.dir, store.OpenFiles(c.dir)))
 	if _, err := p.State(); err != nil {

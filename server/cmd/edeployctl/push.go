@@ -23,7 +23,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newPushCommand brings a built image to a running appliance.
 func newPushCommand(client *api.Client) *cobra.Command {
 	p := push{client: client, patience: time.Minute}
 	var out string
@@ -79,7 +78,6 @@ func imageFile(args []string, out string) (wire.ImageRef, string, error) {
 	return ref, path, err
 }
 
-// push is one run of the command.
 type push struct {
 	client   *api.Client
 	ref      wire.ImageRef
@@ -158,7 +156,6 @@ func newPart(name api.Part, path string) (part, error) {
 	return part{name, path, n, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// path is the API path of a part of the image.
 func (p *push) path(part api.Part) string { return api.ImagePath(p.ref, string(part)) }
 
 // image asks for the image; one that is not complete when the appliance has
@@ -340,7 +337,6 @@ func (p *push) follow(r io.Reader) (progressed bool, err error) {
 	return progressed, fmt.Errorf("%w: the answer broke off", api.ErrNotNow)
 }
 
-// finish shows the published image.
 func (p *push) finish(ctx context.Context) error {
 	image, err := p.image(ctx)
 	if err != nil {

@@ -109,7 +109,6 @@ func (v *pushView) close() {
 	}
 }
 
-// published writes the last line.
 func (v *pushView) published(image pushedImage) error {
 	v.close()
 	if v.json {

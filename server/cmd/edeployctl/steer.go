@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newBootCommand makes a command that sets what a machine boots.
 func newBootCommand(client *api.Client, name, action, short string, aliases ...string) *cobra.Command {
 	return &cobra.Command{
 		Use:               name + " ID",
@@ -94,7 +93,6 @@ func newSectionCommand(client *api.Client) *cobra.Command {
 	return cmd
 }
 
-// sections are the deployments that have files.
 func sections(ctx context.Context, client *api.Client) []string {
 	all, _ := client.ConfigFiles(ctx) // without an answer there is nothing to complete
 	var names []string

@@ -15,7 +15,6 @@ import (
 // called in a way that they do not know.
 const couldNotLook = 2
 
-// statusError is an error with its exit status.
 type statusError struct {
 	status int
 	error
@@ -75,7 +74,6 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return fmt.Errorf("%s; %s --help lists them", text, cmd.CommandPath())
 }
 
-// maxMeant bounds the commands that are suggested.
 const maxMeant = 3
 
 // meant are the commands that somebody may have meant: of this command first,

@@ -18,7 +18,6 @@ The server keeps this with the machine's history: per profile, in the order of s
 which variables were bound, the line that found nothing, and the fact that came closest to it. Files that were edited since do
 not change it; "match" says what they would do now.`
 
-// newWhyCommand shows the explanation that the server has kept.
 func newWhyCommand(client *api.Client) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
@@ -96,7 +95,6 @@ func kept(p api.ExplainedProfile) explained {
 	return e
 }
 
-// factOf reads the four fields of a fact.
 func factOf(words []string) wire.Fact {
 	var four [4]string
 	copy(four[:], words)

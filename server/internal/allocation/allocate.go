@@ -80,7 +80,6 @@ func Allocate(s *Snapshot, q Request) (Outcome, Changes, error) {
 	return a.Outcome, c, nil
 }
 
-// allocating is one allocation on its way.
 type allocating struct {
 	Outcome
 	snapshot  *Snapshot
@@ -223,7 +222,6 @@ func others(s *Snapshot, id, configDir string) assign.Others {
 	}
 }
 
-// configuration makes the answer.
 func (a *allocating) configuration(decision assign.Decision) (wire.Configuration, error) {
 	text, err := a.directory.Dir.Configure(decision.Profile)
 	if err != nil {
@@ -263,7 +261,6 @@ func withVariables(c wire.Configuration, d *Deployment) string {
 	return text
 }
 
-// grant writes the decision into the record.
 func (a *allocating) grant(decision assign.Decision) {
 	now := a.snapshot.Time
 	r := &a.Record

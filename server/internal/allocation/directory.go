@@ -35,7 +35,6 @@ type readState struct {
 	err   error
 }
 
-// readCMDB is the same of a CMDB.
 type readCMDB struct {
 	file *cmdb.File
 	err  error
@@ -48,7 +47,6 @@ func (s *Snapshot) Directory(of *Deployment) *Directory {
 	return d
 }
 
-// undo takes all changes of the decision back.
 func (d *Directory) undo() {
 	from := d.before
 	if from == nil {

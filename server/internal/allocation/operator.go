@@ -70,7 +70,6 @@ func Add(s *Snapshot, mac, owner string) (Outcome, Changes, error) {
 	return word(s, own.Record, "the operator says that "+mac+" is a machine of its own, to be installed"), c, nil
 }
 
-// join gives a machine an adapter.
 func join(s *Snapshot, mac, owner string) (Outcome, Changes, error) {
 	r, err := Named(s.Machines, owner)
 	if err != nil {

@@ -190,7 +190,6 @@ func Release(src Source, holding Holding) ([]File, error) {
 	return files, nil
 }
 
-// finder is one decision under way.
 type finder struct {
 	src      Source
 	facts    *Facts
@@ -300,7 +299,6 @@ func (f *finder) entry(file *cmdb.File, holding Holding, vars, strict *literal.D
 	return taken, nil
 }
 
-// changed adds the files of a CMDB that was changed.
 func changed(files []File, profile string, before, after *cmdb.File) []File {
 	if after == before {
 		return files

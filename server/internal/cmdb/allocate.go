@@ -57,7 +57,6 @@ type wanted struct {
 	values []literal.Value
 }
 
-// in is IsIncluded.
 func (w *wanted) in(d *literal.Dict) bool {
 	for i, k := range w.keys {
 		if is, ok := d.Lookup(k); !ok || !literal.Equal(w.values[i], is) {

@@ -40,7 +40,6 @@ type File struct {
 	entries []entry
 }
 
-// entry is a dictionary of the file.
 type entry struct {
 	dict       *literal.Dict
 	start, end int    // its place in a text with comments

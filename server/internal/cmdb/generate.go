@@ -39,7 +39,6 @@ func (s size) most(t size) size { return size{max(s.bytes, t.bytes), max(s.value
 
 func sizeOf(v literal.Value) size { return size{len(literal.Repr(v)), 1 + inside(v)} }
 
-// inside is the number of values in a value.
 func inside(v literal.Value) int {
 	n := 0
 	switch v := v.(type) {

@@ -128,14 +128,12 @@ func (k Kind) size() int {
 	return n
 }
 
-// product is vendor and name of the product.
 func product(h wire.Hardware) string {
 	vendor, _ := h.Find("system", "product", "vendor")
 	name, _ := h.Find("system", "product", "name")
 	return cmp.Or(strings.TrimSpace(strings.TrimSpace(vendor)+" "+strings.TrimSpace(name)), "unknown product")
 }
 
-// alike are machines with the same facts.
 type alike struct {
 	names []string
 	facts []fact

@@ -29,7 +29,6 @@ var (
 	largeByte = regexp.MustCompile(`^[0-9]+(\.[0-9]+){3}$`)
 )
 
-// generate looks at the model of a generate call.
 func (l *linter) generate(file string, doc *literal.Document, fixed *repairs, f *cmdb.File) {
 	model, prefix, err := cmdb.Arguments(doc)
 	if err != nil {

@@ -82,7 +82,6 @@ func (r Report) Count(s Severity) int {
 	return n
 }
 
-// linter is one look at a directory.
 type linter struct {
 	known    Known
 	texts    map[string]string // of the files that could be read
@@ -241,7 +240,6 @@ func (l *linter) find(file string, line, column int, s Severity, format string, 
 	l.findings = append(l.findings, Finding{file, line, column, s, fmt.Sprintf(format, args...)})
 }
 
-// findError takes on an error of a reader.
 func (l *linter) findError(file string, err error) {
 	var place *literal.Error
 	if errors.As(err, &place) {

@@ -133,7 +133,6 @@ func (l *linter) warnings(file string, fixed *repairs, all []*literal.Error) {
 	}
 }
 
-// cmdb checks a CMDB, or the generate call that it once was.
 func (l *linter) cmdb(n fileset.Name) *cmdb.File {
 	file, p := n.String(), l.profile(n.Profile)
 	parse := func(text string) error { _, err := literal.ParseCall(file, text, "generate"); return err }
@@ -181,7 +180,6 @@ func (r *repairs) column(line, column int) int {
 	return is
 }
 
-// back is an error with its place in the file.
 func (r *repairs) back(err error) error {
 	var place *literal.Error
 	if !errors.As(err, &place) {

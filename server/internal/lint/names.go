@@ -57,7 +57,6 @@ func wordSet(text string) map[string]bool {
 	return set
 }
 
-// named is a name at a place of a script.
 type named struct {
 	name         string
 	line, column int
@@ -73,7 +72,6 @@ type names struct {
 	anything bool // nobody knows what is bound: from MODULE import *, globals(), except NameError
 }
 
-// readNames reads a script as Python does, as far as names go.
 func readNames(text string) *names {
 	n := &names{bound: map[string]bool{}}
 	last := ""
@@ -135,7 +133,6 @@ func isPrefix(word string) bool {
 	return word != "" && len(word) <= 2 && strings.Trim(word, "rRuUbBfF") == ""
 }
 
-// formatted are the pieces of the expressions in an f-string, at its place.
 func formatted(token string, at piece) []piece {
 	var all []piece
 	inside := func(name string) piece { return piece{named{name, at.line, at.column}, at.depth + 1, true} }

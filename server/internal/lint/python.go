@@ -22,7 +22,6 @@ type script struct {
 	imported map[string]bool // names in them
 }
 
-// statement is the start of one statement.
 type statement struct {
 	line, column int
 	word         string // the first one
@@ -38,7 +37,6 @@ func newScript(file, original string) *script {
 	return s
 }
 
-// column is the column of a place in the original.
 func (s *script) column(pos syntax.Position) int { return int(pos.Col) + s.margin }
 
 // place is where a syntax error is. The parser sees the end of a line at the
@@ -232,7 +230,6 @@ func statements(text string) []statement {
 	return all
 }
 
-// words are the names in a piece of program text.
 func words(text string) []string {
 	var all []string
 	for _, token := range dialect.Tokens(text) {

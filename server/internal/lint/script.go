@@ -21,7 +21,6 @@ const printText = "print is a statement of Python 2 only: write print(...)"
 
 const startPython = `let the script start with "#!/usr/bin/python3", and put Python into the initrd`
 
-// configure checks NAME.configure.
 func (l *linter) configure(p *profile) {
 	file := p.name + ".configure"
 	text, ok := l.texts[file]
@@ -54,7 +53,6 @@ func namesSetRole(text string) bool {
 	return slices.Contains(dialect.CodeTokens(text), "set_role")
 }
 
-// interpreted checks a script that starts with "#!".
 func (l *linter) interpreted(p *profile, text string) {
 	file := p.name + ".configure"
 	runs := dialect.Program(text)
@@ -199,7 +197,6 @@ func nameAdvice(msg string) string {
 	return ""
 }
 
-// methods tells methods that no value of the dialect has.
 func (l *linter) methods(file string, s *script, found usage) {
 	for _, m := range found.methods {
 		advice := ""

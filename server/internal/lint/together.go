@@ -80,7 +80,6 @@ func (p *profile) entryKeys() (every, any []string) {
 // serverKeys are what the server adds to the variables.
 var serverKeys = []string{"edeploy-profile", "used", dialect.FirmwareKey}
 
-// uses checks the variables that a script asks for.
 func (l *linter) uses(p *profile, found usage) {
 	if p.uncertain || !p.specs {
 		return // what they give is unknown
@@ -102,7 +101,6 @@ func (l *linter) uses(p *profile, found usage) {
 	}
 }
 
-// offers says which variables there are.
 func (p *profile) offers(bound, entries []string) string {
 	words := p.name + ".specs binds " + listOf(bound)
 	if p.cmdb != nil {

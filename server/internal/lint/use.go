@@ -9,7 +9,6 @@ import (
 	"go.starlark.net/syntax"
 )
 
-// usage is what a script asks for.
 type usage struct {
 	uses     []place         // keys of var
 	given    []string        // keys that the script itself sets
@@ -18,7 +17,6 @@ type usage struct {
 	methods  []place         // methods that it does not know
 }
 
-// place is a name at a place of the script.
 type place struct {
 	key          string
 	of           string // for a method: the name it is called on, or ""

@@ -79,7 +79,6 @@ func (p *parser) arguments() (*Call, error) {
 	return call, err
 }
 
-// value reads one value; p stands at its first character.
 func (p *parser) value() (Node, error) {
 	if p.pos == len(p.text) {
 		return Node{}, p.errorAt(p.pos, "want a value, got the end of the file")
@@ -235,7 +234,6 @@ func (p *parser) constant() (Value, error) {
 	return nil, p.errorAt(p.pos, "%s is not a value: text needs quotes", shorten(word))
 }
 
-// word is the name that starts at the position, or "".
 func (p *parser) word() string {
 	end := p.pos
 	for end < len(p.text) {
@@ -291,7 +289,6 @@ func (p *parser) next() string {
 	return `"` + string(r) + `"`
 }
 
-// shorten cuts text for a message.
 func shorten(s string) string {
 	const most = 60
 	if len(s) > most {

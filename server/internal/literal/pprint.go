@@ -120,7 +120,6 @@ func (p *printer) newLine(before string, indent int) {
 	p.out.WriteString(before + "\n" + strings.Repeat(" ", indent))
 }
 
-// text breaks a long string into adjacent ones.
 func (p *printer) text(s string, indent, after, level int) {
 	if s == "" {
 		p.out.WriteString("''")

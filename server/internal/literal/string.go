@@ -110,7 +110,6 @@ var simpleEscapes = map[byte]string{
 	'n': "\n", 'r': "\r", 't': "\t", 'v': "\v", '\n': "",
 }
 
-// escape reads one escape sequence. Unknown ones keep their backslash.
 func (p *parser) escape(out *strings.Builder, bytes bool) error {
 	start := p.pos
 	p.pos++

@@ -10,7 +10,6 @@ import (
 	"strings"
 )
 
-// test tells whether a value is accepted.
 type test func(v *value) bool
 
 // value is one text of the description, with what helpers want to know of it.
@@ -53,7 +52,6 @@ func looksLikeHelper(name string) bool {
 	return knownHelper(name) || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
-// compile makes the test of a call.
 func (c *call) compile() (test, error) {
 	want := helpers[c.name]
 	if n := len(c.args); n < want.least || n > want.most {
@@ -200,7 +198,6 @@ func (c *call) logical() (test, error) {
 	return func(v *value) bool { return parts[0](v) || parts[1](v) }, nil
 }
 
-// parseFloat reads what Python's float() reads.
 func parseFloat(s string) (float64, bool) {
 	s = strings.TrimSpace(s)
 	if s == "" || strings.ContainsAny(s, "xXpP") {

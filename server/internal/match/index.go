@@ -76,7 +76,6 @@ func typedKey(v any) string {
 	return fmt.Sprintf("\x00%T", v)
 }
 
-// number interns a text.
 func (ix *Index) number(text string) int32 {
 	n, ok := ix.ids[text]
 	if !ok {
@@ -87,7 +86,6 @@ func (ix *Index) number(text string) int32 {
 	return n
 }
 
-// isText tells whether the value of a fact is a text.
 func (ix *Index) isText(fact int32) bool { return ix.typed[fact] == ix.rows[fact][3] }
 
 // id is the number of a field of a fact: equal numbers are equal values.
@@ -183,7 +181,6 @@ func (ix *Index) equal(s *spec) []int32 {
 	return list
 }
 
-// bitset is a set of small numbers.
 type bitset []uint64
 
 func newBitset(size int) bitset { return make(bitset, (size+63)/64) }

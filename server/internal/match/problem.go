@@ -110,7 +110,6 @@ func (p *problem) firstFree(i int, used map[int32]bool, bound []int32, exacting 
 	return noChoice
 }
 
-// unbound are the values of all variables before the search.
 func (p *problem) unbound() []int32 {
 	bound := make([]int32, len(p.s.names))
 	for i := range bound {
@@ -185,7 +184,6 @@ func (p *problem) prepare() {
 	}
 }
 
-// union joins two lists of facts, each in order.
 func union(a, b []int32) []int32 {
 	out := slices.Concat(a, b)
 	slices.Sort(out)
@@ -220,12 +218,10 @@ func (p *problem) choose(i int, st state, exacting bool) choice {
 	return noChoice
 }
 
-// without is the list with one fact taken out.
 func without(order []int32, fact int32) []int32 {
 	return slices.DeleteFunc(slices.Clone(order), func(f int32) bool { return f == fact })
 }
 
-// start is the state before the search.
 func (p *problem) start() state {
 	p.prepare()
 	return state{p.order, p.unbound()}

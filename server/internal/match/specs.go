@@ -27,7 +27,6 @@ type Specs struct {
 	differs bool     // some helper means more here than in the original
 }
 
-// spec is one compiled line.
 type spec struct {
 	line   int
 	text   string
@@ -38,7 +37,6 @@ type spec struct {
 	shape  string     // equal for specs that also have variables at the same fields
 }
 
-// use is a variable at a field of a spec.
 type use struct{ field, variable int }
 
 // field is what one field of a fact must be.
@@ -182,10 +180,8 @@ func (s *spec) settle() {
 	}
 }
 
-// binds tells whether the spec has variables.
 func (s *spec) binds() bool { return len(s.uses) > 0 }
 
-// variable is the number of a variable.
 func (c *compiler) variable(name string) int {
 	n, ok := c.variables[name]
 	if !ok {
@@ -269,7 +265,6 @@ func (c *compiler) warn(node literal.Node, format string, args ...any) {
 	c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, format, args...))
 }
 
-// short cuts text for a message.
 func short(s string) string {
 	const most = 60
 	if len(s) > most {
