@@ -2,8 +2,8 @@ package match
 
 import (
 	"encoding/binary"
-	"fmt"
 
+	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
 )
 
@@ -47,33 +47,13 @@ func NewIndex(h wire.Hardware) *Index {
 		ix.rows[i], ix.all[i], ix.typed[i] = row, n, row[3]
 		if _, ok := f.Value.(string); !ok {
 			ix.mixed = true
-			ix.typed[i] = ix.number(typedKey(f.Value))
+			ix.typed[i] = ix.number("\x00" + string(literal.KeyOf(f.Value))) // no text; True is 1, 1.0 is 1
 		}
 		ix.byPair[[2]int32{row[0], row[2]}] = append(ix.byPair[[2]int32{row[0], row[2]}], n)
 		ix.byKind[row[0]] = append(ix.byKind[row[0]], n)
 	}
 	ix.scores = make([]int32, len(ix.values))
 	return ix
-}
-
-// typedKey is equal for values that Python holds equal and different from any
-// text's: True is 1, 1.0 is 1.
-func typedKey(v any) string {
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return "\x00number 1"
-		}
-		return "\x00number 0"
-	case int64:
-		if int64(float64(v)) == v {
-			return fmt.Sprintf("\x00number %v", float64(v))
-		}
-		return fmt.Sprintf("\x00integer %d", v)
-	case float64:
-		return fmt.Sprintf("\x00number %v", v)
-	}
-	return fmt.Sprintf("\x00%T", v)
 }
 
 func (ix *Index) number(text string) int32 {

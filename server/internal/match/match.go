@@ -99,8 +99,12 @@ func (t Trial) OK() bool { return t.outcome.verdict == yes }
 func (t Trial) Result() Result {
 	p, out := t.problem, t.outcome
 	if t.OK() {
-		all, strict := p.result(out.taken)
-		return Result{OK: true, Bindings: all, Strict: strict, Facts: factNumbers(out.taken)}
+		r := Result{OK: true}
+		r.Bindings, r.Strict = p.result(out.taken)
+		for _, c := range out.taken {
+			r.Facts = append(r.Facts, int(c.fact))
+		}
+		return r
 	}
 	line := p.s.specs[out.failed]
 	bound, _ := p.result(out.taken)
@@ -170,18 +174,14 @@ func (p *problem) retrace(exacting, passes bool) []choice {
 
 // result turns taken facts into bindings.
 func (p *problem) result(taken []choice) (all, strict Bindings) {
-	all, strict = Bindings{}, Bindings{}
-	raw := p.bind(taken)
-	for name, v := range raw {
-		if !strings.HasPrefix(name, "$") {
-			all[name] = v
-		}
-	}
-	for name, v := range raw {
+	all, strict = p.bind(taken), Bindings{}
+	for name, v := range all {
 		if plain, ok := strings.CutPrefix(name, "$"); ok {
-			all[plain], strict[plain] = v, v
+			strict[plain] = v
+			delete(all, name)
 		}
 	}
+	maps.Copy(all, strict)
 	return all, strict
 }
 
@@ -204,28 +204,9 @@ func (p *problem) fresh(i int, fact int32, bound Bindings) Bindings {
 	for _, u := range p.s.specs[i].uses {
 		name := p.s.names[u.variable]
 		if _, ok := bound[name]; !ok {
-			fresh[name] = fieldValue(p.ix.facts[fact], u.field)
+			f := p.ix.facts[fact]
+			fresh[name] = []any{f.Category, f.ID, f.Field, f.Value}[u.field]
 		}
 	}
 	return fresh
-}
-
-func factNumbers(taken []choice) []int {
-	numbers := make([]int, len(taken))
-	for i, c := range taken {
-		numbers[i] = int(c.fact)
-	}
-	return numbers
-}
-
-func fieldValue(f wire.Fact, field int) any {
-	switch field {
-	case 0:
-		return f.Category
-	case 1:
-		return f.ID
-	case 2:
-		return f.Field
-	}
-	return f.Value
 }
