@@ -200,7 +200,11 @@ func (f *File) render() {
 		total += len(e.rendered)
 	}
 	if total <= 4*shortList {
-		f.text = literal.Format(f.list())
+		list := make(literal.List, len(f.entries))
+		for i, e := range f.entries {
+			list[i] = e.dict
+		}
+		f.text = literal.Format(list)
 		return
 	}
 	var b strings.Builder
@@ -214,12 +218,4 @@ func (f *File) render() {
 	}
 	b.WriteString("]\n")
 	f.text = b.String()
-}
-
-func (f *File) list() literal.List {
-	list := make(literal.List, len(f.entries))
-	for i, e := range f.entries {
-		list[i] = e.dict
-	}
-	return list
 }

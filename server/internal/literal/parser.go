@@ -1,6 +1,7 @@
 package literal
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -180,11 +181,7 @@ func hashable(v Value) bool {
 	case List, *Dict:
 		return false
 	case Tuple:
-		for _, item := range v {
-			if !hashable(item) {
-				return false
-			}
-		}
+		return !slices.ContainsFunc(v, func(item Value) bool { return !hashable(item) })
 	}
 	return true
 }

@@ -1,6 +1,7 @@
 package literal
 
 import (
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -144,28 +145,18 @@ func (p *parser) escape(out *strings.Builder, bytes bool) error {
 }
 
 func (p *parser) octalDigits() string {
-	end := p.pos
-	for end < len(p.text) && end < p.pos+3 && p.text[end] >= '0' && p.text[end] <= '7' {
-		end++
-	}
-	return p.text[p.pos:end]
+	most := p.text[p.pos:min(p.pos+3, len(p.text))]
+	return most[:len(most)-len(strings.TrimLeft(most, "01234567"))]
 }
 
 // code writes the character whose number the digits give and steps over them.
 func (p *parser) code(out *strings.Builder, start int, digits string, base int, bytes bool) error {
-	n := 0
-	for _, c := range []byte(digits) {
-		d := strings.IndexByte("0123456789abcdef", c|0x20)
-		if c >= '0' && c <= '9' {
-			d = int(c - '0')
-		}
-		if d < 0 || d >= base {
-			return p.errorAt(start, "escape %s needs %d hexadecimal digits", shorten(p.text[start:p.pos]), len(digits))
-		}
-		n = n*base + d
-		if n > utf8.MaxRune {
-			return p.errorAt(start, "escape names no character")
-		}
+	n, err := strconv.ParseUint(digits, base, 32)
+	switch {
+	case err != nil:
+		return p.errorAt(start, "escape %s needs %d hexadecimal digits", shorten(p.text[start:p.pos]), len(digits))
+	case n > utf8.MaxRune:
+		return p.errorAt(start, "escape names no character")
 	}
 	p.pos += len(digits)
 	if bytes {

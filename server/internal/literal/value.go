@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -120,10 +121,10 @@ func Equal(a, b Value) bool {
 		return ok && a == b
 	case List:
 		b, ok := b.(List)
-		return ok && equalItems(a, b)
+		return ok && slices.EqualFunc(a, b, Equal)
 	case Tuple:
 		b, ok := b.(Tuple)
-		return ok && equalItems(a, b)
+		return ok && slices.EqualFunc(a, b, Equal)
 	case *Dict:
 		b, ok := b.(*Dict)
 		return ok && equalDicts(a, b)
@@ -133,18 +134,6 @@ func Equal(a, b Value) bool {
 		return false
 	}
 	return hashKey(a) == hashKey(b)
-}
-
-func equalItems(a, b []Value) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !Equal(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 func equalDicts(a, b *Dict) bool {
