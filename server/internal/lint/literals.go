@@ -21,7 +21,7 @@ func (l *linter) state() {
 		l.find(file, 0, 0, Error, "there is no state file: no machine gets anything")
 		return
 	}
-	text, fixed := l.commas(file, l.texts[file], func(text string) error { _, err := literal.Parse(file, text); return err })
+	text, fixed := l.commas(file)
 	st, err := state.Parse(file, text)
 	if err != nil {
 		l.findError(file, fixed.back(err))
@@ -68,7 +68,7 @@ func (l *linter) filesOf(name string, line, column int) {
 // compile.
 func (l *linter) specs(name string) {
 	file, p := name+".specs", l.profile(name)
-	text, fixed := l.commas(file, l.texts[file], func(text string) error { _, err := literal.Parse(file, text); return err })
+	text, fixed := l.commas(file)
 	doc, err := literal.Parse(file, text)
 	if err != nil {
 		p.uncertain = true
@@ -135,8 +135,7 @@ func (l *linter) warnings(file string, fixed *repairs, all []*literal.Error) {
 
 func (l *linter) cmdb(n fileset.Name) *cmdb.File {
 	file, p := n.String(), l.profile(n.Profile)
-	parse := func(text string) error { _, err := literal.ParseCall(file, text, "generate"); return err }
-	text, fixed := l.commas(file, l.texts[file], parse)
+	text, fixed := l.commas(file)
 	f, err := cmdb.Parse(file, text)
 	if err != nil {
 		if n.Kind == fileset.CMDB {
@@ -195,14 +194,14 @@ const maxRepairs = 50
 
 // commas puts in the commas that are missing between tuples, lists and
 // dictionaries, and tells them.
-func (l *linter) commas(file, text string, parse func(string) error) (string, *repairs) {
-	r := &repairs{}
+func (l *linter) commas(file string) (string, *repairs) {
+	text, r := l.texts[file], &repairs{}
 	for range maxRepairs {
 		var place *literal.Error
-		if err := parse(text); !errors.As(err, &place) || !strings.HasPrefix(place.Message, "want a comma") {
+		if _, err := literal.ParseCall(file, text, "generate"); !errors.As(err, &place) || !strings.HasPrefix(place.Message, "want a comma") {
 			return text, r
 		}
-		at := offset(text, place.Line, place.Column)
+		at := place.Offset
 		if at >= len(text) || !strings.ContainsRune("([{", rune(text[at])) || !endsBracket(text[:at]) {
 			return text, r
 		}
@@ -211,24 +210,6 @@ func (l *linter) commas(file, text string, parse func(string) error) (string, *r
 		text = text[:at] + "," + text[at:]
 	}
 	return text, r
-}
-
-// offset is the byte at a line and column, both from 1.
-func offset(text string, line, column int) int {
-	at := 0
-	for ; line > 1; line-- {
-		n := strings.IndexByte(text[at:], '\n')
-		if n < 0 {
-			return len(text)
-		}
-		at += n + 1
-	}
-	for i := range text[at:] {
-		if column--; column == 0 {
-			return at + i
-		}
-	}
-	return len(text)
 }
 
 // endsBracket tells whether the last thing before the end, comments and blanks

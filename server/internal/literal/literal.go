@@ -28,6 +28,7 @@ const (
 type Error struct {
 	File         string
 	Line, Column int // from 1; the column counts characters
+	Offset       int // of the same place, in bytes
 	Message      string
 }
 
@@ -80,7 +81,7 @@ func ParseCall(file, text, function string) (*Document, error) {
 // ErrorAt is an Error about the text at a byte offset.
 func (d *Document) ErrorAt(offset int, format string, args ...any) *Error {
 	line, column := d.Position(offset)
-	return &Error{d.File, line, column, fmt.Sprintf(format, args...)}
+	return &Error{d.File, line, column, offset, fmt.Sprintf(format, args...)}
 }
 
 // Position is the line and the column, from 1, of a byte offset.
