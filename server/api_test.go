@@ -73,12 +73,7 @@ func TestPanic(t *testing.T) {
 		}
 		return l.clock.Now()
 	}
-	s, err := server.New(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.server = s
-	t.Cleanup(l.stop)
+	l.startWith(settings)
 	defect.Store(true)
 	if a := l.upload(vm(1)); a.status != http.StatusInternalServerError || !strings.Contains(wire.ParseRefusal(a.body), "defect") {
 		t.Errorf("status %d: %s", a.status, a.body)

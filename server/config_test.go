@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"edeploy/server/api"
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/fileset"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,10 +56,20 @@ func (l *lab) files() map[string]string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	all := map[string]string{}
+	var names []string
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".hw") {
-			all[e.Name()] = l.read(e.Name())
+		names = append(names, e.Name())
+	}
+	if l.memory != nil {
+		documents, _ := l.memory.List(allocation.Collection(l.named)) // it cannot fail
+		for _, name := range documents {
+			names = append(names, strings.TrimPrefix(name, l.document("")))
+		}
+	}
+	all := map[string]string{}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".hw") {
+			all[name] = l.read(name)
 		}
 	}
 	return all

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/store"
@@ -15,6 +18,54 @@ func NewSteps(config Config, step func(string) error) (*Server, error) {
 	return newServer(config, func(journal string, collections map[string]string) (store.Store, store.Recovery, error) {
 		return store.OpenDirSteps(journal, collections, step)
 	})
+}
+
+// NewInMemory is New with documents that are in memory, and nowhere else: files
+// that are in the directories of its collections move there. The step is as
+// that of NewSteps, before every commit.
+func NewInMemory(config Config, memory *store.Memory, step func(string) error) (*Server, error) {
+	return newServer(config, func(_ string, collections map[string]string) (store.Store, store.Recovery, error) {
+		for collection, dir := range collections {
+			if err := move(memory, collection, dir); err != nil {
+				return nil, store.Recovery{}, err
+			}
+		}
+		return steps{memory, step}, store.Recovery{Outcome: store.Nothing}, nil
+	})
+}
+
+func move(memory *store.Memory, collection, dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if sent := filepath.Ext(path); err != nil || !e.Type().IsRegular() || sent == ".hw" || sent == ".gz" {
+			continue
+		}
+		var text []byte
+		if text, err = os.ReadFile(path); err == nil {
+			err = errors.Join(memory.Commit(store.Change{Name: collection + "/" + e.Name(), Text: text}), os.Remove(path))
+		}
+	}
+	return err
+}
+
+// steps calls step before every commit.
+type steps struct {
+	*store.Memory
+	step func(string) error
+}
+
+func (s steps) Commit(changes ...store.Change) error {
+	what := "write journal"
+	if len(changes) == 1 {
+		what = "write " + changes[0].Name
+	}
+	if len(changes) > 0 {
+		if err := s.step(what); err != nil {
+			return err
+		}
+	}
+	return s.Memory.Commit(changes...)
 }
 
 // Waiting is the number of decisions that wait for their turn.

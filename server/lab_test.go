@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,7 +19,9 @@ import (
 
 	"edeploy/server"
 	"edeploy/server/api"
+	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/literal"
+	"edeploy/server/internal/store"
 	"edeploy/server/wire"
 )
 
@@ -52,6 +55,8 @@ type lab struct {
 	t      testing.TB
 	config string
 	state  string
+	memory *store.Memory // where its documents are; nil: in its directories
+	named  string        // section of its configuration directory
 	clock  *clock
 	server *server.Server
 	limits server.Limits
@@ -78,10 +83,13 @@ func (c *clock) Now() time.Time {
 // started.
 func newLab(t testing.TB, files map[string]string) *lab {
 	t.Helper()
-	l := &lab{t: t, config: t.TempDir(), state: t.TempDir(),
+	l := &lab{t: t, config: t.TempDir(), state: t.TempDir(), named: "SERVER",
 		clock: &clock{now: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}}
 	for name, text := range files {
 		l.write(name, text)
+	}
+	if inMemory { // they move there when the server starts
+		l.memory = store.NewMemory(store.Etcd)
 	}
 	return l
 }
@@ -106,18 +114,28 @@ func (l *lab) settings() server.Config {
 	return settings
 }
 
-func (l *lab) start() {
+func (l *lab) start() { l.startWith(l.settings()) }
+
+// startWith starts the server with these settings.
+func (l *lab) startWith(settings server.Config) {
 	l.t.Helper()
-	step := l.step
-	if step == nil {
-		step = func(string) error { return nil }
-	}
-	s, err := server.NewSteps(l.settings(), step)
+	s, err := l.open(settings)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.server = s
 	l.t.Cleanup(l.stop)
+}
+
+func (l *lab) open(settings server.Config) (*server.Server, error) {
+	step := l.step
+	if step == nil {
+		step = func(string) error { return nil }
+	}
+	if l.memory != nil {
+		return server.NewInMemory(settings, l.memory, step)
+	}
+	return server.NewSteps(settings, step)
 }
 
 // stop ends the server, if it runs.
@@ -137,20 +155,47 @@ func (l *lab) restart() {
 	l.start()
 }
 
+// document is where a file of the configuration directory is in the memory.
+func (l *lab) document(name string) string { return allocation.Collection(l.named) + "/" + name }
+
+// write writes a file of the configuration directory, as an operator does.
 func (l *lab) write(name, text string) {
 	l.t.Helper()
-	if err := os.WriteFile(filepath.Join(l.config, name), []byte(text), 0o644); err != nil {
+	path := filepath.Join(l.config, name)
+	_, err := os.Stat(path)
+	if l.memory == nil || err == nil { // it has not moved yet
+		err = os.WriteFile(path, []byte(text), 0o644)
+	} else {
+		var was store.Version
+		if was, err = l.memory.Version(l.document(name)); err == nil {
+			err = l.memory.Commit(store.Change{Name: l.document(name), Was: was, Text: []byte(text)})
+		}
+	}
+	if err != nil {
 		l.t.Fatal(err)
 	}
 }
 
 func (l *lab) read(name string) string {
 	l.t.Helper()
-	text, err := os.ReadFile(filepath.Join(l.config, name))
+	text, err := l.lookUp(name)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return string(text)
+	return text
+}
+
+// lookUp reads a file of the configuration directory; what machines have sent is
+// there, too, wherever the documents are.
+func (l *lab) lookUp(name string) (string, error) {
+	if l.memory != nil {
+		doc, err := l.memory.Get(l.document(name))
+		if !errors.Is(err, store.ErrNotExist) {
+			return string(doc.Text), err
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(l.config, name))
+	return string(text), err
 }
 
 // answer is what a machine or an operator gets.

@@ -116,11 +116,11 @@ func TestOutcomes(t *testing.T) {
 
 // text is a file of the configuration directory, "absent" without one.
 func (l *lab) text(name string) string {
-	text, err := os.ReadFile(filepath.Join(l.config, name))
+	text, err := l.lookUp(name)
 	if err != nil {
 		return "absent"
 	}
-	return string(text)
+	return text
 }
 
 // golden compares with a file, or writes it.

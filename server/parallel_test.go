@@ -4,13 +4,19 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"edeploy/server"
+	"edeploy/server/internal/store"
+	"edeploy/server/wire"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestParallel lets 200 machines ask at once, over real connections, each
@@ -83,7 +89,7 @@ func TestParallelSameMachine(t *testing.T) {
 // TestTwoServers: a second server cannot use the same state directory.
 func TestTwoServers(t *testing.T) {
 	l := startLab(t, seedFiles())
-	if _, err := server.New(l.settings()); err == nil {
+	if _, err := l.open(l.settings()); err == nil {
 		t.Fatal("a second server has started on the same state directory")
 	}
 	l.restart() // it is free after Close
@@ -192,4 +198,69 @@ func TestPlaces(t *testing.T) {
 	if commits != 2 {
 		t.Errorf("%d commits, want 2: the other five together", commits)
 	}
+}
+
+// TestSharedStore: two servers with the same documents. Each decides on what the
+// other has written, and knows its machines; counts and entries are taken once.
+func TestSharedStore(t *testing.T) {
+	l := newLab(t, countedFiles(10))
+	l.memory = store.NewMemory(store.Etcd)
+	l.start()
+	other := &lab{t: t, config: l.config, state: t.TempDir(), named: l.named, memory: l.memory, clock: l.clock}
+	settings := other.settings()
+	settings.Deployments["SERVER"] = server.Deployment{ConfigDir: l.config, LockFile: filepath.Join(t.TempDir(), "lock")}
+	other.startWith(settings)
+	var all sync.WaitGroup
+	for n := range 10 {
+		for _, at := range []*lab{l, other} { // every machine asks both
+			all.Go(func() {
+				if a := at.upload(vm(n)); a.status != http.StatusOK {
+					t.Errorf("machine %d: status %d: %s", n, a.status, a.body)
+				}
+			})
+		}
+	}
+	all.Wait()
+	for _, at := range []*lab{l, other} {
+		for deadline := time.Now().Add(20 * time.Second); len(at.machines()) < 10 && time.Now().Before(deadline); {
+			runtime.Gosched()
+		}
+		at.books(10, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	}
+	l.boot(idOf(3), "hold", http.StatusOK)
+	for deadline := time.Now().Add(20 * time.Second); other.server.BootAction(mac(3), "") != wire.BootHold; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("the other server says %s, want hold", other.server.BootAction(mac(3), ""))
+		}
+	}
+}
+
+// TestTooLargeForStore: a group that is too large for the store goes in parts and
+// everybody is answered; a change that alone is too large is refused, and what to
+// do is said.
+func TestTooLargeForStore(t *testing.T) {
+	const machines = 30
+	l := newLab(t, countedFiles(machines))
+	l.memory = store.NewMemory(store.Limits{Changes: 10, Bytes: 100 << 10})
+	commits := whileWriting(t, l, machines-1, func(all *sync.WaitGroup) {
+		for n := 1; n < machines; n++ {
+			all.Go(func() { l.mustGet(vm(n)) })
+		}
+	})
+	if commits < 5 {
+		t.Errorf("%d commits of 10 documents", commits)
+	}
+	before := l.files()
+	a, _ := l.edit("PUT", "/SERVER", `{"files": {"a.configure": "set_role('a', '1', 'b')\n#`+strings.Repeat("x", 100<<10)+`", "vm.specs": "[]"}}`)
+	if a.status != http.StatusRequestEntityTooLarge || !strings.Contains(a.body, "make it in parts") {
+		t.Errorf("a change that is too large: status %d: %s", a.status, a.body)
+	}
+	if diff := cmp.Diff(before, l.files()); diff != "" {
+		t.Errorf("it was made all the same (-before +after):\n%s", diff)
+	}
+	var all []int
+	for n := range machines {
+		all = append(all, n)
+	}
+	l.books(machines, all...)
 }

@@ -24,12 +24,7 @@ func startTwo(t *testing.T) *lab {
 	}
 	settings := l.settings()
 	settings.Deployments["LAB"] = server.Deployment{ConfigDir: other}
-	s, err := server.New(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.server = s
-	t.Cleanup(l.stop)
+	l.startWith(settings)
 	return l
 }
 
@@ -98,7 +93,7 @@ func TestSectionOfBoots(t *testing.T) {
 	l := newLab(t, seedFiles())
 	settings := l.settings()
 	settings.BootSection = "NONE"
-	if s, err := server.New(settings); err == nil {
+	if s, err := l.open(settings); err == nil {
 		s.Close()
 		t.Error("a boot section that does not exist is accepted")
 	}
@@ -116,13 +111,8 @@ func TestFailureWithoutSection(t *testing.T) {
 	l := newLab(t, countedFiles(2))
 	settings := l.settings()
 	settings.Deployments = map[string]server.Deployment{"LAB": settings.Deployments["SERVER"], "OTHER": {ConfigDir: t.TempDir()}}
-	settings.BootSection = "LAB"
-	s, err := server.New(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.server = s
-	t.Cleanup(l.stop)
+	settings.BootSection, l.named = "LAB", "LAB"
+	l.startWith(settings)
 	if a := l.post("file/hw.json", encode(vm(1))); a.status != http.StatusOK {
 		t.Fatalf("status %d: %s", a.status, a.body)
 	}
