@@ -90,6 +90,16 @@ func TestPeers(t *testing.T) {
 		}
 		t.Logf("%s", out)
 	})
+	t.Run("an address in use", func(t *testing.T) {
+		wire.Run(t, "ip", "link", "add", "link", "cli0", "name", "mac0", "address", "52:54:12:34:00:11", "type", "macvlan", "mode", "bridge")
+		wire.Run(t, "ip", "link", "set", "mac0", "up")
+		wire.Run(t, "ip", "address", "add", "192.168.122.101/24", "dev", "cli0") // by hand, and the next to be given
+		c := wire.start(t, "busybox", "udhcpc", "-i", "mac0", "-f", "-n", "-q", "-t", "8", "-T", "1", "-s", "/bin/true")
+		c.expect("lease of 192.168.122.102 obtained")
+		awaitLease(t, conf.LeaseFile, "192.168.122.101 -", "declined")
+		wire.Run(t, "ip", "link", "del", "mac0")
+		wire.Run(t, "ip", "address", "del", "192.168.122.101/24", "dev", "cli0")
+	})
 	t.Run("other device", func(t *testing.T) {
 		out, err := wire.Command(t.Context(), "busybox", "udhcpc", "-i", "cli1", "-f", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "no lease") {

@@ -62,6 +62,8 @@ type Answer struct {
 	Reply   *dhcpv4.DHCPv4 // nil: say nothing
 	To      Destination    // of Reply
 	Durable bool           // the table was changed: save it, then send Reply
+	Probe   bool           // the machine never had Address: ask whether somebody uses it, then send Reply
+	Near    bool           // Address is on the device's own network
 
 	Sentence string     // what was decided, and why when it was nothing
 	Address  netip.Addr // the machine's, when it has one
@@ -203,6 +205,7 @@ type question struct {
 
 // discover: RFC 2131 section 4.3.1.
 func (q *question) discover() {
+	fresh := q.Leases.Fresh(q.MAC)
 	offer, err := q.Leases.Offer(q.MAC, addr(q.req.RequestedIPAddress()))
 	if err != nil {
 		q.Sentence, q.Event = fmt.Sprintf("no address for this machine: %v", err), true
@@ -212,7 +215,9 @@ func (q *question) discover() {
 	if by, ok := q.Leases.Declined(offer); ok {
 		q.Event = true
 		q.Sentence += fmt.Sprintf("; nothing else is free, though it is set aside because %s found it in use", by)
+		return
 	}
+	q.Probe, q.Near = fresh, q.Prefix == q.Subnets[0].Prefix
 }
 
 // renewing tells whether the request is one of the two whose ciaddr counts,

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edeploy/pxe/internal/probe"
 	"edeploy/pxe/internal/quiet"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -26,7 +27,8 @@ type Server struct {
 	Notify func(Answer) // called for every answer that is an event; must not block
 	Log    *slog.Logger
 
-	silence    atomic.Int32 // Silence
+	silence    atomic.Int32  // Silence
+	prober     *probe.Prober // nil: nobody is asked whether an address is used
 	socket     *socket
 	bootSocket *socket // port 4011, beside another server; else nil
 	quiet      quiet.Limiter
@@ -85,6 +87,7 @@ func (s *Server) Listen(device string, listen netip.AddrPort) error {
 	}
 	s.socket = socket
 	if !s.Proxy {
+		s.openProber(device)
 		return nil
 	}
 	port := uint16(bootPort)
@@ -121,9 +124,17 @@ func (s *Server) Serve(ctx context.Context) error {
 			if s.quietAbout(req) {
 				return
 			}
-			s.answer(outgoing{s.Network.Answer(req), s.socket, peer}, waiting)
+			s.decide(req, peer, waiting, maxProbes)
 		})
 	})
+	if s.prober != nil {
+		g.Go(func() error {
+			if err := s.prober.Serve(ctx); err != nil {
+				s.Log.Warn("addresses are given without asking whether they are used", "err", err)
+			}
+			return nil
+		})
+	}
 	g.Go(func() error {
 		s.confirm(waiting)
 		return nil
@@ -165,6 +176,15 @@ func (s *Server) receive(ctx context.Context, from *socket, handle func(*dhcpv4.
 		}
 		handle(req, peer)
 	}
+}
+
+// decide decides about a request and answers it.
+func (s *Server) decide(req *dhcpv4.DHCPv4, peer netip.AddrPort, waiting chan<- outgoing, probes int) {
+	out := outgoing{s.Network.Answer(req), s.socket, peer}
+	if out.Probe && s.prober != nil && probes > 0 && s.probe(req, out, probes) {
+		return
+	}
+	s.answer(out, waiting)
 }
 
 // answer sends an answer; one that must be durable first goes to waiting.

@@ -36,7 +36,10 @@ func UDP(from, to netip.AddrPort, payload []byte) []byte {
 	return p
 }
 
-// checksum is the Internet checksum (RFC 1071).
+// Checksum is the Internet checksum (RFC 1071).
+func Checksum(data []byte) uint16 { return checksum(0, data) }
+
+// checksum is the same, of what has the sum so far in front.
 func checksum(sum uint32, data []byte) uint16 {
 	for ; len(data) >= 2; data = data[2:] {
 		sum += uint32(binary.BigEndian.Uint16(data))

@@ -253,6 +253,33 @@ func (t *Table) disown(i int) {
 	s.owner = MAC{}
 }
 
+// Fresh tells whether the machine has no address yet, by a lease or an earlier
+// one or on offer: what it is offered next may be in use by somebody else.
+func (t *Table) Fresh(mac MAC) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, owns := t.owned[mac]
+	i, offered := t.offered[mac]
+	return !owns && (!offered || !t.conf.Now().Before(t.slots[i].offeredUntil))
+}
+
+// SetAside sets an address aside for DeclineTime, because somebody without a
+// lease uses it; it answers false when a machine has it.
+func (t *Table) SetAside(a netip.Addr) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, now := t.index(a), t.conf.Now()
+	if i < 0 || t.slots[i].state == Leased && now.Before(t.slots[i].expires) {
+		return false
+	}
+	s := &t.slots[i]
+	t.withdraw(s.offeredTo)
+	t.disown(i)
+	s.state, s.by, s.expires = Declined, MAC{}, now.Add(DeclineTime)
+	t.dirty = true
+	return true
+}
+
 // Release ends the machine's lease of the address; it answers whether it had one.
 func (t *Table) Release(mac MAC, a netip.Addr) bool {
 	t.mu.Lock()
