@@ -25,8 +25,6 @@ type quiet struct{ io.Writer }
 
 func (quiet) Close() error { return nil }
 
-func gokrazyDaemon(t *testing.T, dir string) int { return gokrazyModule(t, "install", dir) }
-
 func gokrazyModule(t *testing.T, module, dir string) int {
 	l, port := listen(t)
 	server, err := rsyncd.NewServer([]rsyncd.Module{{Name: module, Path: dir}}, rsyncd.DontRestrict(), rsyncd.WithStderr(quiet{io.Discard}))
@@ -34,8 +32,6 @@ func gokrazyModule(t *testing.T, module, dir string) int {
 	go server.Serve(t.Context(), l)
 	return port
 }
-
-func debianDaemon(t *testing.T, dir string) int { return debianModule(t, "install", dir) }
 
 func debianModule(t *testing.T, module, dir string) int {
 	rsync := needs.Program(t, "rsync")
