@@ -1,8 +1,6 @@
 package match
 
 import (
-	"encoding/binary"
-
 	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
 )
@@ -167,11 +165,3 @@ func newBitset(size int) bitset { return make(bitset, (size+63)/64) }
 
 func (b bitset) set(n int32)      { b[n/64] |= 1 << (n % 64) }
 func (b bitset) has(n int32) bool { return b[n/64]&(1<<(n%64)) != 0 }
-
-// appendNumbers adds numbers to a map key.
-func appendNumbers(key []byte, numbers []int32) []byte {
-	for _, n := range numbers {
-		key = binary.LittleEndian.AppendUint32(key, uint32(n))
-	}
-	return key
-}

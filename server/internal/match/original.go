@@ -1,5 +1,10 @@
 package match
 
+import (
+	"encoding/binary"
+	"slices"
+)
+
 // originalDepth is how deep the original's retries nest (reference section
 // 5.4): with more than fifty rejected facts in a row it gives up.
 const originalDepth = 50
@@ -37,7 +42,8 @@ func (r *retracer) run(spec int, st state, level int) bool {
 	if level == r.depth {
 		return false
 	}
-	key := string(appendNumbers(appendNumbers(appendNumbers(nil, []int32{int32(spec)}), st.bound), st.order))
+	b, _ := binary.Append(nil, binary.LittleEndian, slices.Concat([]int32{int32(spec)}, st.bound, st.order)) // no error: numbers
+	key := string(b)
 	if least, ok := r.failed[key]; ok && level >= least {
 		return false
 	}
