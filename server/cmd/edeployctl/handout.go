@@ -22,18 +22,9 @@ func handedOut(ctx context.Context, client *api.Client, ref wire.ImageRef) (stri
 	if err != nil {
 		return "", err
 	}
-	listed := map[string]*state.State{} // by deployment
-	for _, f := range all {
-		if f.Name != stateFile {
-			continue
-		}
-		text, _, err := client.ConfigFile(ctx, f.Section, f.Name)
-		if err != nil {
-			return "", err
-		}
-		if st, err := state.Parse(stateFile, string(text)); err == nil {
-			listed[f.Section] = st
-		}
+	listed, err := states(ctx, client, all)
+	if err != nil {
+		return "", err
 	}
 	var names []string
 	for _, f := range all {
@@ -61,4 +52,22 @@ func handedOut(ctx context.Context, client *api.Client, ref wire.ImageRef) (stri
 		return fmt.Sprintf("profile %s gives %s to machines", names[0], ref), nil
 	}
 	return fmt.Sprintf("profiles %s give %s to machines", strings.Join(names, ", "), ref), nil
+}
+
+// states are the state files among these that can be read, by deployment.
+func states(ctx context.Context, client *api.Client, files []api.ConfigFile) (map[string]*state.State, error) {
+	listed := map[string]*state.State{} // by deployment
+	for _, f := range files {
+		if f.Name != stateFile {
+			continue
+		}
+		text, _, err := client.ConfigFile(ctx, f.Section, f.Name)
+		if err != nil {
+			return nil, err
+		}
+		if st, err := state.Parse(stateFile, string(text)); err == nil {
+			listed[f.Section] = st
+		}
+	}
+	return listed, nil
 }

@@ -28,29 +28,17 @@ func newLogsCommand(client *api.Client) *cobra.Command {
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all, err := client.Logs(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
 			switch {
+			case err != nil:
+				return err
 			case raw:
 				return printJSON(cmd.OutOrStdout(), all)
 			case list:
-				t := newTable(cmd.OutOrStdout(), "NUMBER", "NAME", "BYTES", "SENT")
-				for i, l := range all {
-					t.row(i+1, l.Name, l.Bytes, moment(l.Modified))
-				}
-				return t.Flush()
+				return printLogs(cmd.OutOrStdout(), all)
 			case len(all) == 0:
 				return fmt.Errorf("machine %s has sent no log", printable(args[0]))
 			}
-			name := all[0].Name
-			if len(args) == 2 {
-				name = args[1]
-				if n, err := strconv.Atoi(name); err == nil && n >= 1 && n <= len(all) {
-					name = all[n-1].Name
-				}
-			}
-			return printLog(cmd.Context(), client, args[0], name, cmd.OutOrStdout())
+			return printLog(cmd.Context(), client, args[0], append(args, all[0].Name)[1], all, cmd.OutOrStdout())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) != 1 {
@@ -69,8 +57,20 @@ func newLogsCommand(client *api.Client) *cobra.Command {
 	return cmd
 }
 
-// printLog unpacks a log; on a terminal it cannot steer it.
-func printLog(ctx context.Context, client *api.Client, id, name string, out io.Writer) error {
+func printLogs(out io.Writer, all []api.Log) error {
+	t := newTable(out, "NUMBER", "NAME", "BYTES", "SENT")
+	for i, l := range all {
+		t.row(i+1, l.Name, l.Bytes, moment(l.Modified))
+	}
+	return t.Flush()
+}
+
+// printLog unpacks a log, which has a name or a number in the list; on a
+// terminal it cannot steer it.
+func printLog(ctx context.Context, client *api.Client, id, name string, all []api.Log, out io.Writer) error {
+	if n, err := strconv.Atoi(name); err == nil && n >= 1 && n <= len(all) {
+		name = all[n-1].Name
+	}
 	packed, err := client.Log(ctx, id, name)
 	if err != nil {
 		return err

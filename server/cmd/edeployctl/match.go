@@ -90,53 +90,60 @@ type matched struct {
 }
 
 func (c matchConfig) run(args []string, out io.Writer) error {
-	hw, err := readHardware(args[0])
+	answer, err := c.match(args)
+	if err == nil {
+		err = show(out, c.raw, answer, printMatched)
+	}
 	if err != nil {
 		return unseen(err)
 	}
+	one := answer.Profiles
+	switch {
+	case answer.Gets != nil && answer.Gets.Profile != "":
+		return nil
+	case answer.Gets != nil:
+		return errNoFit
+	case one[0].Problem != "":
+		return unseen(errors.New(one[0].Problem))
+	case one[0].Refused != "":
+		return fmt.Errorf("%s is not given to this machine", args[1])
+	case !one[0].Fits:
+		return errNoFit
+	}
+	return nil
+}
+
+func (c matchConfig) match(args []string) (answer matched, err error) {
+	hw, err := readHardware(args[0])
+	if err != nil {
+		return answer, err
+	}
 	dir := profile.Open(c.dir, store.OpenFiles(c.dir))
 	st, err := dir.State()
-	if err != nil && len(args) == 1 {
-		return unseen(err)
-	}
 	names := args[1:]
 	if len(names) == 0 {
+		if err != nil {
+			return answer, err
+		}
 		names = profilesOf(st)
+		g := newPlan(dir).take("", hw)
+		answer.Gets = &g
 	}
-	var answer matched
-	fits := false
 	index := match.NewIndex(hw)
 	for _, name := range names {
 		if err := profile.CheckName(name); err != nil {
-			return unseen(err)
+			return answer, err
 		}
 		one := explain(index, dir, name)
 		one.Count = countOf(st, name)
 		if one.Fits {
 			if one.Refused, err = refused(dir, name, hw, one.Count); err != nil {
-				return unseen(err)
+				return answer, err
 			}
 		}
-		fits = fits || one.Fits && one.Refused == ""
 		answer.Profiles = append(answer.Profiles, one)
 	}
-	if len(args) == 1 {
-		g := newPlan(dir).take("", hw)
-		answer.Gets, fits = &g, g.Profile != ""
-	}
-	if err := show(out, c.raw, answer, printMatched); err != nil {
-		return unseen(err)
-	}
-	switch {
-	case fits:
-		return nil
-	case len(args) > 1 && answer.Profiles[0].Problem != "":
-		return unseen(errors.New(answer.Profiles[0].Problem))
-	}
-	if len(args) > 1 && answer.Profiles[0].Refused != "" {
-		return fmt.Errorf("%s is not given to this machine", args[1])
-	}
-	return errNoFit
+	return answer, nil
 }
 
 // refused says why a machine that fits a profile's specs gets nothing; "": it
