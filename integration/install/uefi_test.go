@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,7 +16,8 @@ import (
 
 // A UEFI machine is refused a script for BIOS machines, and its disk is as it
 // was. With an EFI system partition it is installed, is equal to the manifest,
-// and boots its own disk although it asks the network first.
+// and boots its own disk although it asks the network first. Secure Boot starts it,
+// too.
 func TestUEFI(t *testing.T) {
 	r := racktest.Start(t)
 	blank := rack.Blank{Name: "node", Firmware: lab.UEFI}
@@ -57,6 +59,17 @@ func TestUEFI(t *testing.T) {
 	}
 	vm = r.Power(blank)
 	boots(r, vm)
+	if err := vm.Kill(); err != nil {
+		t.Fatal(err)
+	}
+
+	// The disk in another machine, which knows no entry for it.
+	vm, err := r.Lab.Start(context.WithoutCancel(t.Context()), lab.Machine{Name: "other", Firmware: lab.SecureBoot, Disks: []lab.Disk{{Path: r.Disk("node", 0)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Expect(vm, 2*time.Minute, `secureboot: Secure boot enabled`)
+	r.Expect(vm, 2*time.Minute, `node10 login:`)
 }
 
 // boots waits until the machine has started its own disk, sent there by the

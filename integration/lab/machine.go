@@ -36,6 +36,9 @@ type Firmware string
 const (
 	BIOS Firmware = "bios" // SeaBIOS, with iPXE in the network card
 	UEFI Firmware = "uefi" // OVMF; its variables are kept in NAME.vars.fd
+	// SecureBoot is OVMF with Microsoft's keys, which starts only what is
+	// signed; its variables are kept in NAME.secure.vars.fd.
+	SecureBoot Firmware = "uefi-secure"
 )
 
 // Boot is the order in which a firmware tries its devices.
@@ -157,7 +160,7 @@ func (m Machine) checkWords() error {
 		return nil
 	}
 	errs := []error{
-		check("firmware", string(m.Firmware), string(BIOS), string(UEFI)),
+		check("firmware", string(m.Firmware), string(BIOS), string(UEFI), string(SecureBoot)),
 		check("boot order", string(m.Boot), string(NetworkFirst), string(DiskFirst)),
 	}
 	for _, d := range m.Disks {
@@ -218,10 +221,14 @@ func (m Machine) args(p plumbing) []string {
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
 		"-uuid", m.SMBIOS.UUID, "-smbios", m.SMBIOS.arg(),
 		"-boot", "strict=on")
-	if m.Firmware == UEFI {
+	if m.Firmware != BIOS {
 		args = append(args,
 			"-drive", "if=pflash,format=raw,readonly=on,file="+escape(p.code),
 			"-drive", "if=pflash,format=raw,file="+escape(p.vars))
+	}
+	if m.Firmware == SecureBoot {
+		// Only the firmware itself may write its variables.
+		args = append(args, "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
 	args = append(args, m.diskArgs()...)
 	args = append(args, m.nicArgs(p)...)

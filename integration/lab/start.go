@@ -90,11 +90,11 @@ func (vm *VM) plumb(sockets string, accel Accelerator) (plumbing, error) {
 		p.wires = append(p.wires, wire)
 	}
 	p.forwarded = vm.forwarded
-	if vm.machine.Firmware != UEFI {
+	if vm.machine.Firmware == BIOS {
 		return p, nil
 	}
 	var err error
-	p.code, p.vars, err = vm.lab.ovmf(vm.machine.Name)
+	p.code, p.vars, err = vm.lab.ovmf(vm.machine)
 	return p, err
 }
 
@@ -112,16 +112,20 @@ func (vm *VM) forward(guest []int) error {
 }
 
 // ovmf finds the UEFI firmware and makes the machine's variables the first time.
-func (l *Lab) ovmf(name string) (code, vars string, err error) {
-	code, err = findFile("/usr/share/OVMF/OVMF_CODE_4M.fd")
+func (l *Lab) ovmf(m Machine) (code, vars string, err error) {
+	program, empty, kept := "OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd", ".vars.fd"
+	if m.Firmware == SecureBoot {
+		program, empty, kept = "OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd", ".secure.vars.fd"
+	}
+	code, err = findFile("/usr/share/OVMF/" + program)
 	if err != nil {
 		return "", "", err
 	}
-	vars = l.Path(name + ".vars.fd")
+	vars = l.Path(m.Name + kept)
 	if _, err := os.Stat(vars); err == nil {
 		return code, vars, nil
 	}
-	fresh, err := findFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+	fresh, err := findFile("/usr/share/OVMF/" + empty)
 	if err != nil {
 		return "", "", err
 	}

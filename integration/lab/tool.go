@@ -17,6 +17,8 @@ var packages = map[string]string{
 	"partx":                           "util-linux",
 	"/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
 	"/usr/share/OVMF/OVMF_VARS_4M.fd": "ovmf",
+	"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd": "ovmf",
+	"/usr/share/OVMF/OVMF_VARS_4M.ms.fd":      "ovmf",
 }
 
 // findTool is the path of a program; unlike exec.LookPath it looks in the

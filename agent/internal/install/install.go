@@ -148,8 +148,11 @@ type layout struct {
 	mounts []disk.Mount // at and below /chroot
 }
 
-// splitLinks tells that a hard link of the tree may be two files.
-func (l layout) splitLinks() bool { return len(l.mounts) > 1 }
+// splitLinks tells that a hard link of the tree may be two files. A tree has
+// nothing on an EFI system partition.
+func (l layout) splitLinks() bool {
+	return len(l.mounts) > 1 && slices.ContainsFunc(l.mounts[1:], func(m disk.Mount) bool { return m.Type != "vfat" })
+}
 
 func (in *installation) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
 	host := configure.Host{Root: in.env.Root, Run: in.env.Run(in.console), Log: in.console, Args: in.args, Firmware: string(in.env.Firmware())}
