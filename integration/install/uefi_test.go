@@ -20,10 +20,9 @@ import (
 // too.
 func TestUEFI(t *testing.T) {
 	r := racktest.Start(t)
-	blank := rack.Blank{Name: "node", Firmware: lab.UEFI}
 	files := rack.VM("base", racktest.Base.Version, r.Key)
 	r.Configure(files)
-	vm := r.Power(blank)
+	vm := r.Power(rack.Blank{Name: "refused", Firmware: lab.UEFI})
 	m := r.AwaitState(vm, "failed", 4*time.Minute)
 	if want := "started by UEFI firmware, and the script makes no EFI system partition"; !strings.Contains(m.LastError, want) {
 		t.Errorf("the appliance says %q, want %s", m.LastError, want)
@@ -32,12 +31,13 @@ func TestUEFI(t *testing.T) {
 		t.Fatal(err)
 	}
 	var disk unix.Stat_t
-	if err := unix.Stat(r.Disk("node", 0), &disk); err != nil || disk.Blocks != 0 {
+	if err := unix.Stat(r.Disk("refused", 0), &disk); err != nil || disk.Blocks != 0 {
 		t.Errorf("%v, %d blocks of the disk were written", err, disk.Blocks)
 	}
 
 	files["vm.configure"] = rack.BothFirmwares("base", racktest.Base.Version, r.Key)
 	r.Configure(files)
+	blank := rack.Blank{Name: "node", Firmware: lab.UEFI}
 	vm = r.Power(blank)
 	r.AwaitState(vm, "installed", 8*time.Minute)
 	r.Expect(vm, time.Second, `bootloader: boot entry Boot[0-9A-F]{4} of the firmware: debian, EFI/debian/shimx64.efi`)
