@@ -94,7 +94,7 @@ func (p program) upgrade(ctx context.Context, machine installed.Machine, to stri
 func (p program) system(machine installed.Machine, noGuard bool) upgrade.System {
 	return upgrade.System{
 		Machine: machine, NoGuard: noGuard, Release: p.release, Patience: p.patience, Identity: p.identity, Log: warnings(p.stderr, p.terminal),
-		Say: func(s string) { fmt.Fprintf(p.stderr, "%s%s\n", clearLine(p.terminal), s) },
+		Notify: func(s string) { fmt.Fprintf(p.stderr, "%s%s\n", clearLine(p.terminal), s) },
 		Compare: func() (func(done, total int64), func()) {
 			bar := bar{out: p.stderr, title: "compare", on: p.terminal, now: time.Now, start: time.Now()}
 			return bar.show, bar.clear

@@ -46,9 +46,9 @@ type Config struct {
 	// 10 s. 0: 0.5 s.
 	Pause time.Duration
 
-	// Say is told, in one sentence, that the server is waited for and that it
+	// Notify is told, in one sentence, that the server is waited for and that it
 	// is back. Calls do not overlap. Nil: nobody is.
-	Say func(sentence string)
+	Notify func(sentence string)
 }
 
 // Files are trees file by file, and their manifests, over HTTP:
@@ -78,7 +78,7 @@ func NewFiles(c Config) *Files {
 	if c.Port != 80 {
 		s.base.Host = net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
 	}
-	s.waits.say = c.Say
+	s.waits.notify = c.Notify
 	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 5 * time.Second}
 	s.client = &http.Client{
 		Transport: &http.Transport{
@@ -249,9 +249,9 @@ func (s *Files) wait() *retry.Wait {
 
 // waits tells once, for all files at once, that the server is waited for.
 type waits struct {
-	say   func(string)
-	mu    sync.Mutex
-	since time.Time // zero: it answers
+	notify func(string)
+	mu     sync.Mutex
+	since  time.Time // zero: it answers
 }
 
 func (w *waits) begin(host string, cause error, patience time.Duration) {
@@ -261,8 +261,8 @@ func (w *waits) begin(host string, cause error, patience time.Duration) {
 		return
 	}
 	w.since = time.Now()
-	if w.say != nil {
-		w.say(fmt.Sprintf("waiting for the server %s (%v), up to %s", host, cause, patience))
+	if w.notify != nil {
+		w.notify(fmt.Sprintf("waiting for the server %s (%v), up to %s", host, cause, patience))
 	}
 }
 
@@ -273,8 +273,8 @@ func (w *waits) over() {
 	if w.since.IsZero() {
 		return
 	}
-	if w.say != nil {
-		w.say(fmt.Sprintf("the server is back after %s", time.Since(w.since).Round(100*time.Millisecond)))
+	if w.notify != nil {
+		w.notify(fmt.Sprintf("the server is back after %s", time.Since(w.since).Round(100*time.Millisecond)))
 	}
 	w.since = time.Time{}
 }

@@ -143,7 +143,7 @@ func TestCuts(t *testing.T) {
 			defer web.Close()
 			var said []string
 			config := impatient(t, web.URL)
-			config.Say = func(s string) { said = append(said, s) }
+			config.Notify = func(s string) { said = append(said, s) }
 			got, err := fetch(t, config, "x", len(data))
 			must(t, err)
 			if !bytes.Equal(got, data) {
@@ -174,7 +174,7 @@ func TestAway(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, second.Start)
 		t.Cleanup(second.Close)
 	})
-	config.Say = func(string) { restart() }
+	config.Notify = func(string) { restart() }
 	got, err := fetch(t, config, "x", len(data))
 	first.Close()
 	if err != nil || !bytes.Equal(got, data) {

@@ -116,7 +116,7 @@ func (p *Preparation) warnOfLinks() error {
 // Files is where the machine's trees come from.
 func (s System) Files(conf wire.Installed) *source.Files {
 	host := cmp.Or(conf.Serv, conf.RServ) // the original's conf loses SERV
-	return source.NewFiles(source.Config{Host: host, Port: conf.HTTPPort, Patience: s.Patience, Say: s.Say})
+	return source.NewFiles(source.Config{Host: host, Port: conf.HTTPPort, Patience: s.Patience, Notify: s.Notify})
 }
 
 // fetch gets metadata and manifest; what the server has for this upgrade counts

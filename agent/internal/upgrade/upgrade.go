@@ -33,8 +33,8 @@ type System struct {
 	Patience time.Duration  // with a server that does not answer; 0: 5 min
 	Identity *wire.Identity // who this machine is; nil: look, when the machine is this one
 
-	Log *slog.Logger          // gets warnings
-	Say func(sentence string) // is told that the server is waited for, and that it is back
+	Log    *slog.Logger          // gets warnings
+	Notify func(sentence string) // is told that the server is waited for, and that it is back
 
 	// Compare is called when the disk is read: progress is told of its bytes, and
 	// over is called at the end.
