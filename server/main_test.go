@@ -25,7 +25,7 @@ const onDisk = "^(TestBrokenRecord|TestBrokenEdits|TestPowerCuts|TestKill|TestCa
 func TestMain(m *testing.M) {
 	code := m.Run()
 	set := func(name string) string { return flag.Lookup("test." + name).Value.String() }
-	if code != 0 || os.Getenv("EDEPLOY_CHILD_CONFIG") != "" || set("list") != "" || set("bench") != "" || set("fuzz") != "" {
+	if code != 0 || os.Getenv("EDEPLOY_CHILD_CONFIG") != "" || os.Getenv("EDEPLOY_BENCH") != "" || set("list") != "" || set("bench") != "" || set("fuzz") != "" {
 		os.Exit(code)
 	}
 	skip := onDisk
