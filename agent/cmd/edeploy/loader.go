@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"edeploy/agent/internal/bootloader"
@@ -13,10 +14,10 @@ import (
 const loaderHelp = `Make shim and GRUB on the EFI system partition (/boot/efi) those of the installed
 version: the "post" of an upgrade that brings another shim or GRUB calls it.
 Losing power meanwhile leaves a machine that starts. Machines without an EFI
-system partition have nothing to do; a loader that is not signed is made by
-grub-install instead.
+system partition have nothing to do; a loader that is not signed was made by
+grub-install and is left alone.
 
-Exit status: 0 good; 1 a file could not be written, or the loader is not signed.`
+Exit status: 0 good; 1 a file could not be written.`
 
 func (p program) loaderCommand(machine *installed.Machine) *cobra.Command {
 	return &cobra.Command{
@@ -38,6 +39,10 @@ func (p program) loader(machine installed.Machine) error {
 	replaced, err := bootloader.UpdateESP(machine.Path("/"), esp)
 	for _, name := range replaced {
 		fmt.Fprintf(p.stdout, "%s/%s replaced\n", bootloader.ESPDir, name)
+	}
+	if errors.Is(err, bootloader.ErrNotSigned) {
+		fmt.Fprintf(p.stdout, "left alone: %v\n", err) // no reason to undo an upgrade
+		return nil
 	}
 	if err == nil && len(replaced) == 0 {
 		fmt.Fprintln(p.stdout, "the loaders on /boot/efi are those of the installed version")

@@ -22,6 +22,10 @@ var signed = []struct{ file, source string }{
 	{"shimx64.efi", "/usr/lib/shim/shimx64.efi.signed"},
 }
 
+// ErrNotSigned says that an EFI system partition has a loader of the machine's
+// own, which no tree has.
+var ErrNotSigned = errors.New("it does not start with shim: its loader is made by grub-install")
+
 // UpdateESP makes the loaders on an installed machine's EFI system partition
 // those of its tree, and answers which files it replaced. esp is where the
 // partition is mounted. Files that the installation did not write are not
@@ -33,7 +37,7 @@ var signed = []struct{ file, source string }{
 func UpdateESP(root, esp string) (replaced []string, err error) {
 	own := path.Join("EFI", distribution(root))
 	if _, err := os.Stat(filepath.Join(esp, own, "shimx64.efi")); err != nil {
-		return nil, fmt.Errorf("%s does not start with shim: its loader is made by grub-install: %w", filepath.Join(esp, own), err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(esp, own), ErrNotSigned)
 	}
 	for _, dir := range []string{path.Dir(removableLoader), own} {
 		for _, l := range signed {
