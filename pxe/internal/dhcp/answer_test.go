@@ -394,15 +394,21 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Add(message(f, dhcpv4.MessageTypeRelease, current("192.168.122.100")).ToBytes())
 	f.Add(message(f, dhcpv4.MessageTypeInform, current("192.168.122.100")).ToBytes())
+	relayed := []dhcpv4.Modifier{dhcpv4.WithGatewayIP(net.ParseIP("10.1.0.1")),
+		dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionRelayAgentInformation, []byte{1, 2, 'e', '1'}))}
+	f.Add(message(f, dhcpv4.MessageTypeDiscover, relayed...).ToBytes())
+	f.Add(message(f, dhcpv4.MessageTypeRequest, append(relayed, requested("10.1.0.50"))...).ToBytes())
+	f.Add(message(f, dhcpv4.MessageTypeRequest, current("10.1.0.50")).ToBytes())
+	f.Add(message(f, dhcpv4.MessageTypeDiscover, dhcpv4.WithOption(dhcpv4.OptClassIdentifier("edeploy looks for DHCP servers"))).ToBytes())
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		req, err := dhcp.Parse(packet)
 		if err != nil {
 			return
 		}
 		now := start
-		leases := table(t, 2, &now)
+		n := two(t, &now)
 		for range 2 {
-			a := network(leases).Answer(req)
+			a := n.Answer(req)
 			if a.Sentence == "" {
 				t.Fatal("no sentence")
 			}
@@ -413,10 +419,12 @@ func FuzzAnswer(f *testing.F) {
 			if err != nil {
 				t.Fatalf("own answer: %v", err)
 			}
-			if y := r.YourIPAddr.String(); y != "0.0.0.0" && y != "192.168.122.100" && y != "192.168.122.101" {
-				t.Fatalf("address %s is not of the range", y)
+			switch y := r.YourIPAddr.String(); y {
+			case "0.0.0.0", "192.168.122.100", "192.168.122.101", "10.1.0.50", "10.1.0.51", "10.1.0.7":
+			default:
+				t.Fatalf("address %s is not of the ranges", y)
 			}
-			if to := a.To.Addr.Addr(); to.String() != "255.255.255.255" && !network(nil).Subnets[0].Prefix.Contains(to) {
+			if to := a.To.Addr.Addr(); to.String() != "255.255.255.255" && !n.Subnets[0].Prefix.Contains(to) && !n.Subnets[1].Prefix.Contains(to) {
 				t.Fatalf("answer to %s", to)
 			}
 		}

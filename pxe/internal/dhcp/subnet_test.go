@@ -15,7 +15,7 @@ import (
 
 // two is the network of network(), and 10.1.0.0/24 behind a relay, where
 // machine ...:02 has a reservation.
-func two(t *testing.T, now *time.Time) dhcp.Network {
+func two(t testing.TB, now *time.Time) dhcp.Network {
 	t.Helper()
 	far, err := lease.Open(lease.Config{First: netip.MustParseAddr("10.1.0.50"), Last: netip.MustParseAddr("10.1.0.51"), Time: 2 * time.Hour,
 		Reserved: map[lease.MAC]netip.Addr{{0x52, 0x54, 0x12, 0x34, 0, 2}: netip.MustParseAddr("10.1.0.7")}, Now: func() time.Time { return *now }})
