@@ -20,8 +20,7 @@ The agent sends its log when an installation fails, and when it is done.`
 func newLogsCommand(client *api.Client) *cobra.Command {
 	var list, raw bool
 	cmd := &cobra.Command{
-		Use:     "logs ID [NUMBER | NAME]",
-		Aliases: []string{"log"},
+		Use: "logs ID [NUMBER | NAME]", Aliases: []string{"log"},
 		Short:   "Print the newest log of a machine, or list its logs",
 		Long:    logsLong,
 		Example: "  edeployctl logs node7 | less\n  edeployctl logs node7 --list",
