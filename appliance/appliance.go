@@ -84,6 +84,10 @@ func (a *Appliance) warn(format string, args ...any) {
 // Ready is closed when every service answers.
 func (a *Appliance) Ready() <-chan struct{} { return a.ready }
 
+// Quiet tells, once Ready, whether DHCP is not answered because another server
+// answers on the network. It may change.
+func (a *Appliance) Quiet() bool { return a.boot != nil && a.boot.Quiet() != "" }
+
 // Run serves until ctx ends or a service fails; the first error ends all.
 // Screen gets lines for a person: version, addresses, every machine's
 // progress.
@@ -145,7 +149,7 @@ func (a *Appliance) announce(ctx context.Context, services []service) error {
 	host := a.config.Interface.Address.Addr()
 	a.console.Printf("edeploy %s ready: http://%s rsync://%s", wire.Release(),
 		netip.AddrPortFrom(host, uint16(a.config.HTTPPort)), netip.AddrPortFrom(host, uint16(a.config.RsyncPort)))
-	if a.boot != nil && a.boot.Quiet() == "" {
+	if a.boot != nil && !a.Quiet() {
 		a.console.Printf("%s on %s (%s)", a.config.DHCP.what(), a.config.Interface.Name, a.config.Interface.Address)
 	}
 	a.log.Info("ready", "version", wire.Release(), "address", host.String())

@@ -123,11 +123,10 @@ func (c *client) getAddress(ctx context.Context) error {
 	return err
 }
 
-// ask repeats a packet until it is answered, for less than firmware does: a
-// daemon that starts listens for other DHCP servers first.
+// ask repeats a packet until it is answered, as often as firmware does.
 func (c *client) ask(ctx context.Context, packet *dhcpv4.DHCPv4, want dhcpv4.MessageType) (*dhcpv4.DHCPv4, error) {
 	buf := make([]byte, 4096)
-	for range 15 {
+	for range 4 {
 		if _, err := c.dhcp.WriteTo(packet.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 67}); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"edeploy/integration/lab/labtest"
 )
 
 const (
@@ -54,7 +56,7 @@ func newDaemon(t *testing.T) *daemon {
 		must(t, os.WriteFile(name, []byte(text), 0o644))
 	}
 	var err error
-	d.log, err = os.Create(filepath.Join(t.ArtifactDir(), "edeployd.log"))
+	d.log, err = os.Create(filepath.Join(labtest.Dir(t), "edeployd.log"))
 	must(t, err)
 	t.Cleanup(func() { d.log.Close() })
 	return d

@@ -133,13 +133,16 @@ func serve(ctx context.Context, o options, console io.Writer) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	fmt.Fprintf(console, "edeployd %s starts\r\n", wire.Release())
-	inherited, ready, err := supervise.Inherited(2)
+	inherited, tell, err := supervise.Inherited(2)
 	if err != nil {
 		return err
 	}
 	config, err := appliance.ReadConfig(o.config)
 	if err != nil {
 		return err
+	}
+	if supervise.Last() == supervise.Answering {
+		config.DHCP.Look = -1 // machines that wait for the daemon to be back need not wait for a look, too
 	}
 	for _, line := range config.Notes {
 		fmt.Fprintf(console, "%s\r\n", line)
@@ -150,7 +153,11 @@ func serve(ctx context.Context, o options, console io.Writer) error {
 	}
 	go func() {
 		<-a.Ready()
-		ready()
+		if a.Quiet() {
+			tell(supervise.Quiet)
+		} else {
+			tell(supervise.Answering)
+		}
 	}()
 	return a.Run(ctx, console)
 }

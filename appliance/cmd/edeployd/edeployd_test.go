@@ -87,9 +87,15 @@ func start(t *testing.T) *daemon {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { d.ended <- d.cmd.Wait() }()
+	gone := make(chan struct{})
+	go func() { d.ended <- d.cmd.Wait(); close(gone) }()
 	t.Cleanup(func() {
+		child := d.child()
 		d.cmd.Process.Kill()
+		<-gone
+		if child != 0 { // it writes into directories that are about to be removed
+			d.await(t, "the child is gone", func() bool { return !running(child) })
+		}
 		if t.Failed() {
 			text, _ := os.ReadFile(d.log.Name())
 			t.Logf("edeployd said:\n%s", text)
@@ -135,6 +141,16 @@ func (d *daemon) greet() error {
 		err = fmt.Errorf("the rsync daemon says %q", line)
 	}
 	return err
+}
+
+// running says whether a process still does something.
+func running(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(text), ") ")
+	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
 // child is the process that serves; 0 when there is none.

@@ -23,9 +23,18 @@ import (
 // marker is set in the child's environment.
 const marker = "EDEPLOYD_CHILD"
 
-// firstFD is the child's descriptor that says that it is ready; the sockets
+// firstFD is the child's descriptor that it tells its state by; the sockets
 // follow.
 const firstFD = 3
+
+// State is what a child tells its parent, and the parent the next child.
+type State byte
+
+const (
+	Starting  State = '0' // not ready yet
+	Answering State = '1' // ready, every service answers
+	Quiet     State = '2' // ready, DHCP stays quiet beside another server
+)
 
 // IsChild says whether this process was started by Run.
 func IsChild() bool { return os.Getenv(marker) != "" }
@@ -64,7 +73,7 @@ func (p Parent) Run() int {
 	defer signal.Stop(signals)
 
 	var sockets []*net.TCPListener
-	pause, wasReady := firstPause, false
+	pause, state := firstPause, Starting
 	for {
 		var err error
 		if sockets, err = p.Sockets(sockets); err != nil {
@@ -72,14 +81,14 @@ func (p Parent) Run() int {
 			return 1
 		}
 		began := time.Now()
-		c, err := p.start(sockets)
+		c, err := p.start(sockets, state)
 		if err != nil {
 			p.Say("start: %v", err)
 			return 1
 		}
 		told := c.await(signals)
-		wasReady = wasReady || c.wasReady()
-		if told || !wasReady {
+		state = c.state(state)
+		if told || state == Starting {
 			return c.status(told)
 		}
 		if time.Since(began) > steady {
@@ -97,13 +106,13 @@ func (p Parent) Run() int {
 
 // child is a running child.
 type child struct {
-	cmd   *exec.Cmd
-	ready *os.File
-	ended chan struct{}
+	cmd    *exec.Cmd
+	states *os.File
+	ended  chan struct{}
 }
 
-func (p Parent) start(sockets []*net.TCPListener) (*child, error) {
-	ready, theirs, err := os.Pipe()
+func (p Parent) start(sockets []*net.TCPListener, last State) (*child, error) {
+	states, theirs, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
@@ -111,24 +120,24 @@ func (p Parent) start(sockets []*net.TCPListener) (*child, error) {
 	// What runs now, even if the file of this name has been replaced meanwhile.
 	cmd := exec.Command("/proc/self/exe", p.Args...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), marker+"=1")
+	cmd.Env = append(os.Environ(), marker+"="+string(rune(last)))
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.ExtraFiles = []*os.File{theirs}
 	for _, l := range sockets {
 		f, err := l.File()
 		if err != nil {
-			ready.Close()
+			states.Close()
 			return nil, err
 		}
 		defer f.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
 	if err := cmd.Start(); err != nil {
-		ready.Close()
+		states.Close()
 		return nil, err
 	}
-	c := &child{cmd, ready, make(chan struct{})}
+	c := &child{cmd, states, make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // what it says is in ProcessState
 		close(c.ended)
@@ -156,11 +165,14 @@ func (c *child) await(signals <-chan os.Signal) (told bool) {
 	}
 }
 
-// wasReady says whether an ended child has said that it was ready.
-func (c *child) wasReady() bool {
-	defer c.ready.Close()
-	n, _ := c.ready.Read(make([]byte, 1))
-	return n == 1
+// state is the last one that an ended child has told; last when it told none.
+func (c *child) state(last State) State {
+	defer c.states.Close()
+	told, _ := io.ReadAll(c.states) // what was read counts, whatever came after it
+	if len(told) > 0 {
+		last = State(told[len(told)-1])
+	}
+	return last
 }
 
 // status is the exit status for the end of the child.
@@ -175,10 +187,19 @@ func (c *child) status(told bool) int {
 	return code
 }
 
+// Last is the state that the child before this one has told last; Starting in
+// the first child.
+func Last() State {
+	if s := os.Getenv(marker); s != "" {
+		return State(s[0])
+	}
+	return Starting
+}
+
 // Inherited are the sockets that the parent has handed to this child, and what
-// tells the parent that the child is ready.
-func Inherited(count int) (sockets []*net.TCPListener, ready func(), err error) {
-	pipe := os.NewFile(firstFD, "ready")
+// tells the parent its state. A child that has told one was ready.
+func Inherited(count int) (sockets []*net.TCPListener, tell func(State), err error) {
+	pipe := os.NewFile(firstFD, "states")
 	syscall.CloseOnExec(firstFD)
 	defer func() {
 		if err != nil {
@@ -198,8 +219,7 @@ func Inherited(count int) (sockets []*net.TCPListener, ready func(), err error) 
 		}
 		sockets = append(sockets, tcp)
 	}
-	return sockets, func() {
-		_, _ = pipe.Write([]byte{1}) // a parent that is gone takes this process with it
-		pipe.Close()
+	return sockets, func(s State) {
+		_, _ = pipe.Write([]byte{byte(s)}) // a parent that is gone takes this process with it
 	}, nil
 }

@@ -7,8 +7,12 @@ package labtest
 
 import (
 	"context"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,12 +27,73 @@ func NeedVM(t testing.TB) {
 	}
 }
 
-// New makes a lab in the test's artifact directory (go test -artifacts keeps
-// it). It closes with the test; if that has failed, with a report.
+// Dir makes out/failed/PACKAGE-TEST, which is emptied before the test and gone
+// after it. Of a test that has failed, logs, captures and UEFI variables stay
+// there; disks do not.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := failedDir(t.Name())
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sweep(dir, t.Failed()); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// failedDir is the directory of a test of the package in the working directory.
+func failedDir(test string) (string, error) {
+	pkg, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	top := pkg
+	for {
+		if _, err := os.Stat(filepath.Join(top, "go.mod")); err == nil {
+			break
+		}
+		if top == filepath.Dir(top) {
+			return "", fmt.Errorf("%s is in no Go module", pkg)
+		}
+		top = filepath.Dir(top)
+	}
+	name := filepath.Base(pkg) + "-" + strings.ReplaceAll(test, "/", "-")
+	return filepath.Join(top, "out", "failed", name), nil
+}
+
+// sweep removes a test's directory; of one that has failed, all but what a
+// reader needs.
+func sweep(dir string, failed bool) error {
+	if !failed {
+		return os.RemoveAll(dir)
+	}
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		switch filepath.Ext(path) {
+		case ".log", ".pcap", ".fd":
+			return nil
+		}
+		return os.Remove(path)
+	})
+}
+
+// New makes a lab in the test's directory (see Dir). It closes with the test;
+// if that has failed, with a report.
 func New(t testing.TB) *lab.Lab {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	l, err := lab.New(t.ArtifactDir(), log)
+	l, err := lab.New(Dir(t), log)
 	if err != nil {
 		t.Fatal(err)
 	}

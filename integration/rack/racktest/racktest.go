@@ -44,7 +44,7 @@ func Start(t *testing.T) *Rack {
 		t.Fatal(err)
 	}
 	r, err := rack.Start(context.WithoutCancel(t.Context()), rack.Options{
-		Dir: t.ArtifactDir(), Out: out, Images: []wire.ImageRef{Base, MySQL.First, MySQL.NewServer, MySQL.NewKernel}, Say: t.Logf,
+		Dir: labtest.Dir(t), Out: out, Images: []wire.ImageRef{Base, MySQL.First, MySQL.NewServer, MySQL.NewKernel}, Say: t.Logf,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
