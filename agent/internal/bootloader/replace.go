@@ -6,16 +6,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // replace makes to a copy of from on a file system without a journal (FAT): at
-// any instant to is the old file or the new one, whole.
+// any instant, whatever part of its cache a disk loses, to is the old file or
+// the new one, whole.
 //
-// The new content is on the disk, beside the old one, before the name changes;
-// the name's change is one write of a directory's block. The old file stays
-// open until that is on the disk, so that its blocks are not given up before.
+// The new content is on the disk, beside the old one, before the name changes.
+// Then its first name goes, so that no two names lead to the same blocks, which
+// fsck would take away from one of them; then the new name leads to it, by one
+// write of a directory's sector. The old file stays open until that is on the
+// disk, so that its blocks are not given up before.
+//
+// Each step ends with fsync: syncfs(2) writes, but on FAT it does not flush the
+// disk's cache (Linux, fs/fat/inode.c has no sync_fs; fat_file_fsync flushes).
 func replace(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
@@ -34,29 +38,31 @@ func replace(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
-	if err == nil {
-		err = unix.Syncfs(int(out.Fd()))
+	defer out.Close()
+	if _, err = io.Copy(out, in); err == nil {
+		err = out.Sync()
 	}
-	if err = errors.Join(err, out.Close()); err == nil {
+	if err == nil {
 		err = os.Rename(part, to)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(part))
 	}
-	return syncfs(filepath.Dir(to))
+	if err := syncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return out.Sync()
 }
 
 // partName is a file that is being written; one that a power cut left is
 // overwritten.
 const partName = "edeploy.new"
 
-// syncfs brings all that was written on a directory's file system to the disk.
-func syncfs(dir string) error {
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return unix.Syncfs(int(d.Fd()))
+	return d.Sync()
 }

@@ -10,6 +10,8 @@ import (
 	"path"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"edeploy/agent/internal/treepath"
 )
 
@@ -56,6 +58,9 @@ func UpdateESP(root, esp string) (replaced []string, err error) {
 			}
 			if err == nil {
 				err = replace(from, to)
+			}
+			if errors.Is(err, unix.ENOSPC) {
+				err = fmt.Errorf("the EFI system partition is full: a new %s must lie beside the old one until it is whole; remove what nothing starts from below %s: %w", name, filepath.Join(esp, "EFI"), err)
 			}
 			if err != nil {
 				return replaced, err

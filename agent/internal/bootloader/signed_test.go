@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"edeploy/agent/internal/bootloader"
+	"edeploy/integration/needs"
 )
 
 // version makes a tree whose signed loaders are of a version, each larger than
@@ -75,6 +77,43 @@ func TestUpdateESP(t *testing.T) {
 	}
 	if _, err := bootloader.UpdateESP(root, esp); !errors.Is(err, bootloader.ErrNotSigned) {
 		t.Errorf("not signed: %v", err)
+	}
+}
+
+// TestFull: a partition without room for a second copy of a loader keeps the
+// old ones, whole, and nothing else; with room the update goes on.
+func TestFull(t *testing.T) {
+	needs.Root(t)
+	root, esp := installed(t)
+	before := below(t, esp)
+	if err := os.Rename(esp, esp+".was"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(esp, 0o755), unix.Mount("tmpfs", esp, "tmpfs", 0, "size=4m"), os.CopyFS(esp, os.DirFS(esp+".was"))); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(esp, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	filler := filepath.Join(esp, "filler")
+	if err := os.WriteFile(filler, make([]byte, 8<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("filling the partition: %v", err)
+	}
+	version(t, root, "2")
+	replaced, err := bootloader.UpdateESP(root, esp)
+	if want := "the EFI system partition is full: a new EFI/BOOT/grubx64.efi must lie beside the old one"; replaced != nil || !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, %v, want %s", replaced, err, want)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, below(t, esp)); diff != "" {
+		t.Errorf("EFI system partition (-before +after):\n%s", diff)
+	}
+	if replaced, err := bootloader.UpdateESP(root, esp); err != nil || len(replaced) != 6 {
+		t.Errorf("with room: %v, %v", replaced, err)
 	}
 }
 

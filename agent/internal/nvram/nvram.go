@@ -67,6 +67,9 @@ func Add(dir string, e Entry, there func(disk.GUID) bool) (name string, err erro
 	}
 	if was, err := readOrder(dir); err != nil || !slices.Equal(was, want) {
 		if err := write(dir, "BootOrder", encodeOrder(want)); err != nil {
+			if !is { // nothing would start it, and memory that is full has it for nothing
+				err = errors.Join(err, remove(dir, bootName(number)))
+			}
 			return "", err
 		}
 	}

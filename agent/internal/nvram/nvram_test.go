@@ -3,6 +3,7 @@ package nvram_test
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"edeploy/agent/internal/disk"
 	"edeploy/agent/internal/nvram"
@@ -176,6 +180,73 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMemory: of memory that is full or read-only the error says so, and what
+// was there is there, and nothing else.
+func TestMemory(t *testing.T) {
+	needs.Root(t)
+	all := map[string]string{"0000 net": network, "0001 disk": virtio}
+	const inodes = 1 + 2 // of the directory and the entries
+	for _, tt := range []struct {
+		name, order, options string
+		want                 error
+	}{
+		{"full", "0000 0001", fmt.Sprintf("nr_inodes=%d", inodes+1), unix.ENOSPC},
+		{"full after the entry", "", fmt.Sprintf("nr_inodes=%d", inodes+1), unix.ENOSPC},
+		{"read-only", "0000 0001", "ro", unix.EROFS},
+		{"read-only, no order", "", "ro", unix.EROFS},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := mount(t, variables(t, tt.order, all), tt.options)
+			before := content(t, dir)
+			if _, err := nvram.Add(dir, entry, there); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+			if diff := cmp.Diff(before, content(t, dir)); diff != "" {
+				t.Errorf("variables (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// mount copies variables to a file system of their own, which then gets options.
+func mount(t *testing.T, variables, options string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	var flags uintptr = unix.MS_REMOUNT
+	if options == "ro" {
+		flags, options = flags|unix.MS_RDONLY, ""
+	}
+	if err := errors.Join(os.CopyFS(dir, os.DirFS(variables)), unix.Mount("", dir, "", flags, options)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func content(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[filepath.Base(file)] = string(data)
+	}
+	return found
 }
 
 // Variables come from the firmware: whatever they hold must not crash the agent.
