@@ -7,3 +7,6 @@ func (t *Table) Sizes() (owned, offered int) {
 	defer t.mu.Unlock()
 	return len(t.owned), len(t.offered)
 }
+
+// Text is the table as a file that is written whole has it.
+func (t *Table) Text() string { return string(t.all(t.conf.Now())) }

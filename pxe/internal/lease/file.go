@@ -3,104 +3,36 @@ package lease
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/google/renameio/v2"
 )
 
 // header is the first lines of a lease file.
 const header = "# Address leases. ADDRESS MACHINE EXPIRES STATE; states: leased, released, declined.\n" +
+	"# A leased address is kept for half a lease time longer than its machine was told: fewer renewals are written.\n" +
+	"# The last line about an address or a machine counts; lines with a checksum at their end are later changes.\n" +
 	"# Written by the running server, read when it starts: change it only while the server is stopped.\n"
 
-// nobody stands for the machine that declined an address, when it is not known.
+// nobody stands for the machine that declined an address, when it is not known,
+// and for that of an address that became free.
 const nobody = "-"
 
-// maxFile is more than a whole range takes.
-const maxFile = 8 << 20
+// freed is the state of an address in the line of a change that made it free.
+const freed State = "free"
+
+// maxFile is more than a whole range, as many reservations outside it, and as
+// much again in changes take.
+const maxFile = 32 << 20
 
 // clockSet is the earliest time a clock can truthfully show. A machine without
 // a battery-backed clock starts in 1970; a lease it wrote before it learned
 // the time says nothing about when it ends.
 var clockSet = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// Save writes the table to its file if it has changed: a temporary file,
-// fsync, rename, fsync of the directory. When it returns nil, everything that
-// was done to the table before the call survives a power cut. After an error
-// the next Save tries again.
-func (t *Table) Save() error {
-	if t.conf.File == "" {
-		return nil
-	}
-	t.saving.Lock()
-	defer t.saving.Unlock()
-	text, changed := t.snapshot()
-	if !changed {
-		return nil
-	}
-	if err := replaceFile(t.conf.File, text); err != nil {
-		t.mu.Lock()
-		t.dirty = true
-		t.mu.Unlock()
-		return fmt.Errorf("save leases: %w", err)
-	}
-	return nil
-}
-
-// snapshot is the file's new text; the table counts as saved from then on.
-func (t *Table) snapshot() (text []byte, changed bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.dirty {
-		return nil, false
-	}
-	t.dirty = false
-	now := t.conf.Now()
-	text = append(text, header...)
-	for i := range t.slots {
-		if s := &t.slots[i]; s.state != Free {
-			text = fmt.Appendf(text, "%s %s %s %s\n", t.addr(i), s.ownerText(), s.wallExpiry(now), s.state)
-		}
-	}
-	return text, true
-}
-
-func (s *slot) ownerText() string {
-	if s.state != Declined {
-		return s.owner.String()
-	}
-	if s.by == (MAC{}) {
-		return nobody
-	}
-	return s.by.String()
-}
-
-// wallExpiry is the end of the lease on the clock as it stands now: a lease
-// given before the clock was set right is measured from the moment it was
-// given (the difference uses the monotonic clock), not from the wrong time of
-// day. It is rounded up to a second.
-func (s *slot) wallExpiry(now time.Time) string {
-	wall := now.Round(0).Add(s.expires.Sub(now))
-	return wall.Add(time.Second - 1).Truncate(time.Second).UTC().Format(time.RFC3339)
-}
-
-func replaceFile(path string, text []byte) error {
-	dir := filepath.Dir(path)
-	if err := renameio.WriteFile(path, text, 0o644, renameio.WithTempDir(dir)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
 
 // Broken is what was wrong with the file when the table was opened, and where
 // it is now; nil when it was good or absent. What could be understood of it is
@@ -117,12 +49,13 @@ func (t *Table) read() {
 	}
 	if err == nil {
 		err = t.load(text)
+		clear(t.changed)
 	}
 	if err == nil {
 		return
 	}
 	t.broken = t.putAside(err)
-	t.dirty = true
+	t.unsaved = true
 	if err := t.Save(); err != nil {
 		t.broken = fmt.Errorf("%w; %w", t.broken, err)
 	}
@@ -151,7 +84,8 @@ func (t *Table) putAside(cause error) error {
 }
 
 // load puts the lines that can be understood into the table. The error is the
-// first one that cannot, and how many there are.
+// first one that cannot, and how many there are. The last line, when it does not
+// end, was being written when the power failed, and nobody was told of it.
 func (t *Table) load(text string) (broken error) {
 	line, bad := 0, 0
 	for raw := range strings.Lines(text) {
@@ -160,7 +94,7 @@ func (t *Table) load(text string) (broken error) {
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
-		if err := t.loadLine(words); err != nil {
+		if err := t.loadLine(words); err != nil && strings.HasSuffix(raw, "\n") {
 			if bad++; bad == 1 {
 				broken = fmt.Errorf("%s line %d: %w", t.conf.File, line, err)
 			}
@@ -172,57 +106,90 @@ func (t *Table) load(text string) (broken error) {
 	return broken
 }
 
+// loadLine takes a line: of the table, or of a change, which has a checksum.
 func (t *Table) loadLine(words []string) error {
-	if len(words) != 4 {
+	change := len(words) == 5
+	if change {
+		if sum := fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(strings.Join(words[:4], " ")))); sum != words[4] {
+			return fmt.Errorf("the checksum %.40q is not %s", words[4], sum)
+		}
+	} else if len(words) != 4 {
 		return fmt.Errorf("%d words, want ADDRESS MACHINE EXPIRES STATE", len(words))
 	}
-	a, err := netip.ParseAddr(words[0])
-	if err != nil || !a.Is4() {
-		return fmt.Errorf("%.40q is not an IPv4 address", words[0])
-	}
-	expires, err := time.Parse(time.RFC3339, words[2])
+	e, err := t.entry(words)
 	if err != nil {
-		return fmt.Errorf("%.40q is not a time like 2026-11-22T15:04:05Z", words[2])
+		return err
 	}
-	if expires.Before(clockSet) {
-		expires = t.conf.Now().Add(t.conf.Time)
+	i := t.index(e.addr)
+	if i < 0 {
+		// Not in the range any more: it is not given to anybody, and its machine gets
+		// another one when it asks.
+		return nil
 	}
-	state := State(words[3])
-	if state != Leased && state != Released && state != Declined {
-		return fmt.Errorf("%.40q is not a state: leased, released or declined", words[3])
-	}
-	var mac MAC
-	if state != Declined || words[1] != nobody {
-		hw, err := net.ParseMAC(words[1])
-		if err != nil || len(hw) != len(mac) {
-			return fmt.Errorf("%.40q is not an Ethernet address", words[1])
+	if !change {
+		if err := t.twice(i, e); err != nil {
+			return err
 		}
-		mac = MAC(hw)
 	}
-	return t.restore(a, mac, state, expires)
+	t.restore(i, e)
+	return nil
 }
 
-// restore puts one line of the file in its slot. An address that is not in the
-// range any more is left out: it is not given to anybody, and its machine gets
-// another one when it asks.
-func (t *Table) restore(a netip.Addr, mac MAC, state State, expires time.Time) error {
-	i := t.index(a)
-	if i < 0 {
-		return nil
+// entry is what a line says.
+type entry struct {
+	addr    netip.Addr
+	mac     MAC // the owner, or who declined it
+	expires time.Time
+	state   State
+}
+
+func (t *Table) entry(words []string) (e entry, err error) {
+	if e.addr, err = netip.ParseAddr(words[0]); err != nil || !e.addr.Is4() {
+		return e, fmt.Errorf("%.40q is not an IPv4 address", words[0])
 	}
+	if e.expires, err = time.Parse(time.RFC3339, words[2]); err != nil {
+		return e, fmt.Errorf("%.40q is not a time like 2026-11-22T15:04:05Z", words[2])
+	}
+	if e.expires.Before(clockSet) {
+		e.expires = t.conf.Now().Add(t.conf.Time)
+	}
+	switch e.state = State(words[3]); e.state {
+	case Leased, Released, Declined, freed:
+	default:
+		return e, fmt.Errorf("%.40q is not a state: leased, released or declined", words[3])
+	}
+	if words[1] == nobody && e.state != Leased && e.state != Released {
+		return e, nil
+	}
+	hw, err := net.ParseMAC(words[1])
+	if err != nil || len(hw) != len(e.mac) {
+		return e, fmt.Errorf("%.40q is not an Ethernet address", words[1])
+	}
+	e.mac = MAC(hw)
+	return e, nil
+}
+
+// twice is why a line of the table contradicts those before.
+func (t *Table) twice(i int, e entry) error {
 	if t.slots[i].state != Free {
-		return fmt.Errorf("address %s is there twice", a)
+		return fmt.Errorf("address %s is there twice", e.addr)
 	}
-	if other, ok := t.owned[mac]; ok && state != Declined {
-		return fmt.Errorf("machine %s is there twice, with %s and %s", mac, t.addr(other), a)
+	if other, ok := t.owned[e.mac]; ok && e.state != Declined {
+		return fmt.Errorf("machine %s is there twice, with %s and %s", e.mac, t.addr(other), e.addr)
 	}
-	s := &t.slots[i]
-	s.state, s.expires = state, expires
-	if state == Declined {
-		s.by = mac
-		return nil
-	}
-	s.owner = mac
-	t.owned[mac] = i
 	return nil
+}
+
+// restore puts a line in its slot.
+func (t *Table) restore(i int, e entry) {
+	switch s := &t.slots[i]; e.state {
+	case freed:
+		t.disown(i)
+		s.state = Free
+	case Declined:
+		t.disown(i)
+		s.state, s.by, s.expires = Declined, e.mac, e.expires
+	default:
+		t.own(i, e.mac, e.state, e.expires)
+	}
 }

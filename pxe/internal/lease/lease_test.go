@@ -170,8 +170,10 @@ func TestRestart(t *testing.T) {
 	}
 
 	want := `# Address leases. ADDRESS MACHINE EXPIRES STATE; states: leased, released, declined.
+# A leased address is kept for half a lease time longer than its machine was told: fewer renewals are written.
+# The last line about an address or a machine counts; lines with a checksum at their end are later changes.
 # Written by the running server, read when it starts: change it only while the server is stopped.
-10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased
+10.0.0.10 02:00:00:00:00:01 2026-11-22T13:30:00Z leased
 10.0.0.11 02:00:00:00:00:02 2026-11-22T12:00:00Z released
 10.0.0.12 02:00:00:00:00:03 2026-11-22T13:00:00Z declined
 `
@@ -295,6 +297,7 @@ func TestBrokenFile(t *testing.T) {
 		{"state", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z mine\n", `"mine" is not a state`},
 		{"address twice", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n10.0.0.10 02:00:00:00:00:02 2026-11-22T13:00:00Z leased\n", "line 2: address 10.0.0.10 is there twice"},
 		{"machine twice", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n10.0.0.11 02:00:00:00:00:01 2026-11-22T13:00:00Z leased\n", "machine 02:00:00:00:00:01 is there twice"},
+		{"changed line", "10.0.0.10 02:00:00:00:00:01 2026-11-22T13:00:00Z leased 00000000\n", "line 1: the checksum"},
 		{"several", "a\nb\nc\n", "(and 2 further lines)"},
 		{"zeros", strings.Repeat("\x00", 4096) + "\n", "line 1: 1 words"},
 	} {

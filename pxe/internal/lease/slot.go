@@ -25,6 +25,7 @@ type slot struct {
 	owner   MAC       // of Leased and Released
 	by      MAC       // who declined it
 	expires time.Time // end of the lease, of its release, or of the setting aside
+	kept    time.Time // of Leased: until when the file has it
 
 	offeredTo    MAC
 	offeredUntil time.Time

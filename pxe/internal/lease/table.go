@@ -5,9 +5,9 @@
 // purpose: firmware, iPXE, agent and installed system each send another one,
 // and all four are the same machine and must get the same address.
 //
-// The table lives in memory; Save writes it to one text file, whole. Whoever
-// confirms a lease to a machine calls Save in between, once for as many leases
-// as are waiting.
+// The table lives in memory; Save appends what has changed to one text file.
+// Whoever confirms a lease to a machine calls Save in between, once for as many
+// leases as are waiting.
 package lease
 
 import (
@@ -77,12 +77,14 @@ type Table struct {
 	slots    []slot       // of the range, and then of reservations outside it
 	outside  []netip.Addr // the addresses of the latter
 	reserved map[MAC]int
-	owned    map[MAC]int // slots that are Leased or Released
-	offered  map[MAC]int // slots on offer, perhaps for a time that is over; the inverse of offeredTo
-	dirty    bool
+	owned    map[MAC]int  // slots that are Leased or Released
+	offered  map[MAC]int  // slots on offer, perhaps for a time that is over; the inverse of offeredTo
+	changed  map[int]bool // slots whose change is not on disk
+	unsaved  bool         // a Save failed
 	broken   error
 
 	saving sync.Mutex // one Save at a time
+	log    log
 }
 
 // Open makes a table and fills it from its file, if there is one. A file that
@@ -99,7 +101,7 @@ func Open(conf Config) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{conf: conf, slots: make([]slot, size), reserved: map[MAC]int{}, owned: map[MAC]int{}, offered: map[MAC]int{}}
+	t := &Table{conf: conf, slots: make([]slot, size), reserved: map[MAC]int{}, owned: map[MAC]int{}, offered: map[MAC]int{}, changed: map[int]bool{}}
 	if err := t.reserve(); err != nil {
 		return nil, err
 	}
@@ -227,8 +229,22 @@ func (t *Table) Lease(mac MAC, a netip.Addr) (isNew bool, err error) {
 	}
 	isNew = !(s.state == Leased && s.owner == mac && now.Before(s.expires))
 	t.withdraw(mac)
-	t.own(i, mac, Leased, now.Add(t.conf.Time))
+	t.renew(i, mac, now)
 	return isNew, nil
+}
+
+// renew makes a machine's lease of its address longer. What is on disk keeps the
+// address for half a lease time more than the machine was told, so that most
+// renewals, and the second to fourth request of a boot, write nothing.
+func (t *Table) renew(i int, mac MAC, now time.Time) {
+	s := &t.slots[i]
+	expires := now.Add(t.conf.Time)
+	if s.state == Leased && s.owner == mac && !expires.After(s.kept) {
+		s.expires = expires
+		return
+	}
+	t.own(i, mac, Leased, expires)
+	s.kept = expires.Add(t.conf.Time / 2)
 }
 
 // own makes a machine the owner of a slot and of no other.
@@ -237,11 +253,12 @@ func (t *Table) own(i int, mac MAC, state State, expires time.Time) {
 	if old, ok := t.owned[mac]; ok {
 		t.disown(old)
 		t.slots[old].state = Free
+		t.changed[old] = true
 	}
 	s := &t.slots[i]
-	s.state, s.owner, s.by, s.expires = state, mac, MAC{}, expires
+	s.state, s.owner, s.by, s.expires, s.kept = state, mac, MAC{}, expires, expires
 	t.owned[mac] = i
-	t.dirty = true
+	t.changed[i] = true
 }
 
 // disown cuts the tie between a slot and its owner.
@@ -276,7 +293,7 @@ func (t *Table) SetAside(a netip.Addr) bool {
 	t.withdraw(s.offeredTo)
 	t.disown(i)
 	s.state, s.by, s.expires = Declined, MAC{}, now.Add(DeclineTime)
-	t.dirty = true
+	t.changed[i] = true
 	return true
 }
 
@@ -289,7 +306,7 @@ func (t *Table) Release(mac MAC, a netip.Addr) bool {
 		return false
 	}
 	t.slots[i].state, t.slots[i].expires = Released, t.conf.Now()
-	t.dirty = true
+	t.changed[i] = true
 	return true
 }
 
@@ -309,7 +326,7 @@ func (t *Table) Decline(mac MAC, a netip.Addr) bool {
 	s := &t.slots[i]
 	s.state, s.by, s.expires = Declined, mac, now.Add(DeclineTime)
 	t.boundDeclined(mac, now)
-	t.dirty = true
+	t.changed[i] = true
 	return true
 }
 
@@ -324,7 +341,7 @@ func (t *Table) boundDeclined(mac MAC, now time.Time) {
 		}
 	}
 	if count > MaxDeclined {
-		t.slots[first].expires = now
+		t.slots[first].expires, t.changed[first] = now, true
 	}
 }
 
