@@ -43,6 +43,7 @@ func RunningFirmware() Firmware {
 type Loader struct {
 	Root      string     // the tree: /chroot
 	Disk      string     // whose first sectors get the loader: /dev/vda
+	Below     []string   // disks that the file system with /boot/grub is on: those that are not Disk get the loader for BIOS, too
 	ESP       disk.Mount // the EFI system partition, mounted below Root; zero: none
 	Arguments string     // kernel parameters that the installed system gets besides its own
 	Firmware  Firmware

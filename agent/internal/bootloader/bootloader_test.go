@@ -195,6 +195,57 @@ func TestBadTrees(t *testing.T) {
 	}
 }
 
+// TestEveryDisk: each disk below /boot/grub that has a place for it gets the
+// loader for BIOS, once.
+func TestEveryDisk(t *testing.T) {
+	mbr, place, none := []disk.Partition(nil), []disk.Partition{{Number: 1, Type: disk.TypeBIOS}}, []disk.Partition{{Number: 1}}
+	link := filepath.Join(t.TempDir(), "by-id")
+	if err := os.Symlink("/dev/null", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name     string
+		disk     string
+		below    string
+		firmware bootloader.Firmware
+		want     string // grub-install for BIOS
+		said     string
+	}{
+		{"one", "/dev/mbr1", "/dev/mbr1", bootloader.BIOS, "/dev/mbr1", ""},
+		{"an array", "/dev/mbr2", "/dev/mbr1 /dev/mbr2", bootloader.BIOS, "/dev/mbr2 /dev/mbr1", ""},
+		{"with GPTs", "/dev/place1", "/dev/place1 /dev/place2", bootloader.BIOS, "/dev/place1 /dev/place2", ""},
+		{"no place", "/dev/mbr1", "/dev/mbr1 /dev/none1", bootloader.BIOS, "/dev/mbr1", "/dev/none1 gets no boot loader, though the system is on it: its GPT has no bios_grub partition"},
+		{"no place on the one that the script names: grub-install says so", "/dev/none1", "/dev/none1", bootloader.BIOS, "/dev/none1", ""},
+		{"boots from another disk", "/dev/mbr1", "/dev/place1", bootloader.BIOS, "/dev/mbr1 /dev/place1", ""},
+		{"by a link", link, "/dev/null /dev/mbr1", bootloader.BIOS, link + " /dev/mbr1", ""},
+		{"UEFI", "/dev/none1", "/dev/none1 /dev/place1 /dev/mbr1", bootloader.UEFI, "/dev/place1", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, debian)
+			if err := os.MkdirAll(filepath.Join(b.root, "usr/lib/grub/i386-pc"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			l := b.loader("")
+			l.Disk, l.Below, l.Firmware = test.disk, strings.Fields(test.below), test.firmware
+			l.Table = func(name string) ([]disk.Partition, error) {
+				return map[string][]disk.Partition{"m": mbr, "p": place, "n": none}[filepath.Base(name)[:1]], nil
+			}
+			if _, err := l.Install(t.Context()); err != nil && test.firmware == bootloader.BIOS { // the tree has no GRUB for UEFI
+				t.Fatal(err)
+			}
+			var got []string
+			for _, event := range b.events {
+				if name, ok := strings.CutPrefix(event, "/usr/sbin/grub-install --target=i386-pc "); ok {
+					got = append(got, name)
+				}
+			}
+			if diff := cmp.Diff([]string{test.want, test.said}, []string{strings.Join(got, " "), strings.Join(b.said, " ")}); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestLogicalVolumeRoot(t *testing.T) {
 	b := newBench(t, debian)
 	b.config = strings.ReplaceAll(goodConfig, "UUID=0b5b6e2e", "/dev/mapper/vg0-root")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,16 +66,17 @@ func (l Loader) install(ctx context.Context) ([]string, error) {
 
 // installFor writes the loader for this machine's firmware, and that for the
 // other one where disk and tree have all that it takes: a disk may move to
-// another machine.
+// another machine. The other disks of an array get it, too, so that the
+// machine starts from what is left of it.
 func (l Loader) installFor(ctx context.Context, install string) error {
 	bios, err := l.placeForBIOS()
 	if err != nil {
 		return err
 	}
-	if bios {
+	for _, name := range bios {
 		// The target is named: a machine that happens to have UEFI variables,
 		// or a tree that has both loaders, must not decide it.
-		if err := l.inside(ctx, install, "--target=i386-pc", l.Disk); err != nil {
+		if err := l.inside(ctx, install, "--target=i386-pc", name); err != nil {
 			return err
 		}
 	}
@@ -95,17 +97,45 @@ func (l Loader) has(dir string) bool {
 	return err == nil
 }
 
-// placeForBIOS tells whether the disk gets the loader for BIOS machines: a UEFI
-// machine's disk does when its GPT has a partition for it.
-func (l Loader) placeForBIOS() (bool, error) {
-	if l.Firmware == BIOS {
-		return true, nil
+// placeForBIOS are the disks that get the loader for BIOS machines. On such a
+// machine Disk must; else a disk does that has a place for it: an MBR, or on a
+// UEFI machine, whose disks may have none, a GPT with a partition for it.
+func (l Loader) placeForBIOS() ([]string, error) {
+	disks, err := l.disks()
+	if err != nil || l.Firmware != BIOS && !l.has(grubBIOS) {
+		return nil, err
 	}
-	table, err := l.Table(l.Disk)
-	if err != nil {
-		return false, err
+	var places []string
+	for i, name := range disks {
+		if i == 0 && l.Firmware == BIOS {
+			places = append(places, name)
+			continue
+		}
+		table, err := l.Table(name)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case slices.ContainsFunc(table, func(p disk.Partition) bool { return p.Type == disk.TypeBIOS }), l.Firmware == BIOS && len(table) == 0:
+			places = append(places, name)
+		case l.Firmware == BIOS:
+			l.Said(name + " gets no boot loader, though the system is on it: its GPT has no bios_grub partition")
+		}
 	}
-	return l.has(grubBIOS) && slices.ContainsFunc(table, func(p disk.Partition) bool { return p.Type == disk.TypeBIOS }), nil
+	return places, nil
+}
+
+// disks are Disk and the others that the loader's files are on. Disk may be a
+// link: /dev/disk/by-id/...
+func (l Loader) disks() ([]string, error) {
+	own := l.Disk
+	if at, err := filepath.EvalSymlinks(l.Disk); err == nil {
+		own = at
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(l.Below), func(name string) bool { return name == own })
+	return append([]string{l.Disk}, others...), nil
 }
 
 // writeArguments adds the kernel parameters to the tree's settings: as a file

@@ -76,19 +76,23 @@ func pick(kernels []grubcfg.Kernel, match string) (Kernel, error) {
 	return found[0], nil
 }
 
-// bootFile finds a file of grub.cfg: its paths lack /boot when that is a file
-// system of its own.
+// bootFile finds a file of grub.cfg, whose paths are those inside a file
+// system: they lack /boot where that is one of its own, and begin with the
+// subvolume of a Btrfs.
 func bootFile(root, name string) string {
-	for _, dir := range []string{"", "/boot"} {
-		p, err := treepath.Follow(root, dir+"/"+name)
-		if err != nil {
-			continue
-		}
-		if _, err := os.Stat(p); err == nil {
-			return p
+	name = filepath.Join("/", name)
+	for rest, more := name[1:], true; more; _, rest, more = strings.Cut(rest, "/") {
+		for _, dir := range []string{"/", "/boot/"} {
+			p, err := treepath.Follow(root, dir+rest)
+			if err != nil {
+				continue
+			}
+			if _, err := os.Stat(p); err == nil {
+				return p
+			}
 		}
 	}
-	return filepath.Join(root, filepath.Join("/", name))
+	return filepath.Join(root, name)
 }
 
 func consoles(cmdline string) []string {

@@ -34,6 +34,8 @@ func TestChooseKernel(t *testing.T) {
 			Arguments: "root=UUID=0b5b ro quiet ds=nocloud-net;s=http://a/ console=ttyS0"}, ""},
 		{"by name, /boot is a file system of its own, a console of its own", "0-17", twoKernels,
 			bootloader.Kernel{Image: "boot/vmlinuz-6.1.0-17", Arguments: "root=UUID=0b5b ro console=tty0"}, ""},
+		{"the subvolume of a Btrfs", "", strings.ReplaceAll(twoKernels, "/boot/", "/@root/boot/"), bootloader.Kernel{Image: "boot/vmlinuz-6.1.0-18",
+			Initrd: "boot/initrd.img-6.1.0-18", Arguments: "root=UUID=0b5b ro quiet ds=nocloud-net;s=http://a/ console=ttyS0"}, ""},
 		{"ambiguous", "6.1", twoKernels, bootloader.Kernel{}, "KEXEC_KERNEL=6.1 fits /boot/vmlinuz-6.1.0-18 and /vmlinuz-6.1.0-17"},
 		{"none of that name", "5.10", twoKernels, bootloader.Kernel{}, `boots no kernel whose name holds "5.10"`},
 		{"no configuration", "", "", bootloader.Kernel{}, "the tree has no grub.cfg"},

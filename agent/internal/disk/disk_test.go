@@ -101,13 +101,16 @@ UUID=77777777-lv-swap
 TYPE=swap
 `
 
+// unknown knows no disks of a device.
+func unknown(string) []string { return nil }
+
 func TestFstab(t *testing.T) {
 	run := func(_ context.Context, c command.Command) ([]byte, error) { return []byte(blkid), nil }
 	devices, err := disk.Blkid(t.Context(), run)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := disk.Fstab(mounts(t, mountinfo), devices, "/chroot")
+	got, err := disk.Fstab(mounts(t, mountinfo), devices, "/chroot", unknown)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +127,21 @@ UUID=77777777-lv-swap none swap sw 0 0
 	}
 }
 
+// TestSwapOfAnArray: a swap area on an array of the disks that the root's array
+// is on belongs to the system; one of another disk does not.
+func TestSwapOfAnArray(t *testing.T) {
+	on := map[string][]string{"/dev/md0": {"/dev/vda", "/dev/vdb"}, "/dev/md1": {"/dev/vda", "/dev/vdb"}, "/dev/md2": {"/dev/vdc"}}
+	root := []disk.Mount{{Point: "/chroot", Type: "ext4", Source: "/dev/md0"}}
+	devices := []disk.Device{{Name: "/dev/md0", UUID: "1", Type: "ext4"}, {Name: "/dev/md1", UUID: "2", Type: "swap"}, {Name: "/dev/md2", UUID: "3", Type: "swap"}}
+	got, err := disk.Fstab(root, devices, "/chroot", func(device string) []string { return on[device] })
+	_, lines, _ := strings.Cut(got, "\n")
+	if want := "UUID=1 / ext4 errors=remount-ro 0 1\nUUID=2 none swap sw 0 0\n"; err != nil || lines != want {
+		t.Errorf("error %v, got\n%swant\n%s", err, lines, want)
+	}
+}
+
 func TestFstabWithoutUUID(t *testing.T) {
-	_, err := disk.Fstab(mounts(t, mountinfo), nil, "/chroot")
+	_, err := disk.Fstab(mounts(t, mountinfo), nil, "/chroot", unknown)
 	if err == nil || err.Error() != "fstab: /dev/vda1, mounted on /chroot, has no UUID" {
 		t.Errorf("got %v", err)
 	}

@@ -57,11 +57,13 @@ func parseBlkid(text string) []Device {
 }
 
 // Fstab writes the fstab of the installed system: every mount below root by
-// UUID, and the swap areas on the same disks.
-func Fstab(mounts []Mount, devices []Device, root string) (string, error) {
+// UUID, and the swap areas on the same disks. disks are those that a device is
+// on; for a device that it does not know the name decides.
+func Fstab(mounts []Mount, devices []Device, root string, disks func(device string) []string) (string, error) {
 	b := &strings.Builder{}
 	b.WriteString("# /etc/fstab, written by the installation from what was mounted\n")
-	var disks []string
+	on := func(device string) []string { return append(disks(device), diskOf(device)) }
+	var used []string
 	for _, m := range mounts {
 		if !strings.HasPrefix(m.Source, "/dev/") {
 			continue // tmpfs and the like: the installed system mounts its own
@@ -72,10 +74,11 @@ func Fstab(mounts []Mount, devices []Device, root string) (string, error) {
 		}
 		at := m.Relative(root)
 		fmt.Fprintf(b, "UUID=%s %s %s %s 0 %d\n", devices[i].UUID, escape(at), m.Type, options(m, at), pass(m, at))
-		disks = append(disks, diskOf(m.Source))
+		used = append(used, on(m.Source)...)
 	}
 	for _, d := range devices {
-		if d.Type == "swap" && d.UUID != "" && slices.Contains(disks, diskOf(d.Name)) {
+		mine := func(disk string) bool { return slices.Contains(used, disk) }
+		if d.Type == "swap" && d.UUID != "" && slices.ContainsFunc(on(d.Name), mine) {
 			fmt.Fprintf(b, "UUID=%s none swap sw 0 0\n", d.UUID)
 		}
 	}
@@ -120,8 +123,8 @@ func escape(p string) string {
 }
 
 // diskOf is the disk of a partition: /dev/vda of /dev/vda1, /dev/nvme0n1 of
-// /dev/nvme0n1p2. Logical volumes and arrays stand for one disk: their volume
-// group.
+// /dev/nvme0n1p2. A logical volume stands for its volume group, an array for
+// itself.
 func diskOf(device string) string {
 	if strings.HasPrefix(device, "/dev/mapper/") {
 		group, _, _ := strings.Cut(path.Base(device), "-")

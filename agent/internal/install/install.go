@@ -185,7 +185,8 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logger) (system, error) {
 	loader := bootloader.Loader{
 		Root: in.chroot(), Disk: s.Disk, Arguments: bootArguments(s.Result), Firmware: in.env.Firmware(),
-		ESP: bootloader.ESP(s.mounts, in.chroot()), Said: func(line string) { log.Info(line) },
+		Below: in.disksOf(disk.Holding(s.mounts, in.chroot(), "/boot/grub").Source, log),
+		ESP:   bootloader.ESP(s.mounts, in.chroot()), Said: func(line string) { log.Info(line) },
 		Run:       in.env.Run(in.console),
 		LinkDisks: func() error { return in.env.LinkDisks(ctx, log) },
 		Bind:      in.env.Bind,
@@ -216,12 +217,22 @@ func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logg
 	return s, in.env.LoadKernel(kernel)
 }
 
+// disksOf are the disks with partitions that a block device is on: several of
+// an array.
+func (in *installation) disksOf(device string, log *slog.Logger) []string {
+	disks, err := disk.Partitioned(in.env.Sys, device)
+	if err != nil {
+		log.Debug("which disks a device is on was not found out", "error", err)
+	}
+	return disks
+}
+
 // rootDriver refuses a tree whose kernel would not find its root on this machine:
 // that is said here rather than by a kernel panic.
 func (in *installation) rootDriver(l layout, log *slog.Logger) error {
 	kernel, err := bootloader.ChooseKernel(in.chroot(), "", in.env.Cmdline)
 	if err == nil {
-		err = rootdriver.Check(in.env.Sys, l.mounts[0].Source, rootdriver.Kernel{
+		err = rootdriver.Check(in.env.Sys, l.mounts[0], rootdriver.Kernel{
 			Root: in.chroot(), Release: strings.TrimPrefix(filepath.Base(kernel.Image), "vmlinuz-"), Initrd: kernel.Initrd})
 		if !errors.Is(err, rootdriver.ErrUnknown) {
 			return err

@@ -105,7 +105,7 @@ func (in *installation) fstab(ctx context.Context, t tree, files *overlay.Tree, 
 		if err != nil {
 			return err
 		}
-		made, err := disk.Fstab(t.mounts, devices, in.chroot())
+		made, err := disk.Fstab(t.mounts, devices, in.chroot(), func(device string) []string { return in.disksOf(device, log) })
 		if err != nil {
 			return err
 		}

@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"edeploy/images/manifest/initramfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // device is something between the machine and a disk that needs a driver.
@@ -23,29 +22,20 @@ func (d device) String() string {
 	return fmt.Sprintf("the device %s (%s, here %s)", d.name, d.alias, d.driver)
 }
 
-// behind are the devices that a block device depends on, those of the disks
-// below an array or a volume too.
-func behind(sys, source string) ([]device, error) {
+// behind are the devices that the block devices of a stack depend on.
+func behind(stack []string) []device {
 	var found []device
 	seen := map[string]bool{}
-	todo := []string{blockDir(sys, source)}
+	todo := slices.Clone(stack)
 	for len(todo) > 0 {
-		dir, err := filepath.EvalSymlinks(todo[0])
+		dir := todo[0]
 		todo = todo[1:]
-		if err != nil {
-			return nil, fmt.Errorf("%w: the disks of %s: %w", ErrUnknown, source, err)
-		}
-		below, err := filepath.Glob(filepath.Join(dir, "slaves/*"))
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
-		}
 		// A disk of a multipath subsystem is below a device that is none; the
 		// controllers are links there (drivers/nvme/host/multipath.c).
 		if strings.Contains(dir, "/virtual/nvme-subsystem/") {
-			below, _ = filepath.Glob(filepath.Join(subsystem(dir), "nvme[0-9]*"))
-			below = links(below)
+			controllers, _ := filepath.Glob(filepath.Join(subsystem(dir), "nvme[0-9]*"))
+			todo = append(todo, targets(controllers)...)
 		}
-		todo = append(todo, below...)
 		for ; dir != filepath.Dir(dir) && filepath.Base(dir) != "devices"; dir = filepath.Dir(dir) {
 			if d, ok := readDevice(dir); ok && !seen[dir] && d.disk() {
 				found = append(found, d)
@@ -53,17 +43,7 @@ func behind(sys, source string) ([]device, error) {
 			seen[dir] = true
 		}
 	}
-	return found, nil
-}
-
-// blockDir is the directory of a block device, by its number: device nodes
-// have names of many kinds.
-func blockDir(sys, source string) string {
-	var stat unix.Stat_t
-	if err := unix.Stat(source, &stat); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFBLK {
-		return filepath.Join(sys, fmt.Sprintf("dev/block/%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev)))
-	}
-	return filepath.Join(sys, "class/block", filepath.Base(source))
+	return found
 }
 
 // subsystem is the directory of the NVMe subsystem that dir is below.
@@ -74,11 +54,16 @@ func subsystem(dir string) string {
 	return dir
 }
 
-func links(names []string) []string {
+// targets are where those of the names lead that are links.
+func targets(names []string) []string {
 	var all []string
 	for _, name := range names {
-		if info, err := os.Lstat(name); err == nil && info.Mode()&os.ModeSymlink != 0 {
-			all = append(all, name)
+		info, err := os.Lstat(name)
+		if err != nil || info.Mode()&os.ModeSymlink == 0 {
+			continue
+		}
+		if target, err := filepath.EvalSymlinks(name); err == nil {
+			all = append(all, target)
 		}
 	}
 	return all

@@ -1,6 +1,7 @@
 // Package rootdriver finds out before the restart whether an installed kernel
 // will find its root file system: whether its initramfs has a driver for
-// everything that the root's disks are behind on this machine.
+// everything that the root's disks are behind on this machine, and what starts
+// the arrays and volumes on them and the file system.
 //
 // It reads sysfs, and the tree's initramfs and tables of modules (depmod(8)):
 // modules.alias, and modules.builtin, which has names alone.
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/agent/internal/disk"
 	"edeploy/agent/internal/treepath"
 	"edeploy/images/manifest/initramfs"
 )
@@ -30,44 +32,53 @@ type Kernel struct {
 // tree without tables of modules.
 var ErrUnknown = errors.New("not known")
 
-// Check returns an error that says what the kernel lacks for a root file system
-// on the block device source ("/dev/md0"), and what to do. An error that is
-// ErrUnknown is no judgement. sys is where sysfs is mounted.
-func Check(sys, source string, k Kernel) error {
-	devices, err := behind(sys, source)
+// Check returns an error that says what the kernel lacks for the root file
+// system, and what to do. An error that is ErrUnknown is no judgement. sys is
+// where sysfs is mounted.
+func Check(sys string, root disk.Mount, k Kernel) error {
+	stack, err := disk.Stack(sys, root.Source)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	tables, err := k.tables()
 	if err != nil {
 		return err
 	}
-	var early map[string]bool
-	if k.Initrd != "" {
-		if early, err = k.early(); err != nil {
+	early, err := k.early()
+	if err != nil {
+		return err
+	}
+	for _, d := range behind(stack) {
+		if err := k.drives(d, root.Source, tables, early.modules); err != nil {
 			return err
 		}
 	}
-	for _, d := range devices {
-		if err := k.drives(d, source, tables, early); err != nil {
-			return err
+	module := func(name string) bool { return early.modules[name] || tables.builtin[name] }
+	for _, p := range parts(stack, root.Type) {
+		if lack := p.lacking(module, func(name string) bool { return early.files[name] }); lack != "" {
+			return fmt.Errorf("the installed system would not find its root on %s: the initramfs of its kernel %s %s", root.Source, k.Release, lack)
 		}
 	}
 	return nil
 }
 
-// early are the modules in the initramfs.
-func (k Kernel) early() (map[string]bool, error) {
+// early is what is in an initramfs.
+type early struct{ files, modules map[string]bool }
+
+func (k Kernel) early() (early, error) {
+	if k.Initrd == "" {
+		return early{}, nil
+	}
 	f, err := os.Open(k.Initrd)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+		return early{}, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	defer f.Close()
 	names, err := initramfs.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read %s: %w", ErrUnknown, k.Initrd, err)
+		return early{}, fmt.Errorf("%w: read %s: %w", ErrUnknown, k.Initrd, err)
 	}
-	return initramfs.Modules(maps.Keys(names)), nil
+	return early{names, initramfs.Modules(maps.Keys(names))}, nil
 }
 
 // drives decides for one device.
