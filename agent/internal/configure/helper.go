@@ -26,6 +26,7 @@ func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variabl
 		"config":       (*helperEnv).config,
 		"grub_options": (*helperEnv).grubOptions,
 		"inject_facts": (*helperEnv).injectFacts,
+		"raid1":        (*helperEnv).raid1,
 	} {
 		names[name] = starlark.NewBuiltin(name, func(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			return f(env, args, kwargs)

@@ -31,14 +31,28 @@ for _name, _program in (('ipmi', 'ipmitool'), ('hpacucli', 'ssacli'), ('megacli'
 
 
 def run(cmd):
+    _run(cmd, sys._getframe(1).f_lineno)
+
+
+def _run(cmd, line):
     sys.stdout.flush()
     sys.stderr.write('+ %s\n' % cmd)
     sys.stderr.flush()
     with open(os.devnull) as null:
         status = _subprocess.call(['/bin/sh', '-c', cmd], stdin=null)
     if status != 0:
-        sys.stderr.write('line %d: %s: exit status %d\n' % (sys._getframe(1).f_lineno, cmd, status))
+        sys.stderr.write('line %d: %s: exit status %d\n' % (line, cmd, status))
         sys.exit(status if 0 < status < 256 else 1)
+
+
+def raid1(array, members):
+    members = list(members)
+    line = sys._getframe(1).f_lineno
+    if len(members) < 2 or len(set(members)) < len(members):
+        sys.exit('line %d: raid1: members %r: want two or more, each once' % (line, members))
+    names = ' '.join(members)
+    _run('wipefs -q -a %s && mdadm --create %s --run --quiet --homehost=any --level=1 --raid-devices=%d %s && wipefs -q -a %s'
+         % (names, array, len(members), names, array), line)
 
 
 def set_role(role, version, disk):

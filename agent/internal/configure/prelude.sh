@@ -8,6 +8,16 @@ run() {
 	}
 }
 
+# raid1 ARRAY MEMBER MEMBER... makes a RAID 1 array.
+raid1() {
+	[ $# -ge 3 ] || {
+		echo "raid1: want array member member ..." >&2
+		exit 2
+	}
+	set -- "$1" "$(shift && echo "$*")" $(($# - 1))
+	run "wipefs -q -a $2 && mdadm --create $1 --run --quiet --homehost=any --level=1 --raid-devices=$3 $2 && wipefs -q -a $1"
+}
+
 set_role() {
 	[ $# -eq 3 ] || {
 		echo "set_role: want role version disk" >&2
