@@ -214,8 +214,18 @@ out/kernel: FORCE
 out/initrd.pxe: out/programs/mkinitrd out/programs/agent out/kernel $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
 	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -kernel '$(KERNEL)' -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz
 
-out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe $(shell find appliance/perm -type f)
+# Debian's loaders for Secure Boot, taken out of their packages. They are those of
+# Debian 13: the signed GRUB for networks of Debian 12 speaks no HTTP. Both start
+# the kernels of Debian 12.
+SIGNED = usr/lib/shim/shimx64.efi usr/lib/grub/x86_64-efi-signed/grubnetx64.efi
+
+out/loaders/grubx64.efi: | check
+	@echo 'fetching the loaders for Secure Boot (30 MB)'; rm -rf $(@D) && mkdir -p $(@D)
+	mmdebstrap --quiet --variant=extract --include=shim-signed,grub-efi-amd64-signed trixie - | \
+		tar -xm -C $(@D) --transform='s,.*/,,;s,[.]signed$$,,;s,grubnet,grub,' $(SIGNED:%=./%.signed)
+
+out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe out/loaders/grubx64.efi $(shell find appliance/perm -type f)
 	@[ -f /usr/lib/ipxe/snponly.efi ] || { echo 'edeploy: the loaders (Debian package ipxe) are missing: make deps installs them' >&2; exit 1; }
 	@rm -rf out/boot && mkdir -p out/boot
-	cp out/vmlinuz out/initrd.pxe /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/snponly.efi out/boot/
+	cp out/vmlinuz out/initrd.pxe /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/snponly.efi out/loaders/*.efi out/boot/
 	out/programs/mkappliance -version '$(RELEASE)' -size $(IMAGE_SIZE) -perm appliance/perm -o $@ -update out/appliance.gaf

@@ -171,7 +171,7 @@ func (a *Appliance) rooms() func(path string) http.Handler {
 		switch {
 		case below(path, "/install"), below(path, "/metadata"), below(path, "/api/v1/images"):
 			return images
-		case below(path, "/boot"):
+		case below(path, "/boot"), below(path, "/grub"):
 			return boot
 		}
 		return server

@@ -85,6 +85,7 @@ func (a *Appliance) makeBoot(context.Context) error {
 	a.boot, err = pxe.New(pxe.Config{
 		Mode:       dhcp.Mode,
 		Unknown:    dhcp.Own.Unknown,
+		Loader:     dhcp.Own.Loader,
 		Known:      a.server.Known,
 		Interface:  a.config.Interface.Name,
 		Address:    own,

@@ -111,20 +111,20 @@ func TestUnknownMachines(t *testing.T) {
 // TestSubnets reads further networks and what is said about machines.
 func TestSubnets(t *testing.T) {
 	hosts := filepath.Join(t.TempDir(), "hosts")
-	text := "# rack 1\n52:54:00:12:34:56 10.1.0.7\n52-54-00-12-34-57 hold # a printer\n52:54:00:12:34:58 10.0.3.9 ignore\n"
+	text := "# rack 1\n52:54:00:12:34:56 10.1.0.7\n52-54-00-12-34-57 hold # a printer\n52:54:00:12:34:58 10.0.3.9 ignore GRUB\n"
 	if err := os.WriteFile(hosts, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c, err := readText(t, "[DHCP]\nLEASE=2h\nNTP=10.0.3.2, 10.0.3.3\nHOSTS="+hosts+"\n[SUBNET 10.2.0.0/24]\n"+
-		"[SUBNET 10.1.0.0/24]\nRANGE=10.1.0.50-10.1.0.60\nROUTER=10.1.0.1\nDNS=10.1.0.2\nDOMAIN=lab.example\nMTU=9000\nUNKNOWN=ignore\nLEASE=1h\n")
+	c, err := readText(t, "[DHCP]\nLEASE=2h\nLOADER=grub\nNTP=10.0.3.2, 10.0.3.3\nHOSTS="+hosts+"\n[SUBNET 10.2.0.0/24]\n"+
+		"[SUBNET 10.1.0.0/24]\nRANGE=10.1.0.50-10.1.0.60\nROUTER=10.1.0.1\nDNS=10.1.0.2\nDOMAIN=lab.example\nMTU=9000\nUNKNOWN=ignore\nLOADER=ipxe\nLEASE=1h\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := netip.MustParseAddr
 	want := []pxe.Subnet{
-		{Prefix: netip.MustParsePrefix("10.1.0.0/24"), First: a("10.1.0.50"), Last: a("10.1.0.60"), LeaseTime: time.Hour, Unknown: pxe.UnknownIgnore,
+		{Prefix: netip.MustParsePrefix("10.1.0.0/24"), First: a("10.1.0.50"), Last: a("10.1.0.60"), LeaseTime: time.Hour, Unknown: pxe.UnknownIgnore, Loader: pxe.LoaderIPXE,
 			Settings: pxe.Settings{Router: a("10.1.0.1"), DNS: []netip.Addr{a("10.1.0.2")}, Domain: "lab.example", MTU: 9000}},
-		{Prefix: netip.MustParsePrefix("10.2.0.0/24"), LeaseTime: 2 * time.Hour, Unknown: pxe.UnknownInstall},
+		{Prefix: netip.MustParsePrefix("10.2.0.0/24"), LeaseTime: 2 * time.Hour, Unknown: pxe.UnknownInstall, Loader: pxe.LoaderGRUB},
 	}
 	comparable := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 	if diff := cmp.Diff(want, c.DHCP.Subnets, comparable, cmpopts.EquateEmpty()); diff != "" {
@@ -136,14 +136,14 @@ func TestSubnets(t *testing.T) {
 	wantHosts := map[string]pxe.Host{
 		"52:54:00:12:34:56": {Address: a("10.1.0.7")},
 		"52:54:00:12:34:57": {Unknown: pxe.UnknownHold},
-		"52:54:00:12:34:58": {Address: a("10.0.3.9"), Unknown: pxe.UnknownIgnore},
+		"52:54:00:12:34:58": {Address: a("10.0.3.9"), Unknown: pxe.UnknownIgnore, Loader: pxe.LoaderGRUB},
 	}
 	if diff := cmp.Diff(wantHosts, c.DHCP.Hosts, comparable); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
 	for text, want := range map[string]string{
 		"printer 10.0.3.9\n":                                   "line 1: \"printer\" is no MAC address",
-		"\n52:54:00:12:34:56 10.0.3\n":                         "line 2: \"10.0.3\" is neither an IPv4 address nor install, hold or ignore",
+		"\n52:54:00:12:34:56 10.0.3\n":                         "line 2: \"10.0.3\" is neither an IPv4 address nor install, hold, ignore, ipxe or grub",
 		"52:54:00:12:34:56 10.0.3.9 10.0.3.8\n":                "line 1: \"10.0.3.8\": want MAC ADDRESS",
 		"52:54:00:12:34:56 hold\n52:54:00:12:34:56 10.0.3.9\n": "line 2: 52:54:00:12:34:56 is there twice",
 	} {
@@ -167,6 +167,7 @@ func TestBadFiles(t *testing.T) {
 		{"lease", "[DHCP]\nLEASE=5s\n", "at least 1m"},
 		{"mode", "[DHCP]\nMODE=relay\n", "[DHCP] MODE = relay: want dhcp, off or proxy"},
 		{"unknown machines", "[DHCP]\nUNKNOWN=wipe\n", "[DHCP] UNKNOWN = wipe: want hold, ignore or install"},
+		{"loader", "[DHCP]\nLOADER=lilo\n", "[DHCP] LOADER = lilo: want grub or ipxe"},
 		{"MTU", "[DHCP]\nMTU=9\n", "[DHCP] MTU = 9: want a number of bytes from 576 to 65535"},
 		{"subnet", "[SUBNET lab]\n", "[SUBNET lab]: want a network, such as [SUBNET 10.1.0.0/24]"},
 		{"key of a subnet", "[SUBNET 10.1.0.0/24]\nMODE=proxy\n", "[SUBNET 10.1.0.0/24] has an unknown key MODE"},

@@ -20,7 +20,7 @@ const subnetPrefix = "SUBNET "
 
 // subnetKeys are the keys of such a section; [DHCP] has them for the network of
 // [NETWORK] ADDRESS.
-var subnetKeys = []string{"RANGE", "LEASE", "ROUTER", "DNS", "NTP", "DOMAIN", "MTU", "UNKNOWN"}
+var subnetKeys = []string{"RANGE", "LEASE", "ROUTER", "DNS", "NTP", "DOMAIN", "MTU", "UNKNOWN", "LOADER"}
 
 type dhcpConfig struct {
 	Enabled bool
@@ -50,7 +50,7 @@ func (r raw) dhcp(abs func(string) string, of func(string) fields, own netip.Pre
 	if c.Mode != pxe.ModeDHCP {
 		unknown = []string{"hold", "install", "ignore"}
 	}
-	c.Own = f.subnet(own.Masked(), unknown, pxe.DefaultLeaseTime)
+	c.Own = f.subnet(own.Masked(), unknown, pxe.DefaultLeaseTime, pxe.LoaderIPXE)
 	if c.Mode == pxe.ModeDHCP {
 		f.addresses(&c.Own, own.Addr(), defaultRange(own))
 	}
@@ -65,7 +65,7 @@ func (r raw) dhcp(abs func(string) string, of func(string) fields, own netip.Pre
 			*f.errs = append(*f.errs, fmt.Errorf("[%s]: want a network, such as [SUBNET 10.1.0.0/24]", section))
 			continue
 		}
-		s := f.subnet(prefix, append([]string{string(c.Own.Unknown)}, unknown...), c.Own.LeaseTime)
+		s := f.subnet(prefix, append([]string{string(c.Own.Unknown)}, unknown...), c.Own.LeaseTime, c.Own.Loader)
 		f.addresses(&s, own.Addr(), "")
 		c.Subnets = append(c.Subnets, s)
 	}
@@ -82,8 +82,9 @@ func (r raw) dhcp(abs func(string) string, of func(string) fields, own netip.Pre
 
 // subnet reads what a network's machines are told; the first of unknown is the
 // default.
-func (f fields) subnet(prefix netip.Prefix, unknown []string, lease time.Duration) pxe.Subnet {
-	s := pxe.Subnet{Prefix: prefix, LeaseTime: f.duration("LEASE", lease), Unknown: pxe.Unknown(f.word("UNKNOWN", unknown...))}
+func (f fields) subnet(prefix netip.Prefix, unknown []string, lease time.Duration, loader pxe.Loader) pxe.Subnet {
+	s := pxe.Subnet{Prefix: prefix, LeaseTime: f.duration("LEASE", lease), Unknown: pxe.Unknown(f.word("UNKNOWN", unknown...)),
+		Loader: pxe.Loader(f.word("LOADER", string(loader), string(pxe.LoaderGRUB), string(pxe.LoaderIPXE)))}
 	s.Settings = pxe.Settings{Router: f.addr("ROUTER", f.text("ROUTER", "")), DNS: f.addrs("DNS"), NTP: f.addrs("NTP"), Domain: f.text("DOMAIN", "")}
 	if text := f.text("MTU", ""); text != "" {
 		var err error
@@ -116,8 +117,8 @@ func (f fields) addresses(s *pxe.Subnet, own netip.Addr, def string) {
 const maxHostsFile = 8 << 20
 
 // hosts reads what is said about machines beforehand: a line for each, MAC
-// ADDRESS as in ethers(5), and perhaps install, hold or ignore; either of the
-// two may be left out.
+// ADDRESS as in ethers(5), and perhaps install, hold or ignore, and ipxe or
+// grub; all but MAC may be left out.
 func (f fields) hosts(file string) map[string]pxe.Host {
 	info, err := os.Stat(file)
 	if err == nil && info.Size() > maxHostsFile {
@@ -165,16 +166,19 @@ func parseHosts(text string) (map[string]pxe.Host, error) {
 
 func parseHost(words []string) (h pxe.Host, err error) {
 	for _, w := range words {
-		switch u := pxe.Unknown(strings.ToLower(w)); u {
-		case pxe.UnknownInstall, pxe.UnknownHold, pxe.UnknownIgnore:
-			h.Unknown = u
+		switch word := strings.ToLower(w); word {
+		case string(pxe.UnknownInstall), string(pxe.UnknownHold), string(pxe.UnknownIgnore):
+			h.Unknown = pxe.Unknown(word)
+			continue
+		case string(pxe.LoaderIPXE), string(pxe.LoaderGRUB):
+			h.Loader = pxe.Loader(word)
 			continue
 		}
 		if h.Address.IsValid() {
-			return h, fmt.Errorf("%.40q: want MAC ADDRESS, and install, hold or ignore", w)
+			return h, fmt.Errorf("%.40q: want MAC ADDRESS, and install, hold or ignore, and ipxe or grub", w)
 		}
 		if h.Address, err = netip.ParseAddr(w); err != nil || !h.Address.Is4() {
-			return h, fmt.Errorf("%.40q is neither an IPv4 address nor install, hold or ignore", w)
+			return h, fmt.Errorf("%.40q is neither an IPv4 address nor install, hold, ignore, ipxe or grub", w)
 		}
 	}
 	return h, nil

@@ -8,7 +8,7 @@ import (
 
 // FuzzHosts: whatever the file holds, it is read or refused with its line.
 func FuzzHosts(f *testing.F) {
-	f.Add("52:54:00:12:34:56 10.0.3.9 hold # a comment\n")
+	f.Add("52:54:00:12:34:56 10.0.3.9 hold grub # a comment\n")
 	f.Add("52-54-00-12-34-56 ignore\n\n")
 	f.Add("printer ::1\n")
 	f.Fuzz(func(t *testing.T, text string) {

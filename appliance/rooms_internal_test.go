@@ -58,6 +58,9 @@ func TestRooms(t *testing.T) {
 		want   string // in the answer
 	}{
 		{"/boot/ipxe?mac=52:54:12:34:00:01", 200, "#!ipxe"},
+		{"/boot/grub?mac=52:54:12:34:00:01", 200, "set again="},
+		{"/grub/x86_64-efi/grub.cfg", 200, "/boot/grub?mac=$net_default_mac"},
+		{"/grub/none", 404, ""},
 		{"//boot/./file/vmlinuz", 200, "kernel"},
 		{"/boot/file/../../server/leases", 404, ""},
 		{"/boot/file/none", 404, ""},

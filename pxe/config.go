@@ -32,8 +32,8 @@ type Config struct {
 	// LeaseFile is a text file in an existing directory; those of Subnets have
 	// the network at the end of their names: LeaseFile-10.1.0.0-24.
 	LeaseFile string
-	// BootDir holds vmlinuz, initrd.pxe and the loaders undionly.kpxe (BIOS)
-	// and snponly.efi (UEFI).
+	// BootDir holds vmlinuz, initrd.pxe and the loaders undionly.kpxe (BIOS),
+	// snponly.efi (UEFI), shimx64.efi and grubx64.efi (UEFI with Secure Boot).
 	BootDir string
 
 	Settings // of Address's network
@@ -69,6 +69,9 @@ type Config struct {
 	Unknown Unknown
 	// Known tells whether the machine is one of ours; nil: none is.
 	Known func(mac, uuid string) bool
+
+	// Loader is what firmware is made to start; "": LoaderIPXE.
+	Loader Loader
 
 	// BootDisk is asked for every script that boots a machine's own disk: the
 	// disk that it was installed on. "" is not known; nil for always "".
@@ -114,7 +117,7 @@ func (c Config) checked() (Config, error) {
 	default:
 		return c, fmt.Errorf("DHCP mode %q: want %s, %s or %s", c.Mode, ModeDHCP, ModeProxy, ModeOff)
 	}
-	if err := c.Unknown.check(); err != nil {
+	if err := errors.Join(c.Unknown.check(), c.Loader.Check()); err != nil {
 		return c, err
 	}
 	if c.Mode == ModeDHCP && c.LeaseFile == "" {

@@ -1,12 +1,12 @@
 // Package pxe boots machines over the network: DHCP gives them an address and
-// the name of a loader, TFTP the loader (iPXE), HTTP an iPXE script, the
-// agent's kernel and its initrd.
+// the name of a loader, TFTP the loader (iPXE, or GRUB behind shim), HTTP a
+// script for it, the agent's kernel and its initrd.
 //
 // What a machine boots is not decided here: for every script the Policy is
 // asked. DHCP is answered on one network device only, TFTP on one address.
 //
 // It reads the boot directory (vmlinuz, initrd.pxe, undionly.kpxe,
-// snponly.efi) and keeps the leases in one text file.
+// snponly.efi, shimx64.efi, grubx64.efi) and keeps the leases in text files.
 package pxe
 
 import (
@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"edeploy/pxe/internal/device"
 	"edeploy/pxe/internal/dhcp"
 	"edeploy/pxe/internal/firmware"
+	"edeploy/pxe/internal/grub"
 	"edeploy/pxe/internal/httpboot"
 	"edeploy/pxe/internal/radv"
 	"edeploy/pxe/internal/tftp"
@@ -92,17 +94,22 @@ func New(conf Config) (*Server, error) {
 	if conf.Mode != ModeOff {
 		s.dhcp = &dhcp.Server{
 			Network: dhcp.Network{
-				Self: conf.Address.Addr(), Subnets: s.subnets, Alone: conf.alone,
+				Self: conf.Address.Addr(), Subnets: s.subnets, Alone: conf.alone, Loader: conf.loader,
 				ScriptURL: s.handler.ScriptURL, FileURL: s.handler.FileURL, HasFile: s.hasFile,
 			},
 			Proxy: conf.Mode == ModeProxy, Notify: s.noteAnswer, Log: conf.Log,
 		}
 	}
-	s.tftp = &tftp.Server{Root: root, Log: conf.Log, Notify: s.noteTransfer}
+	first, err := s.handler.GRUBFirst()
+	if err != nil {
+		return nil, fmt.Errorf("boot services: %w", err)
+	}
+	made := func(name string) (string, bool) { return first, slices.Contains(grub.Names, name) }
+	s.tftp = &tftp.Server{Root: root, Made: made, Log: conf.Log, Notify: s.noteTransfer}
 	return s, nil
 }
 
-// Handler answers the URL paths /boot/ipxe and /boot/file/NAME.
+// Handler answers the URL paths below /boot and /grub.
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // Ready is closed when DHCP and TFTP are listening, and it is known whether

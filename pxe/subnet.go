@@ -1,6 +1,8 @@
 package pxe
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"edeploy/pxe/internal/dhcp"
+	"edeploy/pxe/internal/firmware"
 	"edeploy/pxe/internal/lease"
 	"edeploy/server/wire"
 )
@@ -17,12 +20,23 @@ import (
 // Router, DNS, NTP, Domain and MTU. Zero values are not told.
 type Settings = dhcp.Settings
 
+// Loader is what firmware is made to start, which then asks for the machine's
+// script.
+type Loader = firmware.Loader
+
+// The loaders.
+const (
+	LoaderIPXE = firmware.LoaderIPXE // on any firmware, but not signed
+	LoaderGRUB = firmware.LoaderGRUB // on UEFI, signed for Secure Boot
+)
+
 // Subnet is a network and the addresses to give away there.
 type Subnet struct {
 	Prefix      netip.Prefix
 	First, Last netip.Addr    // the range, both ends included; both zero: only reservations are given
 	LeaseTime   time.Duration // 0: that of Config
 	Unknown     Unknown       // "": that of Config
+	Loader      Loader        // "": that of Config
 	Settings
 }
 
@@ -30,6 +44,7 @@ type Subnet struct {
 type Host struct {
 	Address netip.Addr // reserved for it, in one of the networks; the zero Addr: none
 	Unknown Unknown    // what happens to it while it is not known; "": as its network has it
+	Loader  Loader     // what its firmware is made to start; "": as its network has it
 }
 
 // MaxHosts is the most machines that Hosts may hold.
@@ -47,6 +62,7 @@ func (c Config) networks() []Subnet {
 		if s.Unknown == "" {
 			s.Unknown = c.Unknown
 		}
+		s.Loader = cmp.Or(s.Loader, c.Loader)
 	}
 	return all
 }
@@ -54,15 +70,22 @@ func (c Config) networks() []Subnet {
 // unknown is what happens to an unknown machine at an address, its own or that
 // of its relay.
 func (c Config) unknown(mac string, at netip.Addr) Unknown {
-	if h := c.Hosts[mac]; h.Unknown != "" {
-		return h.Unknown
+	return cmp.Or(c.Hosts[mac].Unknown, c.network(at).Unknown)
+}
+
+// loader is what the firmware of a machine starts; at as above.
+func (c Config) loader(mac, _ string, at netip.Addr) Loader {
+	return cmp.Or(c.Hosts[mac].Loader, c.network(at).Loader)
+}
+
+// network is the one that an address is in; of an address elsewhere only what
+// Config says is known.
+func (c Config) network(at netip.Addr) Subnet {
+	all := c.networks()
+	if i := slices.IndexFunc(all, func(s Subnet) bool { return s.Prefix.Contains(at) }); i >= 0 {
+		return all[i]
 	}
-	for _, s := range c.networks() {
-		if s.Prefix.Contains(at) {
-			return s.Unknown
-		}
-	}
-	return c.Unknown
+	return Subnet{Unknown: c.Unknown, Loader: c.Loader}
 }
 
 // checkNetworks makes sure that only addresses of the machines' own networks,
@@ -100,7 +123,10 @@ func (c Config) checkHosts(all []Subnet) error {
 		if wire.NormalMAC(mac) != mac {
 			return fmt.Errorf("host %q is no MAC address like 52:54:00:12:34:56", mac)
 		}
-		if err := h.Unknown.check(); h.Unknown != "" && err != nil {
+		if err := cmp.Or(h.Unknown, UnknownHold).check(); err != nil {
+			return fmt.Errorf("host %s: %w", mac, err)
+		}
+		if err := h.Loader.Check(); err != nil {
 			return fmt.Errorf("host %s: %w", mac, err)
 		}
 		if !h.Address.IsValid() {
@@ -129,7 +155,7 @@ func (s Subnet) check(own netip.Addr) error {
 	if s.LeaseTime < minLeaseTime {
 		return fmt.Errorf("network %s: lease time %s is shorter than %s", s.Prefix, s.LeaseTime, minLeaseTime)
 	}
-	if err := s.Unknown.check(); err != nil {
+	if err := errors.Join(s.Unknown.check(), s.Loader.Check()); err != nil {
 		return fmt.Errorf("network %s: %w", s.Prefix, err)
 	}
 	if s.First.IsValid() || s.Last.IsValid() {

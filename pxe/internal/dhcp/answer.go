@@ -33,6 +33,9 @@ type Network struct {
 	// Alone tells whether a machine is one to be left alone; link is the relay's
 	// address, or the server's own. nil: none is.
 	Alone func(mac, uuid string, link netip.Addr) bool
+	// Loader is what the firmware of a machine is made to start; link as above.
+	// nil: LoaderIPXE.
+	Loader func(mac, uuid string, link netip.Addr) firmware.Loader
 }
 
 // Subnet is what the machines of one network are told.
@@ -129,11 +132,16 @@ func (n Network) question(req *dhcpv4.DHCPv4) *question {
 
 // alone tells whether the machine is to be left alone.
 func (q *question) alone() bool {
-	link := q.gateway
-	if !link.IsValid() {
-		link = q.Self
+	return q.Alone != nil && q.Alone(q.MAC.String(), q.Client.UUID, q.link())
+}
+
+// link is an address of the network that the request was heard on: the relay's,
+// or the server's own.
+func (q *question) link() netip.Addr {
+	if q.gateway.IsValid() {
+		return q.gateway
 	}
-	return q.Alone != nil && q.Alone(q.MAC.String(), q.Client.UUID, link)
+	return q.Self
 }
 
 // place finds the network that the machine is on: the relay's; when it asks

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +167,49 @@ func TestBootFirmware(t *testing.T) {
 			}
 			if len(ack.Reply.ToBytes()) > 576 {
 				t.Errorf("reply has %d bytes, more than every client must take", len(ack.Reply.ToBytes()))
+			}
+		})
+	}
+}
+
+// TestLoader: a machine's own loader is named when all of it is there, in each
+// protocol's form.
+func TestLoader(t *testing.T) {
+	const url = "http://192.168.122.1/boot/file/"
+	for _, test := range []struct {
+		name, capture string
+		change        dhcpv4.Modifier
+		files         string // of the boot directory
+		file          string // in header and option 67
+		says          string
+	}{
+		{"UEFI", "ovmf-pxe", nil, "shimx64.efi grubx64.efi", "shimx64.efi", "gets 192.168.122.100 and the loader shimx64.efi"},
+		{"HTTP boot", "ovmf-http", nil, "shimx64.efi grubx64.efi", url + "shimx64.efi", "gets 192.168.122.100 and the loader shimx64.efi"},
+		{"HTTP boot that does not ask for the name", "ovmf-http", func(m *dhcpv4.DHCPv4) { m.DeleteOption(dhcpv4.OptionParameterRequestList) },
+			"shimx64.efi grubx64.efi", url + "shimx64.efi", "gets 192.168.122.100 and the loader shimx64.efi"},
+		{"half of it", "ovmf-pxe", nil, "shimx64.efi snponly.efi", "", "gets 192.168.122.100; nothing to boot, because the boot directory has no grubx64.efi"},
+		{"BIOS has none", "seabios-ipxe-rom", asROM, "undionly.kpxe", "undionly.kpxe", "gets 192.168.122.100 and the loader undionly.kpxe"},
+		{"iPXE is there already", "ovmf-snponly", nil, "", "http://192.168.122.1/boot/ipxe?mac=52:54:12:34:00:02&uuid=6a3c0a52-5a9d-4d3f-8a75-0123456789ab",
+			"gets 192.168.122.100 and its boot script"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			now := start
+			n := network(table(t, 1, &now))
+			n.HasFile = func(name string) bool { return slices.Contains(strings.Fields(test.files), name) }
+			n.Loader = func(mac, _ string, link netip.Addr) firmware.Loader {
+				if !strings.HasPrefix(mac, "52:54:12:34:00:") || link != n.Self {
+					t.Errorf("asked for %s on %s", mac, link)
+				}
+				return firmware.LoaderGRUB
+			}
+			_, request := captured(t, test.capture)
+			requested("192.168.122.100")(request)
+			if test.change != nil {
+				test.change(request)
+			}
+			got := bootOf(n.Answer(request))
+			if got.File != test.file || got.Option67 != test.file || got.Sentence != test.says {
+				t.Errorf("file %q, option 67 %q, sentence %q; want %q twice, %q", got.File, got.Option67, got.Sentence, test.file, test.says)
 			}
 		})
 	}

@@ -9,15 +9,6 @@ import (
 // optionIPXE is iPXE's own option: settings encapsulated as options.
 const optionIPXE = dhcpv4.GenericOptionCode(175)
 
-// loaders are the files of the boot directory that turn a boot ROM into iPXE.
-// undionly.kpxe and snponly.efi drive the card through the firmware that has
-// just used it, which works on more machines than iPXE's own drivers.
-var loaders = map[firmware.Kind]string{
-	firmware.BIOS:     "undionly.kpxe",
-	firmware.UEFI:     "snponly.efi",
-	firmware.UEFIHTTP: "snponly.efi",
-}
-
 // nothing is what a client that boots nothing here is told.
 type nothing string
 
@@ -36,16 +27,26 @@ func (q *question) bootOptions() (string, error) {
 	case firmware.Unknown:
 		return "", nothing(" for " + q.Client.ArchName())
 	}
-	loader := loaders[kind]
-	switch {
-	case !q.HasFile(loader):
-		return "", nothing(", because the boot directory has no " + loader)
-	case kind == firmware.UEFIHTTP:
-		q.httpLoader(loader)
-	default:
-		q.tftpLoader(loader)
+	files := q.loader().Files(kind)
+	for _, name := range files {
+		if !q.HasFile(name) {
+			return "", nothing(", because the boot directory has no " + name)
+		}
 	}
-	return "the loader " + loader, nil
+	if kind == firmware.UEFIHTTP {
+		q.httpLoader(files[0])
+	} else {
+		q.tftpLoader(files[0])
+	}
+	return "the loader " + files[0], nil
+}
+
+// loader is what the machine's firmware is to start.
+func (q *question) loader() firmware.Loader {
+	if q.Loader == nil {
+		return firmware.LoaderIPXE
+	}
+	return q.Loader(q.MAC.String(), q.Client.UUID, q.link())
 }
 
 // script sends iPXE to its script. The machine's names are filled in here and
@@ -78,9 +79,12 @@ func (q *question) tftpLoader(name string) {
 	q.echoUUID()
 }
 
-// httpLoader names the loader for HTTP boot (UEFI specification section 24.7).
+// httpLoader names the loader for HTTP boot (UEFI specification 2.10, section
+// 24.7.3.1): the class tells the firmware that the boot file is a URL, and that
+// is in option 67 whether it was asked for or not.
 func (q *question) httpLoader(name string) {
 	q.bootFile(q.FileURL(name))
+	q.Reply.UpdateOption(dhcpv4.OptBootFileName(q.FileURL(name)))
 	q.Reply.UpdateOption(dhcpv4.OptClassIdentifier("HTTPClient"))
 	q.echoUUID()
 }

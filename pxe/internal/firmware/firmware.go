@@ -55,15 +55,36 @@ const (
 )
 
 // refused are the architectures that machines ask for and nothing here boots:
-// the agent is a program for x86-64.
+// the agent is a program for x86-64. Of the registry's list (RFC 4578 section
+// 2.1, RFC 5970 and later) these have firmware that boots over a network.
 var refused = map[int]string{
+	2:  "Itanium UEFI",
 	6:  "32-bit UEFI",
 	10: "32-bit ARM UEFI",
 	11: "64-bit ARM UEFI",
+	12: "PowerPC Open Firmware",
+	13: "PowerPC ePAPR",
+	14: "POWER OPAL",
 	15: "32-bit UEFI HTTP boot",
+	17: "EFI byte code HTTP boot",
 	18: "32-bit ARM UEFI HTTP boot",
 	19: "64-bit ARM UEFI HTTP boot",
 	20: "HTTP boot without UEFI",
+	21: "32-bit ARM U-Boot",
+	22: "64-bit ARM U-Boot",
+	23: "32-bit ARM U-Boot HTTP boot",
+	24: "64-bit ARM U-Boot HTTP boot",
+	25: "32-bit RISC-V UEFI",
+	26: "32-bit RISC-V UEFI HTTP boot",
+	27: "64-bit RISC-V UEFI",
+	28: "64-bit RISC-V UEFI HTTP boot",
+	31: "s390",
+	32: "s390",
+	37: "32-bit LoongArch UEFI",
+	38: "32-bit LoongArch UEFI HTTP boot",
+	39: "64-bit LoongArch UEFI",
+	40: "64-bit LoongArch UEFI HTTP boot",
+	41: "Raspberry Pi",
 }
 
 // ArchName is the client's architecture for people: "64-bit ARM UEFI

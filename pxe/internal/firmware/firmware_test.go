@@ -102,11 +102,44 @@ func TestArchName(t *testing.T) {
 	for arch, want := range map[int]string{
 		6:  "32-bit UEFI (architecture 6): only x86-64 is booted",
 		11: "64-bit ARM UEFI (architecture 11): only x86-64 is booted",
-		28: "architecture 28",
+		28: "64-bit RISC-V UEFI HTTP boot (architecture 28): only x86-64 is booted",
+		99: "architecture 99",
 	} {
 		if got := (firmware.Client{Arch: arch}).ArchName(); got != want {
 			t.Errorf("architecture %d is %q, want %q", arch, got, want)
 		}
+	}
+}
+
+// TestLoader: what the firmware is named, and what must be there beside it.
+func TestLoader(t *testing.T) {
+	for _, test := range []struct {
+		loader firmware.Loader
+		kind   firmware.Kind
+		want   []string
+	}{
+		{firmware.LoaderIPXE, firmware.BIOS, []string{"undionly.kpxe"}},
+		{firmware.LoaderIPXE, firmware.UEFI, []string{"snponly.efi"}},
+		{firmware.LoaderIPXE, firmware.UEFIHTTP, []string{"snponly.efi"}},
+		{firmware.LoaderGRUB, firmware.BIOS, []string{"undionly.kpxe"}},
+		{firmware.LoaderGRUB, firmware.UEFI, []string{"shimx64.efi", "grubx64.efi"}},
+		{firmware.LoaderGRUB, firmware.UEFIHTTP, []string{"shimx64.efi", "grubx64.efi"}},
+		{"", firmware.UEFI, []string{"snponly.efi"}},
+		{firmware.LoaderGRUB, firmware.IPXE, nil},
+		{firmware.LoaderGRUB, firmware.Unknown, nil},
+		{firmware.LoaderIPXE, firmware.Plain, nil},
+	} {
+		if diff := cmp.Diff(test.want, test.loader.Files(test.kind)); diff != "" {
+			t.Errorf("loader %q on %s (-want +got)\n%s", test.loader, test.kind, diff)
+		}
+	}
+	for _, good := range []firmware.Loader{"", "ipxe", "grub"} {
+		if err := good.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := firmware.Loader("lilo").Check(); err == nil || err.Error() != `loader "lilo": want ipxe or grub` {
+		t.Errorf("lilo: %v", err)
 	}
 }
 

@@ -1,7 +1,9 @@
-// Package httpboot is the HTTP side of booting: the iPXE script of a machine,
-// and the files of the boot directory.
+// Package httpboot is the HTTP side of booting: the script of a machine, for
+// iPXE and for GRUB, and the files of the boot directory.
 //
 //	GET /boot/ipxe?mac=MAC&uuid=UUID   the script that carries out the machine's boot action
+//	GET /boot/grub?mac=MAC&uuid=UUID   the same for GRUB
+//	GET /grub/grub.cfg                 what GRUB asks for first: it sends every machine to its script
 //	GET /boot/file/NAME                kernel, initrd, loader; with ranges
 //	GET /boot/disk?mac=MAC&uuid=UUID&platform=efi   the program that starts the machine's installed disk
 package httpboot
@@ -18,10 +20,12 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"edeploy/pxe/internal/bootdisk"
+	"edeploy/pxe/internal/grub"
 	"edeploy/pxe/internal/ipxe"
 	"edeploy/server/wire"
 )
@@ -82,7 +86,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD are understood here", http.StatusMethodNotAllowed)
 	case r.URL.Path == scriptPath:
-		h.script(w, r)
+		h.script(w, r, h.write)
+	case r.URL.Path == grubPath:
+		h.script(w, r, h.writeGRUB)
+	case slices.Contains(grub.Names, strings.TrimPrefix(r.URL.Path, "/")):
+		h.grubFirst(w)
 	case r.URL.Path == diskPath:
 		h.disk(w, r)
 	case isFile && name != "":
@@ -92,21 +100,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// writer writes a machine's script.
+type writer func(mac, uuid string, action wire.BootAction, why string) (string, error)
+
 // script answers with the machine's script.
-func (h *Handler) script(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) script(w http.ResponseWriter, r *http.Request, write writer) {
 	mac, uuid := machine(r.URL.Query())
 	if mac == "" {
 		http.Error(w, "parameter mac is missing or is not an Ethernet address", http.StatusBadRequest)
 		return
 	}
 	action, why := h.Action(mac, uuid, client(r))
-	text, err := h.write(mac, uuid, action, why)
+	text, err := write(mac, uuid, action, why)
 	if err != nil {
-		h.Log.Error("iPXE script", "mac", mac, "err", err)
+		h.Log.Error("boot script", "mac", mac, "err", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	h.Log.Info("iPXE script", "mac", mac, "uuid", uuid, "client", client(r), "action", action)
+	h.Log.Info("boot script", "path", r.URL.Path, "mac", mac, "uuid", uuid, "client", client(r), "action", action)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if sentence := history(wire.BootAction(r.URL.Query().Get("again")), action); sentence != "" && r.Method == http.MethodGet {
@@ -131,7 +142,7 @@ func history(last, action wire.BootAction) string {
 	return "boots: " + string(action)
 }
 
-// write writes a machine's script.
+// write writes a machine's script for iPXE.
 func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (string, error) {
 	who := "?" + names(mac, uuid)
 	args, disk := "", ""
@@ -172,11 +183,12 @@ func (h *Handler) disk(w http.ResponseWriter, r *http.Request) {
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 // machine is who asks; values of another form become "", because they are
-// written into scripts.
+// written into scripts, and so does a UUID that says "not set" (SMBIOS section
+// 7.2.1): GRUB reads what the board has, and two boards may have that.
 func machine(query url.Values) (mac, uuid string) {
 	mac = wire.NormalMAC(query.Get("mac"))
 	uuid = strings.ToLower(query.Get("uuid"))
-	if !uuidForm.MatchString(uuid) {
+	if !uuidForm.MatchString(uuid) || strings.Trim(uuid, "0-") == "" || strings.Trim(uuid, "f-") == "" {
 		uuid = ""
 	}
 	return mac, uuid

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -31,12 +32,15 @@ import (
 // after a few seconds.
 const DefaultSessions = 256
 
-// Server serves the files of Root.
+// Server serves the files of Root, and those that are Made.
 type Server struct {
 	Root     *os.Root
 	Sessions int           // most transfers at once; 0: DefaultSessions
 	Patience time.Duration // how long a client may be silent; 0: DefaultPatience
 	Log      *slog.Logger
+	// Made answers files that are not in Root but made for who asks, by their
+	// names without a leading slash; nil: there are none.
+	Made func(name string) (text string, ok bool)
 	// Notify is called after a complete transfer.
 	Notify func(client netip.Addr, name string, bytes int64, took time.Duration)
 
@@ -218,6 +222,12 @@ func (s *Server) serve(ctx context.Context, t *transfer, req request, largest in
 // send sends a file. An error is about the file; why a client did not get it
 // is the session's to say.
 func (s *Server) send(name string, to io.ReaderFrom) error {
+	if s.Made != nil {
+		if text, ok := s.Made(cleanName(name)); ok {
+			_, _ = to.ReadFrom(strings.NewReader(text))
+			return nil
+		}
+	}
 	file, err := s.open(name)
 	if err != nil {
 		return err

@@ -22,6 +22,9 @@ import (
 
 const soon = 10 * time.Second
 
+// made is a text that the server makes.
+var made = strings.Repeat("made ", 300)
+
 // server is a running server and what it said.
 type server struct {
 	*tftp.Server
@@ -67,6 +70,7 @@ func serve(t *testing.T, sessions int, files map[string][]byte, patience ...time
 	}
 	s := server{dir: dir, log: &syncBuffer{}, ended: make(chan string, 100)}
 	s.Server = &tftp.Server{Root: root, Sessions: sessions,
+		Made:   func(name string) (string, bool) { return made, name == "grub/grub.cfg" },
 		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Notify: func(_ netip.Addr, name string, _ int64, _ time.Duration) { s.ended <- name }}
 	if len(patience) > 0 {
@@ -209,6 +213,22 @@ func (c *client) fetch(from netip.AddrPort, name string, block int) (got []byte)
 const (
 	opRead, opWrite, opData, opAck, opError, opOptions = 1, 2, 3, 4, 5, 6
 )
+
+// TestMade: what is made for who asks comes before files, whole, with its size.
+func TestMade(t *testing.T) {
+	s := serve(t, 0, map[string][]byte{"grub/grub.cfg": []byte("a file"), "grub/other": []byte("another")})
+	for name, want := range map[string]string{"/grub/grub.cfg": made, "grub/grub.cfg": made, "/grub/other": "another"} {
+		if got := dial(t).fetch(s.addr, name, 1024); string(got) != want {
+			t.Errorf("%s: %d bytes, want %d", name, len(got), len(want))
+		}
+	}
+	c := dial(t)
+	c.ask(s.addr, opRead, "/grub/grub.cfg", "octet", "tsize", "0")
+	if op, rest := c.reply(soon); op != opOptions || string(rest) != "tsize\x001500\x00" {
+		t.Errorf("answer %d %q, want its size", op, rest)
+	}
+	c.say(opError, 0, "enough")
+}
 
 // TestSizeProbe: OVMF asks for the size, breaks off, and asks again for the
 // file; that is no failure.
