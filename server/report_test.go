@@ -53,6 +53,10 @@ func TestReports(t *testing.T) {
 	if got.BytesPerSecond <= 0 || got.BytesPerSecond > 200 || !got.Started.Before(got.Updated) {
 		t.Errorf("rate %v, started %v, updated %v", got.BytesPerSecond, got.Started, got.Updated)
 	}
+	say(wire.StepTransfer, wire.StatusNote, wire.Report{Message: "a word"})
+	if again := l.machine(idOf(1)).Progress; again.Percent != 75 || again.Status != "progress" {
+		t.Errorf("progress after a note: %+v", again)
+	}
 	say(wire.StepTransfer, wire.StatusDone, wire.Report{Seconds: 3.5, Bytes: 400, TotalBytes: 400})
 	say(wire.StepReboot, wire.StatusInstalled, wire.Report{BootDisk: "12345678", Image: wire.ImageRef{Role: "mysql", Version: "1"}})
 	state("installed")
@@ -73,7 +77,7 @@ func TestReports(t *testing.T) {
 		steps = append(steps, fmt.Sprintf("%s %s %g", line.Step, line.Status, line.Seconds))
 	}
 	wantSteps := []string{"devices started 0", "devices failed 0", "devices started 0", "upload note 0", "match done 0",
-		"transfer started 0", "transfer done 3.5", "installation installed 0", "reboot done 0"}
+		"transfer started 0", "transfer note 0", "transfer done 3.5", "installation installed 0", "reboot done 0"}
 	if diff := cmp.Diff(wantSteps, steps); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
@@ -164,5 +168,29 @@ func TestBadReports(t *testing.T) {
 	}
 	if got := len(l.machines()); got != 2 {
 		t.Errorf("bad reports made machines: there are %d", got)
+	}
+}
+
+// TestWrittenDisks: a machine that comes back hears which disks its
+// installations have written, also one that failed.
+func TestWrittenDisks(t *testing.T) {
+	l := startLab(t, seedFiles())
+	is := vm(1).Identity()
+	if got := l.mustGet(vm(1)).Disks; len(got) > 0 {
+		t.Errorf("a new machine hears of the disks %q", got)
+	}
+	l.report(wire.Report{Machine: is, Step: wire.StepConfigure, Status: wire.StatusFailed, Message: "x", Disks: []wire.DiskID{"aaaa0001", "1234-5678"}}, http.StatusOK)
+	l.report(wire.Report{Machine: is, Step: wire.StepDevices, Status: wire.StatusStarted}, http.StatusOK)
+	if diff := cmp.Diff([]wire.DiskID{"aaaa0001", "1234-5678"}, l.mustGet(vm(1)).Disks); diff != "" {
+		t.Errorf("after a failure (-want +got):\n%s", diff)
+	}
+	l.report(wire.Report{Machine: is, Step: wire.StepReboot, Status: wire.StatusInstalled, BootDisk: "aaaa0003", Disks: []wire.DiskID{"aaaa0002"}}, http.StatusOK)
+	l.restart()
+	l.boot(idOf(1), "reinstall", http.StatusOK)
+	if diff := cmp.Diff([]wire.DiskID{"aaaa0002", "aaaa0003"}, l.mustGet(vm(1)).Disks); diff != "" {
+		t.Errorf("after an installation (-want +got):\n%s", diff)
+	}
+	for _, bad := range [][]wire.DiskID{{""}, {"a b"}, {"a\n#EDEPLOY_SCRIPT = x"}, make([]wire.DiskID, wire.MaxDisks+1)} {
+		l.report(wire.Report{Machine: is, Step: wire.StepConfigure, Status: wire.StatusDone, Disks: bad}, http.StatusBadRequest)
 	}
 }

@@ -16,7 +16,7 @@ var Options = &syntax.FileOptions{
 }
 
 // Names are what a script finds (reference section 8.2).
-var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1"}
+var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe"}
 
 // FirmwareKey is the variable that the agent adds to those of the server: how
 // the machine starts its disk, "bios" or "uefi".

@@ -14,6 +14,23 @@ import (
 // kernel and a USB stick. "" is not known.
 type DiskID string
 
+// MaxDisks bounds the disks of one machine that are told apart.
+const MaxDisks = 256
+
+// CheckWritten says whether the identifiers can be those of disks that were
+// written: also of file systems and volumes on whole disks, as blkid's UUID.
+func CheckWritten(disks []DiskID) error {
+	if len(disks) > MaxDisks {
+		return fmt.Errorf("%d disks: want %d at most", len(disks), MaxDisks)
+	}
+	for _, d := range disks {
+		if d == "" || len(d) > 64 || strings.Trim(string(d), "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-:_") != "" {
+			return fmt.Errorf("disk %.70q: want what blkid says as PTUUID or UUID", string(d))
+		}
+	}
+	return nil
+}
+
 // Where a partition table has its identifier (UEFI specification 5.2 and 5.3).
 const (
 	sectorBytes = 512

@@ -8,6 +8,7 @@ import (
 // Markers of the server's answer, each at the start of a line.
 const (
 	profileMarker = "#EDEPLOY_PROFILE = "
+	disksMarker   = "#EDEPLOY_DISKS = "
 	scriptMarker  = "#EDEPLOY_SCRIPT = "
 	errorMarker   = "#EDEPLOY_ERROR"
 )
@@ -16,19 +17,28 @@ const (
 // the matched profile, its variables, and the configuration script, which the
 // agent runs.
 type Configuration struct {
-	Profile string // name of the matched profile
-	Var     string // the variables: one dictionary in Python syntax
-	Script  string // text of NAME.configure, unchanged
+	Profile string   // name of the matched profile
+	Disks   []DiskID // that earlier installations of this machine wrote
+	Var     string   // the variables: one dictionary in Python syntax
+	Script  string   // text of NAME.configure, unchanged
 }
 
 // Encode writes the answer as one script:
 //
 //	#EDEPLOY_PROFILE = NAME
+//	#EDEPLOY_DISKS = ID ID      (where there are any)
 //	var = {...}
 //	#EDEPLOY_SCRIPT = NAME.configure
 //	...
 func (c Configuration) Encode() string {
-	return profileMarker + c.Profile + "\nvar = " + c.Var + "\n" +
+	disks := ""
+	for _, d := range c.Disks {
+		disks += " " + string(d)
+	}
+	if disks != "" {
+		disks = "\n" + strings.TrimRight(disksMarker, " ") + disks
+	}
+	return profileMarker + c.Profile + disks + "\nvar = " + c.Var + "\n" +
 		scriptMarker + c.Profile + ".configure\n" + c.Script
 }
 
@@ -54,6 +64,13 @@ func ParseConfiguration(answer string) (Configuration, error) {
 	_, c.Var, ok = strings.Cut(head, "\nvar = ")
 	if !ok {
 		return c, fmt.Errorf("answer of the server for profile %s has no variables", c.Profile)
+	}
+	before, _, _ := strings.Cut(head, "\nvar = ")
+	if _, disks, ok := strings.Cut(before, "\n"+disksMarker); ok {
+		line, _, _ := strings.Cut(disks, "\n")
+		for _, id := range strings.Fields(line) {
+			c.Disks = append(c.Disks, DiskID(id))
+		}
 	}
 	return c, nil
 }

@@ -47,6 +47,7 @@ type Status string
 const (
 	StatusStarted   Status = "started"
 	StatusProgress  Status = "progress"  // Bytes of TotalBytes, or a Message
+	StatusNote      Status = "note"      // Message is for the machine's history; the step goes on
 	StatusDone      Status = "done"      // the step is over; Seconds says how long it took
 	StatusFailed    Status = "failed"    // the installation is over; Message says why
 	StatusInstalled Status = "installed" // the whole machine is good: it boots its own disk from now on
@@ -59,6 +60,7 @@ type Report struct {
 	Profile    string   `json:"profile,omitempty"`   // known after the upload
 	Image      ImageRef `json:"image,omitzero"`      // known after the configuration; of an upgrade, what it leads to
 	BootDisk   DiskID   `json:"boot_disk,omitempty"` // that carries the boot loader; known when the machine is installed
+	Disks      []DiskID `json:"disks,omitempty"`     // that the installation has written; known after the configuration script, or its failure
 	Step       Step     `json:"step"`
 	Status     Status   `json:"status"`
 	Message    string   `json:"message,omitempty"`     // one sentence

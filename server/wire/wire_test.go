@@ -175,7 +175,15 @@ func TestConfiguration(t *testing.T) {
 	if got := c.Encode(); got != text {
 		t.Errorf("encoded %q, want %q", got, text)
 	}
-	if got, err := wire.ParseConfiguration(text); err != nil || got != c {
+	if got, err := wire.ParseConfiguration(text); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("parsed %+v, %v; want %+v", got, err, c)
+	}
+	c.Disks = []wire.DiskID{"12345678", "0f1e2d3c-aaaa-bbbb-cccc-0123456789ab"}
+	const disks = "#EDEPLOY_PROFILE = vm\n#EDEPLOY_DISKS = 12345678 0f1e2d3c-aaaa-bbbb-cccc-0123456789ab\nvar = {'a': 'b',\n 'c': 1}\n#EDEPLOY_SCRIPT = vm.configure\n#!/bin/sh -e\necho hi\n"
+	if got := c.Encode(); got != disks {
+		t.Errorf("encoded %q, want %q", got, disks)
+	}
+	if got, err := wire.ParseConfiguration(disks); err != nil || !reflect.DeepEqual(got, c) {
 		t.Errorf("parsed %+v, %v; want %+v", got, err, c)
 	}
 	if got := c.Interpreter(); got != "/bin/sh -e" {

@@ -17,6 +17,7 @@ import (
 
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/detect"
+	"edeploy/agent/internal/drive"
 	"edeploy/agent/internal/install"
 	"edeploy/agent/internal/machine"
 	"edeploy/agent/internal/network"
@@ -40,6 +41,7 @@ func run(ctx context.Context) error {
 		Cmdline: cmdline, Console: os.Stdout,
 		Devices: machine.Prepare, Network: network.Up, Detect: detect.Hardware, LinkDisks: machine.LinkDisks,
 		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console,
+		Disks:      drive.ThisMachine(install.KernelMessages),
 		LoadKernel: bootloader.Load, Kexec: bootloader.Start,
 	})
 }

@@ -151,8 +151,8 @@ func TestConfigurationWaitsForTheServer(t *testing.T) {
 	var once sync.Once
 	c.Log = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) { once.Do(func() { close(refused) }) }), nil))
 	got, err := c.Configuration(t.Context(), hardware)
-	if err != nil || got != conf {
-		t.Errorf("got %+v, %v", got, err)
+	if diff := cmp.Diff(conf, got); err != nil || diff != "" {
+		t.Errorf("%v, configuration (-want +got):\n%s", err, diff)
 	}
 	if n := asked.Load(); n != 3 {
 		t.Errorf("asked %d times, want 3", n)

@@ -24,6 +24,7 @@ import (
 	"strings"
 
 	"edeploy/agent/internal/command"
+	"edeploy/agent/internal/drive"
 	"edeploy/server/wire"
 )
 
@@ -42,6 +43,10 @@ type Host struct {
 	// is asked before the script's first command about the images that the
 	// script names, and before a command that follows set_role. Nil: all can be had.
 	Offered func(context.Context, wire.BootArgs, wire.ImageRef) error
+
+	Disks *drive.Machine // nil: disks are not chosen, and nobody keeps the others from being written to
+	Ours  []wire.DiskID  // of the disks that installations of this machine wrote
+	Note  func(string)   // takes a sentence for the machine's history; nil: it goes to Log
 }
 
 // Result is what a script decided.
@@ -50,6 +55,8 @@ type Result struct {
 	Disk        string        // where the boot loader goes, with /dev/
 	GrubOptions string        // kernel parameters of the installed system
 	Args        wire.BootArgs // Host.Args, with what the script left in /vars
+	Written     []wire.DiskID // of the disks that the script made anew or used again; also when it failed
+	Closed      []drive.Drive // that were read-only meanwhile
 }
 
 // Places of the files that a script leaves.
@@ -91,21 +98,41 @@ func Run(ctx context.Context, h Host, conf wire.Configuration) (Result, error) {
 	if err := h.checkNamed(ctx, conf.Script); err != nil {
 		return Result{}, fmt.Errorf("%s: %w", scriptName(conf), err)
 	}
-	run := runStarlark
-	if conf.Interpreter() != "" {
-		run = runInterpreter
-	}
-	if err := run(ctx, h, conf); err != nil {
-		return Result{}, err
+	written, closed, err := h.runWatched(ctx, conf)
+	if err != nil {
+		return Result{Written: written}, err
 	}
 	for _, dir := range readyMade {
 		_ = os.Remove(h.path(dir)) // fails when something is in it
 	}
 	res, err := h.result()
+	res.Written, res.Closed = written, closed
 	if err != nil {
 		return res, fmt.Errorf("%s: %w", scriptName(conf), err)
 	}
 	return res, nil
+}
+
+// runWatched runs the script while the disks are looked after.
+func (h Host) runWatched(ctx context.Context, conf wire.Configuration) (written []wire.DiskID, closed []drive.Drive, err error) {
+	w, err := h.watch(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("prepare %s: %w", scriptName(conf), err)
+	}
+	defer w.lift()
+	run := runStarlark
+	if conf.Interpreter() != "" {
+		run = runInterpreter
+	}
+	err = run(ctx, h, conf, w)
+	if w.guard != nil {
+		closed = w.guard.Closed()
+	}
+	written, diskErr := w.end(context.WithoutCancel(ctx))
+	if err == nil && diskErr != nil {
+		err = fmt.Errorf("%s: %w", scriptName(conf), diskErr)
+	}
+	return written, closed, err
 }
 
 func scriptName(conf wire.Configuration) string { return conf.Profile + ".configure" }

@@ -17,11 +17,14 @@ import (
 // maxDataSteps bounds the evaluation of the variables, which are data.
 const maxDataSteps = 1_000_000
 
-func runStarlark(ctx context.Context, h Host, conf wire.Configuration) error {
+func runStarlark(ctx context.Context, h Host, conf wire.Configuration, w *watch) error {
 	name := scriptName(conf)
 	vars, err := h.readVariables(conf.Var)
 	if err != nil {
 		return fmt.Errorf("%s: variables of the server: %w", name, err)
+	}
+	if err := w.reads(conf.Script, vars); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	thread := &starlark.Thread{
 		Name:  name,
@@ -30,7 +33,7 @@ func runStarlark(ctx context.Context, h Host, conf wire.Configuration) error {
 	stop := context.AfterFunc(ctx, func() { thread.Cancel(context.Cause(ctx).Error()) })
 	defer stop()
 	files := &openFiles{}
-	_, err = starlark.ExecFileOptions(dialect.Options, thread, name, dialect.Starlark(conf.Script), helpers(ctx, h, conf, vars, files))
+	_, err = starlark.ExecFileOptions(dialect.Options, thread, name, dialect.Starlark(conf.Script), helpers(ctx, h, conf, vars, files, w))
 	// What the script left open is complete only now.
 	return errors.Join(located(name, conf.Script, vars.explain(err)), files.closeAll())
 }

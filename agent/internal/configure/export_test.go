@@ -10,5 +10,5 @@ import (
 
 // HelperNames are the names that a script gets, sorted.
 func HelperNames() []string {
-	return slices.Sorted(maps.Keys(helpers(context.Background(), Host{}, wire.Configuration{}, &variables{}, &openFiles{})))
+	return slices.Sorted(maps.Keys(helpers(context.Background(), Host{}, wire.Configuration{}, &variables{}, &openFiles{}, &watch{})))
 }

@@ -2,6 +2,7 @@ package configure
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +15,8 @@ import (
 )
 
 // helpers are the names that a script finds (reference section 8.2).
-func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variables, files *openFiles) starlark.StringDict {
-	env := &helperEnv{ctx: ctx, host: h, profile: conf.Profile, files: files, script: conf.Script}
+func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variables, files *openFiles, w *watch) starlark.StringDict {
+	env := &helperEnv{ctx: ctx, host: h, profile: conf.Profile, files: files, script: conf.Script, watch: w}
 	_, settled := h.source(conf.Script)
 	env.early = !settled
 	names := starlark.StringDict{"var": vars}
@@ -27,6 +28,8 @@ func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variabl
 		"grub_options": (*helperEnv).grubOptions,
 		"inject_facts": (*helperEnv).injectFacts,
 		"raid1":        (*helperEnv).raid1,
+		"disks":        (*helperEnv).disks,
+		"wipe":         (*helperEnv).wipe,
 	} {
 		names[name] = starlark.NewBuiltin(name, func(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			return f(env, args, kwargs)
@@ -41,6 +44,7 @@ type helperEnv struct {
 	profile string
 	files   *openFiles
 	script  string
+	watch   *watch
 	early   bool           // the images that the script names were not looked for before it began: it says where from
 	unasked *wire.ImageRef // named by set_role; whether it can be had is asked before the next command
 }
@@ -51,10 +55,19 @@ func (e *helperEnv) run(args starlark.Tuple, kwargs []starlark.Tuple) (starlark.
 	if err := starlark.UnpackArgs("run", args, kwargs, "cmd", &cmd); err != nil {
 		return nil, err
 	}
+	return starlark.None, e.shell(cmd)
+}
+
+// shell runs a command, when the images can be had and the disks that it names
+// may be written to.
+func (e *helperEnv) shell(cmd string) error {
 	if err := e.ask(); err != nil {
-		return nil, err
+		return err
 	}
-	return starlark.None, e.host.run(e.ctx, cmd)
+	if err := e.watch.command(cmd); err != nil {
+		return err
+	}
+	return e.watch.explain(e.host.run(e.ctx, cmd), cmd)
 }
 
 // set_role(role, version, disk) says what is installed and where it boots.
@@ -65,7 +78,7 @@ func (e *helperEnv) setRole(args starlark.Tuple, kwargs []starlark.Tuple) (starl
 	}
 	image, err := e.host.setRole(e.profile, role, version, disk)
 	e.unasked = &image
-	return starlark.None, err
+	return starlark.None, errors.Join(err, e.watch.names(disk, "set_role names it"))
 }
 
 // ask asks whether the role of the last set_role, and the roles that the script
@@ -94,6 +107,11 @@ func (e *helperEnv) open(args starlark.Tuple, kwargs []starlark.Tuple) (starlark
 	name, mode := "", "r"
 	if err := starlark.UnpackArgs("open", args, kwargs, "name", &name, "mode?", &mode); err != nil {
 		return nil, err
+	}
+	if writes := !strings.HasPrefix(mode, "r") || strings.Contains(mode, "+"); writes && strings.HasPrefix(name, "/dev/") {
+		if err := e.watch.command(name); err != nil {
+			return nil, err
+		}
 	}
 	return e.openFile(name, mode)
 }

@@ -29,7 +29,7 @@ var (
 )
 
 // runInterpreter runs a script that starts with "#!".
-func runInterpreter(ctx context.Context, h Host, conf wire.Configuration) error {
+func runInterpreter(ctx context.Context, h Host, conf wire.Configuration, w *watch) error {
 	name := scriptName(conf)
 	vars, err := h.readVariables(conf.Var)
 	if err != nil {
@@ -38,6 +38,9 @@ func runInterpreter(ctx context.Context, h Host, conf wire.Configuration) error 
 	argv, err := interpreter(conf.Interpreter())
 	if err != nil {
 		return fmt.Errorf("%s:1: #!%s: %w", name, conf.Interpreter(), err)
+	}
+	if err := w.readsWhole(argv[0], conf.Script, vars); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	files, err := h.writeScript(argv[0], conf, vars)
 	if err != nil {
@@ -53,7 +56,7 @@ func runInterpreter(ctx context.Context, h Host, conf wire.Configuration) error 
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, w.explain(err, conf.Script+conf.Var))
 	}
 	return nil
 }

@@ -32,6 +32,9 @@ config() {
 		cat >"$EDEPLOY_ROOT/post_rsync$1" && chmod "${2:-0644}" "$EDEPLOY_ROOT/post_rsync$1" || exit 1
 }
 
+# wipe POLICY was read by the agent before the script began.
+wipe() { :; }
+
 grub_options() {
 	printf '%s\n' "$*" >"$EDEPLOY_ROOT/grub_options"
 }

@@ -29,10 +29,7 @@ func (e *helperEnv) raid1(args starlark.Tuple, kwargs []starlark.Tuple) (starlar
 	if err != nil {
 		return nil, err
 	}
-	if err := e.ask(); err != nil {
-		return nil, err
-	}
-	return starlark.None, e.host.run(e.ctx, command)
+	return starlark.None, e.shell(command)
 }
 
 // deviceName is a name that the shell takes as it is.

@@ -10,6 +10,7 @@ import (
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/drive"
 	"edeploy/server/wire"
 )
 
@@ -31,6 +32,10 @@ type Env struct {
 	Shell      func(context.Context) error // an interactive shell; returns when it ends
 	LoadKernel func(bootloader.Kernel) error
 	Kexec      func() error // starts the loaded kernel
+
+	// Disks is how the script chooses disks, and how those that it does not name are
+	// kept from it. Nil: neither.
+	Disks *drive.Machine
 
 	// Run makes the runner of commands whose output goes to log. Default command.On.
 	Run       func(log io.Writer) command.Runner
@@ -76,7 +81,7 @@ func (e *Env) setDefaults() {
 		e.Now = time.Now
 	}
 	if e.Dmesg == nil {
-		e.Dmesg = kernelMessages
+		e.Dmesg = KernelMessages
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/configure"
 	"edeploy/agent/internal/disk"
+	"edeploy/agent/internal/drive"
 	"edeploy/agent/internal/rootdriver"
 	"edeploy/server/wire"
 )
@@ -159,7 +160,9 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
 		return in.source(args, nil, log).Has(ctx, image)
 	}
+	host.Disks, host.Ours, host.Note = in.env.Disks, conf.Disks, in.note
 	res, err := configure.Run(ctx, host, conf)
+	in.written = res.Written
 	if err != nil {
 		return layout{}, err
 	}
@@ -174,12 +177,30 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	if len(mounts) == 0 || mounts[0].Point != in.chroot() {
 		return layout{}, fmt.Errorf("%s.configure: nothing is mounted on %s: the script must mount the new root file system there", conf.Profile, in.chroot())
 	}
+	if err := in.readOnly(mounts, res.Closed); err != nil {
+		return layout{}, fmt.Errorf("%s.configure: %w", conf.Profile, err)
+	}
 	esp := bootloader.ESP(mounts, in.chroot())
 	if err := bootloader.CheckESP(in.env.Firmware(), esp, in.chroot(), disk.Statfs); err != nil {
 		return layout{}, fmt.Errorf("%s.configure: %w", conf.Profile, err)
 	}
 	log.Info(fmt.Sprintf("role %s on %s", res.Image, res.Disk))
 	return layout{res, mounts}, nil
+}
+
+// readOnly refuses a mount that is read-only because no line named its disk:
+// mount(8) only warns of that.
+func (in *installation) readOnly(mounts []disk.Mount, closed []drive.Drive) error {
+	for _, m := range mounts {
+		if len(closed) == 0 || !slices.Contains(m.Options, "ro") && !slices.Contains(m.Super, "ro") {
+			continue
+		}
+		on, err := in.env.Disks.Named(closed, m.Source)
+		if err == nil && len(on) > 0 {
+			return fmt.Errorf("%s is mounted read-only on %s: no line of the script names its disk %s", m.Source, m.Relative(in.chroot()), on[0])
+		}
+	}
+	return nil
 }
 
 func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logger) (system, error) {

@@ -33,6 +33,7 @@ type installation struct {
 	machine  wire.Identity // after detect
 	profile  string        // after upload
 	image    wire.ImageRef // after configure
+	written  []wire.DiskID // after configure, also when it failed
 	bootDisk wire.DiskID   // after bootloader
 	step     wire.Step     // that runs, or failed
 	failure  error         // of the step
@@ -75,6 +76,12 @@ func (in *installation) logger(name string) *slog.Logger {
 	return slog.New(h)
 }
 
+// note tells the console, and the machine's history on the server.
+func (in *installation) note(text string) {
+	in.console.printf("%s: %s", in.step, text)
+	in.report(wire.Report{Step: in.step, Status: wire.StatusNote, Message: text})
+}
+
 func (in *installation) report(r wire.Report) {
 	in.reports.Send(in.complete(r))
 }
@@ -84,6 +91,7 @@ const maxMessage = 8 << 10
 
 func (in *installation) complete(r wire.Report) wire.Report {
 	r.Machine, r.Profile, r.Image = in.machine, in.profile, in.image
+	r.Disks = in.written[:min(len(in.written), wire.MaxDisks)]
 	if len(r.Message) > maxMessage {
 		r.Message = r.Message[:maxMessage] + "..."
 	}

@@ -53,8 +53,8 @@ func (in *installation) zipLog() []byte {
 	return b.Bytes()
 }
 
-// kernelMessages reads the kernel's ring buffer, syslog(2).
-func kernelMessages() ([]byte, error) {
+// KernelMessages reads the kernel's ring buffer, syslog(2).
+func KernelMessages() ([]byte, error) {
 	size, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("size of the kernel log: %w", err)

@@ -23,7 +23,7 @@ func blockDevices(sys fs.FS) ([]blockDevice, error) {
 	var found []blockDevice
 	for _, name := range names {
 		dir := "block/" + name
-		ids := diskIDs(sys, dir)
+		ids := DiskIDs(sys, dir)
 		found = append(found, blockDevice{name, ids})
 		found = append(found, partitions(sys, dir, ids)...)
 	}
@@ -70,9 +70,10 @@ func partitions(sys fs.FS, disk string, ids []string) []blockDevice {
 	return found
 }
 
-// diskIDs are the by-id names that can be had from sysfs: World Wide Name, model
-// and serial number, or the name of a mapped or RAID device.
-func diskIDs(sys fs.FS, dir string) []string {
+// DiskIDs are the by-id names that can be had from sysfs for the disk in a
+// directory such as block/sda: World Wide Name, model and serial number, or the
+// name of a mapped or RAID device. Each is "by-id/...".
+func DiskIDs(sys fs.FS, dir string) []string {
 	get := func(name string) string { return attribute(sys, dir+"/"+name) }
 	var ids []string
 	add := func(prefix, value string) {

@@ -26,8 +26,8 @@ func Settle(at, lastEvent time.Duration, disks int) time.Duration {
 	return deviceWait{start: start, lastEvent: start.Add(lastEvent), disks: disks}.wait(start.Add(at))
 }
 
-// DiskIDs are the links of all block devices of a sysfs.
-func DiskIDs(sys fs.FS) (map[string][]string, error) {
+// AllDiskIDs are the links of all block devices of a sysfs.
+func AllDiskIDs(sys fs.FS) (map[string][]string, error) {
 	devices, err := blockDevices(sys)
 	ids := map[string][]string{}
 	for _, device := range devices {

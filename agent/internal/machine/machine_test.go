@@ -103,7 +103,7 @@ func TestDiskIDs(t *testing.T) {
 		"block/md0/size": file("100\n"), "block/md0/md/uuid": file("12:34\n"),
 		"block/sr0/size": file("0\n"), "block/loop0/size": file("100\n"), "block/loop0/serial": file("x\n"),
 	}
-	got, err := machine.DiskIDs(sys)
+	got, err := machine.AllDiskIDs(sys)
 	if err != nil {
 		t.Fatal(err)
 	}

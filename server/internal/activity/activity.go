@@ -170,6 +170,10 @@ func (a *Activity) Forget(id string) {
 
 // nextProgress is the progress after a report that came at a time.
 func nextProgress(p api.Progress, rep wire.Report, now time.Time) api.Progress {
+	if rep.Status == wire.StatusNote && p.Step == string(rep.Step) { // the step goes on
+		p.Updated = now
+		return p
+	}
 	n := api.Progress{Step: string(rep.Step), Status: string(rep.Status), Message: refusal.Clip(rep.Message, 2000),
 		Bytes: rep.Bytes, TotalBytes: rep.TotalBytes, Started: now, Updated: now}
 	if rep.TotalBytes > 0 {

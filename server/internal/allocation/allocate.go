@@ -229,6 +229,7 @@ func (a *allocating) configuration(decision assign.Decision) (wire.Configuration
 	}
 	c := configuration(decision.Profile, decision.Var, text)
 	c.Script = withVariables(c, a.directory.Deployment)
+	c.Disks = a.Record.Written()
 	return c, nil
 }
 

@@ -2,6 +2,7 @@ package allocation
 
 import (
 	"fmt"
+	"slices"
 
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
@@ -28,6 +29,9 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	if rep.Status == wire.StatusInstalled && rep.Step == wire.StepReboot {
 		r.BootDisk = rep.BootDisk
 	}
+	if len(rep.Disks) > 0 {
+		r.Disks = rep.Disks
+	}
 	switch {
 	case rep.Status == wire.StatusInstalled, rep.Status == wire.StatusDone && rep.Step.Later():
 		r.LastError = ""
@@ -37,7 +41,7 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, refusal.Clip(rep.Message, 2000))
 	}
-	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
 	var c Changes
 	if noticed.New {
 		if c, err = room(s); err != nil {

@@ -42,7 +42,7 @@ func (h *Handlers) takeReport(r *http.Request) (any, error) {
 func checkReport(rep wire.Report) error {
 	steps := []wire.Step{wire.StepDevices, wire.StepNetwork, wire.StepDetect, wire.StepUpload, wire.StepConfigure,
 		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot, wire.StepUpgrade, wire.StepRollback}
-	statuses := []wire.Status{wire.StatusStarted, wire.StatusProgress, wire.StatusDone, wire.StatusFailed, wire.StatusInstalled}
+	statuses := []wire.Status{wire.StatusStarted, wire.StatusProgress, wire.StatusNote, wire.StatusDone, wire.StatusFailed, wire.StatusInstalled}
 	switch {
 	case !slices.Contains(steps, rep.Step):
 		return refusal.New(refusal.Input, "report: unknown step %.40q", rep.Step)
@@ -55,6 +55,9 @@ func checkReport(rep wire.Report) error {
 		if _, _, _, err := rep.BootDisk.Where(); err != nil {
 			return refusal.New(refusal.Input, "report: %v", err)
 		}
+	}
+	if err := wire.CheckWritten(rep.Disks); err != nil {
+		return refusal.New(refusal.Input, "report: %v", err)
 	}
 	if rep.Image != (wire.ImageRef{}) {
 		if _, err := wire.NewImageRef(rep.Image.Role, rep.Image.Version); err != nil {

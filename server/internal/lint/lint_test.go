@@ -273,3 +273,21 @@ func FuzzScript(f *testing.F) {
 		}
 	})
 }
+
+// TestDiskHelpers: disks is there in the dialect alone, wipe in Python too.
+func TestDiskHelpers(t *testing.T) {
+	for script, want := range map[string]string{
+		"wipe('refuse')\nset_role('vm', '1', disks(count=1, order='size')[0])":     "",
+		"set_role('vm', '1', disk(count=1)[0])":                                    "vm.configure:1:21: error: undefined: disk",
+		"#!/usr/bin/python3\nwipe('refuse')\nset_role('vm', '1', 'sda')":           "",
+		"#!/usr/bin/python3\nset_role('vm', '1', disks(count=1, order='size')[0])": "vm.configure:2:21: error: undefined: disks",
+	} {
+		var got []string
+		for _, f := range lint.Script("vm.configure", script) {
+			got = append(got, f.String())
+		}
+		if diff := cmp.Diff(want, strings.Join(got, "\n")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", script, diff)
+		}
+	}
+}

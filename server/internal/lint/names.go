@@ -9,7 +9,7 @@ import (
 
 // pythonNames are what a script of a real Python finds without importing it:
 // helpers and modules of the agent's prelude, and the builtins of Python 3.
-var pythonNames = wordSet(`var run set_role config grub_options inject_facts raid1 os re sys time commands
+var pythonNames = wordSet(`var run set_role config grub_options inject_facts raid1 wipe os re sys time commands
 ArithmeticError AssertionError AttributeError BaseException BaseExceptionGroup BlockingIOError BrokenPipeError BufferError
 BytesWarning ChildProcessError ConnectionAbortedError ConnectionError ConnectionRefusedError ConnectionResetError
 DeprecationWarning EOFError Ellipsis EncodingWarning EnvironmentError Exception ExceptionGroup FileExistsError

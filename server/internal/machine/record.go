@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"edeploy/server/internal/assign"
@@ -62,6 +63,7 @@ type Record struct {
 	Boot         Boot          `json:"boot"`
 	Image        wire.ImageRef `json:"image,omitzero"`
 	BootDisk     wire.DiskID   `json:"boot_disk,omitempty"` // that its last installation made bootable
+	Disks        []wire.DiskID `json:"disks,omitempty"`     // that its last installation has written
 	LastError    string        `json:"last_error,omitempty"`
 	Allocation   *Allocation   `json:"allocation,omitempty"`
 	HardwareFile string        `json:"hardware_file,omitempty"` // name of its saved description
@@ -76,6 +78,16 @@ type Allocation struct {
 	Given     time.Time `json:"given"`              // first time
 	Asked     int       `json:"asked"`              // times it was handed out
 	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
+}
+
+// Written are the disks that installations of the machine have written, as far
+// as they said so.
+func (r Record) Written() []wire.DiskID {
+	disks := slices.Clone(r.Disks)
+	if r.BootDisk != "" && !slices.Contains(disks, r.BootDisk) {
+		disks = append(disks, r.BootDisk)
+	}
+	return disks
 }
 
 // DisplayName is what an operator calls the machine: the host name of its
