@@ -5,10 +5,15 @@
 // RESCUE=1 only brings the network up and offers a shell), writes everything it
 // says to standard output and to /log, and ends by restarting the machine, by
 // switching it off, or with a shell.
+//
+// "agent detect", typed in a shell, describes the machine instead, and makes
+// recordings of it.
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -26,10 +31,27 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	err := command(ctx)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
 		os.Exit(1)
 	}
+}
+
+// command is what a person asked for. The kernel hands init words of its
+// command line that it does not know, and init hands them on: those are no
+// commands.
+func command(ctx context.Context) error {
+	if fromInit := os.Getppid() == 1; !fromInit && len(os.Args) > 1 {
+		if os.Args[1] != "detect" {
+			return fmt.Errorf("unknown command %q: without one the machine is installed as its kernel parameters say; agent detect describes it", os.Args[1])
+		}
+		return runDetect(ctx, os.Args[2:], os.Stdout, os.Stderr)
+	}
+	return run(ctx)
 }
 
 func run(ctx context.Context) error {

@@ -1,64 +1,91 @@
 // Package detect describes a machine's hardware with the names of the original
 // eDeploy (reference section 3), so that its specs files keep matching. All
-// values are strings.
+// values are strings; what the original does not have has names of its own.
 //
-// Most of it is what ghw finds: disks with size and vendor, product, board and
-// firmware, the size of the memory, network devices, processors. The package
-// reads itself what ghw does not know, or knows only where udev runs, which is
-// not so in an initrd:
+// Everything is read through one door, a Source: files of /sys, /proc, /dev
+// and /usr/share/misc/pci.ids, the answers of a few programs (smartctl,
+// ethtool, ipmitool and the tools of RAID controllers, those that are there),
+// and what only system calls tell. None of them must exist but /sys. Nothing
+// is changed and nothing is sent.
 //
-//   - disks: model, revision, scheduler and caches, names in by-id (serial
-//     number, WWN)
-//   - network devices: kind, carrier, driver, places on other buses than PCI,
-//     MAC addresses that are not the device's own, names of vendor and product;
-//     from the kernel's interfaces: IP addresses, firmware, autonegotiation
-//   - processors: family, model, stepping, microcode, clock, caches; NUMA nodes
-//   - memory banks (SMBIOS type 17)
-//   - the kernel's version and command line
-//   - how the firmware started the machine: BIOS or UEFI, Secure Boot
-//
-// It reads /sys, /proc, /dev/disk/by-id, /run/udev/data and, for the names of
-// PCI devices, /usr/share/misc/pci.ids; none of them must exist but /sys. It
-// runs no programs, sends nothing and changes nothing.
+// The description is made by probes, one for each disk, card and subject. They
+// run side by side, each with a time limit of its own: what fails or hangs is
+// left out and named by facts system/detection/skipped. A Recording is all
+// that the probes of one machine were told, so that the machine can be
+// described again anywhere.
 package detect
 
 import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"os/exec"
 	"strings"
-
-	"github.com/jaypipes/ghw/pkg/util"
+	"sync"
 
 	"edeploy/server/wire"
 )
 
-// Source is where a description comes from: a running machine, or a recorded one.
+// Source is the door to a machine: a running one, or a recorded one. A function
+// that is nil knows nothing.
 type Source struct {
-	// Root is the directory that holds sys, proc, dev and usr.
-	Root string
-	// Addresses are the addresses of one network device; called once for
-	// each.
+	// FS holds sys, proc, dev and usr.
+	FS fs.FS
+	// Run runs a program with empty input; an error is that of exec.Cmd, which
+	// wraps exec.ErrNotFound where the program is not there. An exit status is
+	// no error.
+	Run func(ctx context.Context, argv ...string) (Output, error)
+	// Addresses are the addresses of a network device.
 	Addresses func(device string) []netip.Prefix
-	// Ethtool is what the driver says about one network device; called once
-	// for each.
+	// Ethtool is what the driver says about a network device.
 	Ethtool func(device string) Ethtool
+	// NVMe is what the controller of an NVMe disk says about itself.
+	NVMe func(disk string) (NVMe, error)
+
+	seen    *recorder
+	pciList func() []byte // pci.ids, read when it is asked for
 }
 
-// Ethtool is the part of ethtool(8)'s answers that sysfs does not have. Empty
-// fields are not known.
+// whole fills in what the source does not have.
+func (s Source) whole() Source {
+	if s.Run == nil {
+		s.Run = func(context.Context, ...string) (Output, error) { return Output{}, exec.ErrNotFound }
+	}
+	if s.Addresses == nil {
+		s.Addresses = func(string) []netip.Prefix { return nil }
+	}
+	if s.Ethtool == nil {
+		s.Ethtool = func(string) Ethtool { return Ethtool{} }
+	}
+	if s.NVMe == nil {
+		s.NVMe = func(string) (NVMe, error) { return NVMe{}, fs.ErrNotExist }
+	}
+	s.pciList = sync.OnceValue(func() []byte {
+		list, _ := fs.ReadFile(s.FS, pciIDs) // without it there are no names
+		return append([]byte("\n"), list...) // each line is found by what is in front of it, too
+	})
+	return s
+}
+
+// Output is what a program wrote to its standard output, and its exit status.
+type Output struct {
+	Text string `json:"text"`
+	Exit int    `json:"exit,omitempty"`
+}
+
+// Ethtool is what sysfs does not have. Empty fields are not known.
 type Ethtool struct {
 	Firmware        string
 	Autonegotiation string // "on" or "off"
 }
 
-// ThisMachine is the machine that the program runs on.
-func ThisMachine() Source {
-	return Source{Root: "/", Addresses: addresses, Ethtool: ethtool}
+// NVMe are two answers of a controller (NVM Express Base Specification 2.0).
+type NVMe struct {
+	Identify []byte `json:"identify"` // Identify Controller data structure, section 5.17.2.1
+	Health   []byte `json:"health"`   // SMART / Health Information log page, section 5.16.1.3
 }
 
 // Hardware describes this machine.
@@ -66,63 +93,72 @@ func Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
 	return ThisMachine().Hardware(ctx, log)
 }
 
+// Identity says who this machine is: what Hardware's identity would be, without
+// asking disks, BMC and programs.
+func Identity(ctx context.Context) (wire.Identity, error) {
+	s := ThisMachine().whole()
+	h, err := s.describe(ctx, nil, append([]probe{s.probe("system", system)}, s.networkProbes()...))
+	return h.Identity(), err
+}
+
 // Hardware describes the machine behind the source. Specs take the first fact
-// that fits, so the order is fixed: disk, system, firmware, memory, network,
-// cpu, numa; inside, disks and devices in natural order (sda before sdb before
-// sdaa, eth2 before eth10). What cannot be read is left out; an error means
-// that there is no /sys to look at, or that ctx ended.
+// that fits, so the order is fixed: areca, hpa, megaraid, disk, system,
+// firmware, memory, network, cpu, numa, ipmi, infiniband, hwmon, pci, gpu, tpm;
+// inside, disks and devices in natural order (sda before sdb before sdaa, eth2
+// before eth10). What cannot be read is left out; an error means that there is
+// no /sys to look at, or that ctx ended.
 func (s Source) Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
+	s = s.whole()
+	return s.describe(ctx, log, s.probes())
+}
+
+func (s Source) describe(ctx context.Context, log *slog.Logger, probes []probe) (wire.Hardware, error) {
 	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	if err := cmp.Or(s.check(), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("describe hardware: %w", err)
 	}
-	inv := takeInventory(ctx, s.Root, log)
 	f := &facts{}
-	r := reader{os.DirFS(s.Root)}
-	for _, part := range []func(){
-		func() { disks(r, f, inv.disks) },
-		func() { system(r, f, inv) },
-		func() { firmware(r, f, inv.bios) },
-		func() { memory(r, f, inv.memory, log) },
-		func() { s.network(r, f, inv.devices, log) },
-		func() { processors(r, f, inv.cpu) },
-		func() { numa(r, f) },
-	} {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("describe hardware: %w", err)
-		}
-		part()
+	for i, found := range runAll(ctx, probes) {
+		f.list = append(f.list, found.facts...)
+		f.skipped(probes[i].name, found.problem, log)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("describe hardware: %w", err)
+	}
+	f.collectSkipped()
 	replaceBadSerial(f)
 	return f.list, nil
 }
 
 // check reports whether there is something to look at.
 func (s Source) check() error {
-	_, err := os.Stat(filepath.Join(s.Root, "sys/class"))
+	_, err := fs.Stat(s.FS, "sys/class")
 	return err
 }
 
-// facts is a description under construction.
-type facts struct{ list wire.Hardware }
+// probes are the parts of a description, in its order.
+func (s Source) probes() []probe {
+	r := s.reader()
+	probes := []probe{s.probe("areca", areca), s.probe("hpa", hpRAID), s.probe("megaraid", megaRAID)}
+	probes = append(probes, diskProbes(r)...)
+	probes = append(probes, s.probe("system", system), s.probe("firmware", firmware), s.probe("memory", memory))
+	probes = append(probes, s.networkProbes()...)
+	return append(probes, s.probe("cpu", processors), s.probe("numa", numa),
+		s.probe("ipmi", ipmi), s.probe("infiniband", infiniband), s.probe("temperatures", temperatures),
+		s.probe("ipmi sensors", ipmiSensors), s.probe("pci", pci), s.probe("gpu", gpus), s.probe("tpm", tpm))
+}
 
-// add appends a fact unless its value is not known, which the kernel and ghw
-// write as "unknown".
-func (f *facts) add(category, id, field, value string) {
-	if value = tidy(value); value != "" && value != util.UNKNOWN {
-		f.list = append(f.list, wire.Fact{Category: category, ID: id, Field: field, Value: value})
+// probe gives a subject its time limit.
+func (s Source) probe(name string, look func(context.Context, reader, *facts) error) probe {
+	limit, special := limits[name]
+	if !special {
+		limit = defaultLimit
 	}
+	r := s.reader()
+	return probe{name, limit, func(ctx context.Context, f *facts) error { return look(ctx, r, f) }}
 }
 
-// tidy drops the padding and control characters of firmware texts.
-func tidy(text string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "")))
-}
+func (s Source) reader() reader { return reader{s} }
 
 // badSerials are what vendors leave in boards.
 var badSerials = []string{"0123456789", "0000000000"}

@@ -2,18 +2,15 @@ package detect
 
 import (
 	"encoding/json"
-	"log/slog"
 	"os"
 	"testing"
 	"testing/fstest"
-
-	"github.com/jaypipes/ghw"
 )
 
 // Firmware tables are a vendor's work: nothing in them may end the agent. The
-// fuzzer looks inside the package, because a tree of files for each attempt
-// would take a hundred times as long.
-func FuzzMemoryBanks(f *testing.F) {
+// fuzzer looks inside the package, because all probes for each attempt would
+// take a hundred times as long.
+func FuzzSMBIOS(f *testing.F) {
 	text, err := os.ReadFile("testdata/server.json")
 	if err != nil {
 		f.Fatal(err)
@@ -22,16 +19,19 @@ func FuzzMemoryBanks(f *testing.F) {
 	if err := json.Unmarshal(text, &rec); err != nil {
 		f.Fatal(err)
 	}
-	const tables = "sys/firmware/dmi/tables/DMI"
-	f.Add(rec.Binary[tables])
-	f.Add(rec.Binary[tables][:90])
+	f.Add(rec.Binary[dmiTables])
+	f.Add(rec.Binary[dmiTables][:90])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		found := &facts{}
-		memory(reader{fstest.MapFS{tables: {Data: data}}}, found, new(ghw.MemoryInfo), slog.New(slog.DiscardHandler))
+		r := Source{FS: fstest.MapFS{dmiTables: {Data: data}}}.whole().reader()
+		_ = memory(t.Context(), r, found) // an error is a sentence about the tables
 		for _, fact := range found.list {
 			if fact.Category != "memory" || fact.Value == "" {
 				t.Errorf("%v among the facts about memory", fact)
 			}
+		}
+		if clocks := busClocks(r); len(clocks) > len(data)/4 {
+			t.Errorf("%d processors in %d bytes", len(clocks), len(data))
 		}
 	})
 }

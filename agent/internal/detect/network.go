@@ -1,19 +1,13 @@
 package detect
 
 import (
-	"cmp"
 	"context"
-	"log/slog"
+	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"strings"
-	"sync"
-
-	"github.com/jaypipes/ghw"
-	"github.com/jaypipes/pcidb"
 )
 
 // ARP hardware types of the devices that count (if_arp.h).
@@ -29,49 +23,51 @@ func counts(r reader, name string) bool {
 	return kind == etherType || kind == infinibandType
 }
 
-// network describes the network devices (reference section 3.5).
-func (s Source) network(r reader, f *facts, devices []*ghw.NIC, log *slog.Logger) {
-	names := pciNames(s.Root, log)
-	for _, device := range devices {
-		if counts(r, device.Name) {
-			s.device(r, f, device, names)
+// networkProbes describe the network devices (reference section 3.5).
+func (s Source) networkProbes() []probe {
+	r := s.reader()
+	var probes []probe
+	for _, dir := range r.glob("sys/class/net/*") {
+		if name := path.Base(dir); name != "lo" && counts(r, name) {
+			probes = append(probes,
+				probe{"network " + name, defaultLimit, func(_ context.Context, f *facts) error { device(r, f, name); return nil }},
+				probe{"ethtool " + name, defaultLimit, func(ctx context.Context, f *facts) error { return driverSettings(ctx, r, f, name) }})
 		}
 	}
+	return probes
 }
 
-func (s Source) device(r reader, f *facts, device *ghw.NIC, names func() *pcidb.DB) {
-	dir := "sys/class/net/" + device.Name
-	add := func(field, value string) { f.add("network", device.Name, field, value) }
-	driver := s.Ethtool(device.Name)
+func device(r reader, f *facts, name string) {
+	dir := "sys/class/net/" + name
+	add := func(field, value string) { f.add("network", name, field, value) }
+	driver := r.door.Ethtool(name)
 	carrier := r.text(dir, "carrier") == "1"
 
-	if device.PCIAddress != nil {
-		add("businfo", "pci@"+*device.PCIAddress)
-		vendor, product := pciName(names(), r.text(dir, "device/vendor"), r.text(dir, "device/device"))
+	add("businfo", businfo(r, dir))
+	if r.link(dir, "device/subsystem") == "pci" {
+		vendor, product := r.pciName(r.text(dir, "device/vendor"), r.text(dir, "device/device"))
 		add("vendor", vendor)
 		add("product", product)
-	} else {
-		add("businfo", businfo(r, dir))
 	}
 	add("firmware", driver.Firmware)
 	add("driver", r.link(dir, "device/driver"))
-	speed, err := strconv.ParseInt(device.Speed, 10, 64) // Mbit/s; -1 or unreadable when not known
-	known := err == nil && speed > 0
+	speed, known := r.number(dir, "speed") // Mbit/s; -1 or unreadable when not known
+	known = known && speed > 0
 	if known {
 		add("size", strconv.FormatInt(speed*1_000_000, 10))
 	}
-	addAddress(add, s.Addresses(device.Name))
+	addAddress(add, r.door.Addresses(name))
 	add("link", map[bool]string{true: "yes", false: "no"}[carrier])
 	if carrier {
-		add("duplex", device.Duplex)
+		add("duplex", r.text(dir, "duplex"))
 	}
 	if carrier && known {
 		add("speed", speedText(speed))
 	}
 	add("autonegotiation", driver.Autonegotiation)
-	// ghw has the addresses that devices were made with, not those that were
-	// given to them (bonds, bridges, virtual machines).
-	add("serial", strings.ToLower(cmp.Or(device.MACAddress, r.text(dir, "address"))))
+	add("serial", strings.ToLower(r.text(dir, "address")))
+	add("latency", pciLatency(r, dir))
+	add("mtu", r.text(dir, "mtu"))
 }
 
 // businfo names the place of a device: bus@address.
@@ -85,6 +81,18 @@ func businfo(r reader, dir string) string {
 		device = strings.TrimPrefix(device, "virtio")
 	}
 	return bus + "@" + device
+}
+
+// pciLatency is the latency timer, byte 0x0d of a PCI device's configuration.
+func pciLatency(r reader, dir string) string {
+	if r.link(dir, "device/subsystem") != "pci" {
+		return ""
+	}
+	config, err := r.bytes(dir, "device/config")
+	if err != nil || len(config) <= 0x0d {
+		return ""
+	}
+	return strconv.Itoa(int(config[0x0d]))
 }
 
 // addAddress adds the first IPv4 address.
@@ -109,30 +117,33 @@ func speedText(mbit int64) string {
 	return strconv.FormatInt(mbit, 10) + "Mbit/s"
 }
 
-// pciIDs is where Debian has the names of PCI vendors and devices.
-const pciIDs = "usr/share/misc/pci.ids"
-
-// pciNames reads pci.ids on the first call; without the file there are no names.
-func pciNames(root string, log *slog.Logger) func() *pcidb.DB {
-	return sync.OnceValue(func() *pcidb.DB {
-		file, never := filepath.Join(root, pciIDs), false
-		if _, err := os.Stat(file); err != nil {
-			return &pcidb.DB{}
+// driverSettings are what ethtool says of flow control and offloads.
+func driverSettings(ctx context.Context, r reader, f *facts, name string) error {
+	var problems []error
+	for _, option := range []string{"-a", "-k"} {
+		out, err := r.run(ctx, "ethtool", option, name)
+		problems = append(problems, unless(err, errNoProgram))
+		if out.Exit == 0 { // 76, 94, ...: the driver does not know
+			settings(f, name, out.Text)
 		}
-		return ask(context.Background(), log, "names of PCI devices", func(...any) (*pcidb.DB, error) {
-			return pcidb.New(&pcidb.WithOption{Path: &file, EnableNetworkFetch: &never})
-		})
-	})
+	}
+	return errors.Join(problems...)
 }
 
-// pciName answers names for ids such as "0x8086" and "0x10d3".
-func pciName(db *pcidb.DB, vendorID, deviceID string) (vendor, product string) {
-	vendorID, deviceID = strings.TrimPrefix(vendorID, "0x"), strings.TrimPrefix(deviceID, "0x")
-	if v := db.Vendors[vendorID]; v != nil {
-		vendor = v.Name
+// settings reads "name: value"; indented names belong to the one before. Lines
+// with the device's name are titles.
+func settings(f *facts, device, text string) {
+	parent := ""
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimRight(line, "\n"), ":")
+		if !ok || strings.Contains(line, device) || strings.TrimSpace(value) == "" {
+			continue
+		}
+		if trimmed := strings.TrimSpace(name); trimmed == name {
+			parent = name
+		} else {
+			name = parent + "/" + trimmed
+		}
+		f.add("network", device, name, strings.ReplaceAll(value, ":", ""))
 	}
-	if p := db.Products[vendorID+deviceID]; p != nil {
-		product = p.Name
-	}
-	return vendor, product
 }

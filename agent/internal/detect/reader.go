@@ -1,21 +1,31 @@
 package detect
 
 import (
-	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"io/fs"
+	"os/exec"
 	"path"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// reader reads small files of sysfs and procfs.
-type reader struct{ root fs.FS }
+// reader is how probes look through the door; a recorder sees what they see.
+type reader struct{ door Source }
 
-// text is a file's content without blanks around it; "" when it cannot be
-// read, which for sysfs often means that there is no value.
+// bytes is a file's content. An error of sysfs often means that there is no value.
+func (r reader) bytes(elem ...string) ([]byte, error) {
+	name := path.Join(elem...)
+	data, err := fs.ReadFile(r.door.FS, name)
+	r.door.seen.file(r.door.FS, name, data, err)
+	return data, err
+}
+
+// text is a file's content without blanks around it; "" when it cannot be read.
 func (r reader) text(elem ...string) string {
-	data, err := fs.ReadFile(r.root, path.Join(elem...))
+	data, err := r.bytes(elem...)
 	if err != nil {
 		return ""
 	}
@@ -24,64 +34,71 @@ func (r reader) text(elem ...string) string {
 
 // link is the last element of a symbolic link's target.
 func (r reader) link(elem ...string) string {
-	target, err := fs.ReadLink(r.root, path.Join(elem...))
+	if target := r.target(elem...); target != "" {
+		return path.Base(target)
+	}
+	return ""
+}
+
+// target is what a symbolic link holds.
+func (r reader) target(elem ...string) string {
+	name := path.Join(elem...)
+	target, err := fs.ReadLink(r.door.FS, name)
 	if err != nil {
 		return ""
 	}
-	return path.Base(target)
+	r.door.seen.path(r.door.FS, name)
+	return target
+}
+
+// exists tells whether there is something of that name.
+func (r reader) exists(elem ...string) bool {
+	name := path.Join(elem...)
+	_, err := fs.Stat(r.door.FS, name)
+	if err == nil {
+		r.door.seen.path(r.door.FS, name)
+	}
+	return err == nil
 }
 
 // glob are the paths that match a pattern, in natural order.
 func (r reader) glob(elem ...string) []string {
-	names, _ := fs.Glob(r.root, path.Join(elem...)) // patterns are constants
-	slices.SortFunc(names, Natural)
+	names, _ := fs.Glob(r.door.FS, path.Join(elem...)) // patterns are constants
+	slices.SortFunc(names, func(a, b string) int {
+		if path.Dir(a) == path.Dir(b) {
+			a, b = path.Base(a), path.Base(b)
+		}
+		return Natural(a, b)
+	})
+	for _, name := range names {
+		r.door.seen.path(r.door.FS, name)
+	}
 	return names
 }
 
-// Natural orders names as people count: numbers by value (eth2 before eth10),
-// and disk letters by length (sdz before sdaa).
-func Natural(a, b string) int {
-	if x, y, ok := diskLetters(a, b); ok {
-		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
-	}
-	for a != "" && b != "" {
-		x, y := chunk(a), chunk(b)
-		a, b = a[len(x):], b[len(y):]
-		if order := compareChunks(x, y); order != 0 {
-			return order
-		}
-	}
-	return cmp.Compare(len(a), len(b))
+// number is a file's content as a decimal number.
+func (r reader) number(elem ...string) (int64, bool) {
+	n, err := strconv.ParseInt(r.text(elem...), 10, 64)
+	return n, err == nil
 }
 
-var letteredDisk = regexp.MustCompile(`^([shv]d)([a-z]+)$`)
+var errNoProgram = errors.New("the program is not there")
 
-// diskLetters are the parts behind a common sd, hd or vd.
-func diskLetters(a, b string) (x, y string, ok bool) {
-	first, second := letteredDisk.FindStringSubmatch(a), letteredDisk.FindStringSubmatch(b)
-	if first == nil || second == nil || first[1] != second[1] {
-		return "", "", false
+// run is what a program says; it may have failed, too.
+func (r reader) run(ctx context.Context, argv ...string) (Output, error) {
+	out, err := r.door.Run(ctx, argv...)
+	if errors.Is(err, exec.ErrNotFound) {
+		return Output{}, errNoProgram
 	}
-	return first[2], second[2], true
+	r.door.seen.program(argv, out, err)
+	return out, err
 }
 
-// chunk is the run of digits or of other characters that s begins with.
-func chunk(s string) string {
-	digits := isDigit(s[0])
-	for i := range len(s) {
-		if isDigit(s[i]) != digits {
-			return s[:i]
-		}
+// good is what a program says that ends well.
+func (r reader) good(ctx context.Context, argv ...string) (string, error) {
+	out, err := r.run(ctx, argv...)
+	if err == nil && out.Exit != 0 {
+		err = fmt.Errorf("%s: exit status %d", strings.Join(argv, " "), out.Exit)
 	}
-	return s
+	return out.Text, err
 }
-
-func compareChunks(x, y string) int {
-	if isDigit(x[0]) && isDigit(y[0]) {
-		m, n := strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
-		return cmp.Or(cmp.Compare(len(m), len(n)), cmp.Compare(m, n), cmp.Compare(len(x), len(y)))
-	}
-	return cmp.Compare(x, y)
-}
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }

@@ -1,136 +1,174 @@
 package detect
 
 import (
-	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
-	"os"
+	"os/exec"
 	"path"
 	"strings"
+	"testing/fstest"
 	"unicode/utf8"
+
+	"edeploy/server/wire"
 )
 
-// Recording is everything that detection looks at on one machine: enough to
+// Recording is everything that detection was told on one machine: enough to
 // describe it again anywhere, which is how odd hardware becomes a test. Paths
 // are relative to the root; none goes through a link.
 type Recording struct {
 	Comment   string                    `json:"comment"` // which machine, from where
 	Files     map[string]string         `json:"files"`
-	Binary    map[string][]byte         `json:"binary"` // files that are not text
-	Links     map[string]string         `json:"links"`  // targets of symbolic links
-	Addresses map[string][]netip.Prefix `json:"addresses"`
-	Ethtool   map[string]Ethtool        `json:"ethtool"`
+	Binary    map[string][]byte         `json:"binary,omitempty"` // files that are not text
+	Links     map[string]string         `json:"links"`            // targets of symbolic links
+	Names     []string                  `json:"names,omitempty"`  // what is there, but was not read
+	Programs  map[string]Program        `json:"programs,omitempty"`
+	Addresses map[string][]netip.Prefix `json:"addresses,omitempty"`
+	Ethtool   map[string]Ethtool        `json:"ethtool,omitempty"`
+	NVMe      map[string]NVMe           `json:"nvme,omitempty"`
 }
 
-// recorded is all that detection looks at, but the names of PCI devices: a
-// vendor's full list is not this machine's.
-var recorded = []struct{ dir, files string }{
-	{"dev/disk/by-id", "*"},
-	{"proc", "cmdline cpuinfo meminfo sys/kernel/arch sys/kernel/osrelease"},
-	{"sys/block", "* */size"},
-	{"sys/block/*/device", "vendor model rev revision scsi_disk/*/cache_type"},
-	{"sys/block/*/queue", "optimal_io_size physical_block_size rotational nr_requests scheduler"},
-	{"sys/class/dmi/id", "product_* sys_vendor board_* bios_*"},
-	{"sys/class/net", "* */type */address */addr_assign_type */carrier */speed */duplex"},
-	{"sys/class/net/*/device", "subsystem driver vendor device"},
-	{"sys/devices/system/cpu", "smt/control cpu[0-9]*/online cpu[0-9]*/cpufreq/cpuinfo_m*"},
-	{"sys/devices/system/cpu/cpu[0-9]*/cache/index*", "level type size"},
-	{"sys/devices/system/cpu/cpu[0-9]*/topology", "physical_package_id core_id"},
-	{"sys/devices/system/memory", "block_size_bytes memory*/state"},
-	{"sys/devices/system/node/node[0-9]*", "cpumap cpu[0-9]*"},
-	{"sys/firmware/efi", "fw_platform_size efivars/SecureBoot-*"},
-	{"sys/firmware", "dmi/tables/DMI devicetree/base/model devicetree/base/compatible devicetree/base/serial-number"},
+// Program is how a command ended, by its words with blanks between.
+type Program struct {
+	Output
+	Error string `json:"error,omitempty"` // it did not end by itself, or could not be started
 }
 
-// Record answers what detection looks at. An error means that there is no /sys.
-func (s Source) Record(comment string) (Recording, error) {
-	if err := s.check(); err != nil {
-		return Recording{}, fmt.Errorf("record hardware: %w", err)
+// Record describes the machine, and answers all that the description was made
+// of. An error is that of Hardware.
+func (s Source) Record(ctx context.Context, comment string) (Recording, wire.Hardware, error) {
+	s = s.whole()
+	s.seen = newRecorder(comment)
+	s.Addresses, s.Ethtool, s.NVMe = s.seen.questions(s)
+	h, err := s.Hardware(ctx, nil)
+	if err != nil {
+		return Recording{}, nil, fmt.Errorf("record: %w", err)
 	}
-	rec := Recording{Comment: comment, Files: map[string]string{}, Binary: map[string][]byte{}, Links: map[string]string{},
-		Addresses: map[string][]netip.Prefix{}, Ethtool: map[string]Ethtool{}}
-	r := reader{os.DirFS(s.Root)}
-	for _, group := range recorded {
-		for pattern := range strings.FieldsSeq(group.files) {
-			for _, name := range r.glob(group.dir, pattern) {
-				rec.note(r, name)
-			}
+	return s.seen.end(), h, nil
+}
+
+// DecodeRecording reads the JSON of a recording; an error says what of it
+// cannot be played.
+func DecodeRecording(text []byte) (Recording, error) {
+	var rec Recording
+	if err := json.Unmarshal(text, &rec); err != nil {
+		return rec, fmt.Errorf("read recording: %w", err)
+	}
+	return rec, rec.check()
+}
+
+// check refuses paths that are none and links that lead in circles.
+func (rec Recording) check() error {
+	for name := range rec.tree() {
+		if !fs.ValidPath(name) {
+			return fmt.Errorf("read recording: %q is no path below the root", name)
 		}
 	}
-	for _, dir := range r.glob("sys/class/net/*") {
-		if device := path.Base(dir); counts(r, device) {
-			rec.Addresses[device], rec.Ethtool[device] = s.Addresses(device), s.Ethtool(device)
+	for name := range rec.Links {
+		if _, ok := rec.resolve(name); !ok {
+			return fmt.Errorf("read recording: the link %s leads in a circle", name)
 		}
 	}
-	return rec, nil
+	return nil
 }
 
-// maxSteps bounds the way to a file: links may go round in circles.
+// maxSteps bounds the way to a file: links may lead in circles.
 const maxSteps = 100
 
-// note adds a file with all links on the way to it.
-func (rec Recording) note(r reader, name string) {
+// resolve follows the links on the way to a name.
+func (rec Recording) resolve(name string) (string, bool) {
+	return follow(name, func(link string) (string, bool) { target, ok := rec.Links[link]; return target, ok })
+}
+
+// follow walks a path, link by link.
+func follow(name string, readLink func(string) (string, bool)) (string, bool) {
 	place, rest := "", strings.Split(name, "/")
 	for range maxSteps {
 		if len(rest) == 0 {
-			break
+			return place, true
 		}
 		next := path.Join(place, rest[0])
 		rest = rest[1:]
-		target, err := fs.ReadLink(r.root, next)
-		if err != nil {
-			place = next
-			continue
+		if target, ok := readLink(next); ok {
+			rest = append(strings.Split(path.Join(place, target), "/"), rest...)
+			next = ""
 		}
-		rec.Links[next] = target
-		place, rest = "", append(strings.Split(path.Join(place, target), "/"), rest...)
+		place = next
 	}
-	// What is not a regular file is a directory or, behind a name of a disk, the disk.
-	if info, err := fs.Stat(r.root, place); err != nil || !info.Mode().IsRegular() {
-		return
+	return "", false
+}
+
+// tree is the recorded machine's file system.
+func (rec Recording) tree() fstest.MapFS {
+	tree := fstest.MapFS{}
+	for _, name := range rec.Names {
+		tree[name] = &fstest.MapFile{Mode: fs.ModeDir | 0o555}
 	}
-	data, err := fs.ReadFile(r.root, place)
-	switch {
-	case err != nil: // in sysfs: there is no value
-	case utf8.Valid(data):
+	for name, text := range rec.Files {
+		tree[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o444}
+	}
+	for name, data := range rec.Binary {
+		tree[name] = &fstest.MapFile{Data: data, Mode: 0o444}
+	}
+	for name, target := range rec.Links {
+		tree[name] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
+	}
+	return tree
+}
+
+// Source plays the recording.
+func (rec Recording) Source() Source {
+	return Source{
+		FS: rec.tree(),
+		Run: func(_ context.Context, argv ...string) (Output, error) {
+			p, known := rec.Programs[strings.Join(argv, " ")]
+			switch {
+			case !known:
+				return Output{}, exec.ErrNotFound
+			case p.Error != "":
+				return Output{}, errors.New(p.Error)
+			}
+			return p.Output, nil
+		},
+		Addresses: func(device string) []netip.Prefix { return rec.Addresses[device] },
+		Ethtool:   func(device string) Ethtool { return rec.Ethtool[device] },
+		NVMe: func(disk string) (NVMe, error) {
+			if answers, known := rec.NVMe[disk]; known {
+				return answers, nil
+			}
+			return NVMe{}, fs.ErrNotExist
+		},
+	}
+}
+
+// note adds a file, or a name without content, with all links on the way.
+func (rec Recording) note(fsys fs.FS, name string) (place string, ok bool) {
+	return follow(name, func(link string) (string, bool) {
+		target, err := fs.ReadLink(fsys, link)
+		if err != nil {
+			return "", false
+		}
+		rec.Links[link] = target
+		return target, true
+	})
+}
+
+func (rec Recording) content(place string, data []byte) {
+	if utf8.Valid(data) {
 		rec.Files[place] = string(data)
-	default:
+	} else {
 		rec.Binary[place] = data
 	}
 }
 
-// Source lays the recording out in an empty directory, to play it from there.
-func (rec Recording) Source(dir string) (Source, error) {
-	s := Source{
-		Root:      dir,
-		Addresses: func(device string) []netip.Prefix { return rec.Addresses[device] },
-		Ethtool:   func(device string) Ethtool { return rec.Ethtool[device] },
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return Source{}, fmt.Errorf("lay out recording: %w", err)
-	}
-	defer root.Close()
-	if err := rec.layOut(root); err != nil {
-		return Source{}, fmt.Errorf("lay out recording in %s: %w", dir, err)
-	}
-	return s, nil
-}
-
-func (rec Recording) layOut(root *os.Root) error {
-	var errs []error
-	lay := func(name string, as func() error) {
-		errs = append(errs, root.MkdirAll(path.Dir(name), 0o755), as())
-	}
-	for name, text := range rec.Files {
-		lay(name, func() error { return root.WriteFile(name, []byte(text), 0o644) })
-	}
-	for name, data := range rec.Binary {
-		lay(name, func() error { return root.WriteFile(name, data, 0o644) })
-	}
-	for name, target := range rec.Links {
-		lay(name, func() error { return root.Symlink(target, name) })
-	}
-	return cmp.Or(errs...)
+// clone keeps a recording from what a probe that hangs may still add.
+func (rec Recording) clone() Recording {
+	rec.Files, rec.Binary, rec.Links = maps.Clone(rec.Files), maps.Clone(rec.Binary), maps.Clone(rec.Links)
+	rec.Programs, rec.NVMe = maps.Clone(rec.Programs), maps.Clone(rec.NVMe)
+	rec.Addresses, rec.Ethtool = maps.Clone(rec.Addresses), maps.Clone(rec.Ethtool)
+	return rec
 }

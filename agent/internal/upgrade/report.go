@@ -69,8 +69,7 @@ func (s System) identify(ctx context.Context) (wire.Identity, error) {
 	if s.Identity != nil {
 		return *s.Identity, nil
 	}
-	hw, err := detect.Hardware(ctx, nil)
-	return hw.Identity(), err
+	return detect.Identity(ctx)
 }
 
 func (s System) report(ctx context.Context, conf wire.Installed, about wire.Report) *report {

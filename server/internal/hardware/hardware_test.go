@@ -72,6 +72,11 @@ func TestPersonal(t *testing.T) {
 		{wire.Fact{Category: "disk", ID: "sda", Field: "size", Value: "1.8"}, false},
 		{wire.Fact{Category: "firmware", ID: "bios", Field: "version", Value: "1.1"}, false},
 		{wire.Fact{Category: "infiniband", ID: "card0", Field: "node_guid", Value: "0x1"}, true},
+		{wire.Fact{Category: "pdisk", ID: "disk0", Field: "InquiryData[2]", Value: "ST31S0K3A0C0"}, true},
+		{wire.Fact{Category: "pdisk", ID: "disk0", Field: "SasAddress(0)", Value: "0x5000c500a1b2c305"}, true},
+		{wire.Fact{Category: "disk", ID: "nvme0n1", Field: "SMART/percentage_used", Value: "3%"}, true},
+		{wire.Fact{Category: "system", ID: "detection", Field: "skipped", Value: "smart sda: no answer within 30s"}, true},
+		{wire.Fact{Category: "pci", ID: "0000:03:00.0", Field: "link-speed", Value: "8.0 GT/s PCIe"}, false},
 	} {
 		if got := hardware.Personal(tt.fact); got != tt.want {
 			t.Errorf("%v: got %v", tt.fact, got)

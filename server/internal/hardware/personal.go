@@ -14,6 +14,7 @@ var personalFields = regexp.MustCompile(`(?i)(^|[/_ -])(serial([ _-]?(number|no)
 	`|^(id|wwn-id|scsi-id|businfo|cmdline|bogomips|loops_per_sec|current_mhz|frequency|link|latency)$` +
 	`|^ipv4|ip-address|gateway|subnet|(_guid|base_lid|sm_lid)$` +
 	`|temperature|power_on|_hours|power_cycles|start_stop|load_count|blocks_|gigabytes_processed|error|unsafe_shutdowns|manufacture_date` +
+	`|^(sasaddress|inquirydata|sequencenumber)|percentage_used|available_spare` +
 	`|bandwidth|_kbps$|_iops$`)
 
 // smartCounters: of SMART attributes only thresholds say something about the
@@ -47,8 +48,8 @@ func Personal(f wire.Fact) bool {
 // personalName is what the names of a fact say.
 func personalName(category, id, field string) bool {
 	switch {
-	case category == "lldp", category == "ipmi" && id != "lan", category == "hw" && id == "auxv":
-		return true // the switch port; sensors; an address of the kernel
+	case category == "lldp", category == "ipmi" && id != "lan", category == "hw" && id == "auxv", category == "system" && id == "detection":
+		return true // the switch port; sensors; an address of the kernel; what did not answer this time
 	case addressText.MatchString(field), addressText.MatchString(id), blockSize.MatchString(field):
 		return true // measured, by the form of the name
 	}
