@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -34,12 +35,10 @@ func (b *bar) show(done, total int64) {
 	if done >= total/100 && done > 0 { // before that it is a guess
 		left = fmt.Sprintf(", %v left", time.Duration(float64(elapsed)*float64(total-done)/float64(done)).Round(time.Second))
 	}
-	if b.unit.name == "" {
-		b.unit = megabytes
-	}
-	scale := int64(b.unit.factor)
+	unit := cmp.Or(b.unit, megabytes)
+	scale := int64(unit.factor)
 	fmt.Fprintf(b.out, "\r%s [%s%s] %3d%%  %d of %d %s%s \x1b[K", b.title, strings.Repeat("#", full), strings.Repeat(".", width-full),
-		100*done/total, done/scale, total/scale, b.unit.name, left)
+		100*done/total, done/scale, total/scale, unit.name, left)
 }
 
 func (b *bar) clear() {

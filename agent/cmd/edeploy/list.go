@@ -23,13 +23,8 @@ Exit status: 0 there are some; 1 there are none, or the server could not be
 asked.`
 
 func (p program) listCommand(machine *installed.Machine) *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "Print the versions this machine can be upgraded to",
-		Long:  listHelp,
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return p.list(c.Context(), *machine) },
-	}
+	return plainCommand("list", "Print the versions this machine can be upgraded to", listHelp,
+		func(ctx context.Context) error { return p.list(ctx, *machine) })
 }
 
 func (p program) list(ctx context.Context, machine installed.Machine) error {

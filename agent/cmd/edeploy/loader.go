@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -20,13 +21,8 @@ grub-install and is left alone.
 Exit status: 0 good; 1 a file could not be written.`
 
 func (p program) loaderCommand(machine *installed.Machine) *cobra.Command {
-	return &cobra.Command{
-		Use:   "loader",
-		Short: "Bring the installed version's signed boot loaders to the EFI system partition",
-		Long:  loaderHelp,
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return p.loader(*machine) },
-	}
+	return plainCommand("loader", "Bring the installed version's signed boot loaders to the EFI system partition", loaderHelp,
+		func(context.Context) error { return p.loader(*machine) })
 }
 
 func (p program) loader(machine installed.Machine) error {

@@ -117,9 +117,9 @@ Shells complete commands and versions after: source <(edeploy completion bash)`,
 	}
 	root.PersistentFlags().StringVar(&machine.Root, "root", "/", "directory where the installed system is mounted")
 	root.AddCommand(
-		fact(&machine, "version", "Print the version this machine runs (VERS)", func(c wire.Installed) string { return c.Image.Version }),
-		fact(&machine, "role", "Print the role of this machine (ROLE)", func(c wire.Installed) string { return c.Image.Role }),
-		fact(&machine, "profile", "Print the hardware profile it was installed with (may be empty)", func(c wire.Installed) string { return c.Profile }),
+		p.fact(&machine, "version", "Print the version this machine runs (VERS)", func(c wire.Installed) string { return c.Image.Version }),
+		p.fact(&machine, "role", "Print the role of this machine (ROLE)", func(c wire.Installed) string { return c.Image.Role }),
+		p.fact(&machine, "profile", "Print the hardware profile it was installed with (may be empty)", func(c wire.Installed) string { return c.Profile }),
 		p.verifyCommand(&machine),
 		p.listCommand(&machine),
 		p.testUpgradeCommand(&machine),
@@ -133,16 +133,28 @@ Shells complete commands and versions after: source <(edeploy completion bash)`,
 	return root
 }
 
+// plainCommand is one without arguments.
+func plainCommand(name, short, help string, run func(context.Context) error) *cobra.Command {
+	return &cobra.Command{Use: name, Short: short, Long: help, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context()) }}
+}
+
+// versionCommand is one whose argument is a version.
+func versionCommand(machine *installed.Machine, name, short, help string, run func(ctx context.Context, version string) error) *cobra.Command {
+	return &cobra.Command{Use: name + " VERSION", Short: short, Long: help, Args: cobra.ExactArgs(1), ValidArgsFunction: completeVersions(machine),
+		RunE: func(c *cobra.Command, args []string) error { return run(c.Context(), args[0]) }}
+}
+
 // fact is a command that prints one value of the machine's conf.
-func fact(machine *installed.Machine, name, short string, of func(wire.Installed) string) *cobra.Command {
-	return &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+func (p program) fact(machine *installed.Machine, name, short string, of func(wire.Installed) string) *cobra.Command {
+	return plainCommand(name, short, "", func(context.Context) error {
 		conf, err := machine.Conf()
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), of(conf))
+		_, err = fmt.Fprintln(p.stdout, of(conf))
 		return err
-	}}
+	})
 }
 
 // show prints an answer for people or, as JSON, for scripts.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,18 +30,12 @@ the kernel that runs belongs to another version or was started for the recovery;
 
 func (p program) recoverCommand(machine *installed.Machine) *cobra.Command {
 	var early bool
-	c := &cobra.Command{
-		Use:   "recover",
-		Short: "End an upgrade that was interrupted",
-		Long:  recoverHelp,
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if early {
-				return p.recoverEarly(c.Context(), *machine)
-			}
-			return p.recover(c.Context(), *machine)
-		},
-	}
+	c := plainCommand("recover", "End an upgrade that was interrupted", recoverHelp, func(ctx context.Context) error {
+		if early {
+			return p.recoverEarly(ctx, *machine)
+		}
+		return p.recover(ctx, *machine)
+	})
 	c.Flags().BoolVar(&early, "early", false, "called by the initial RAM disk: mount what is needed, say nothing when there is nothing to do")
 	return c
 }
@@ -134,10 +129,6 @@ func otherFileSystems(machine installed.Machine, status transaction.Status) ([]t
 
 // guarded tells whether GRUB started this kernel for the recovery.
 func (p program) guarded() (bool, error) {
-	file := p.cmdline
-	if file == "" {
-		file = "/proc/cmdline"
-	}
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(cmp.Or(p.cmdline, "/proc/cmdline"))
 	return slices.Contains(strings.Fields(string(text)), bootguard.Parameter), err
 }

@@ -18,13 +18,8 @@ Exit status: 0 told, or nothing to tell; 1 the server does not answer, or the
 upgrade was interrupted and has to be ended first.`
 
 func (p program) reportCommand(machine *installed.Machine) *cobra.Command {
-	return &cobra.Command{
-		Use:   "report",
-		Short: "Tell the server what it has not heard of an upgrade",
-		Long:  reportHelp,
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return p.reportLater(c.Context(), *machine) },
-	}
+	return plainCommand("report", "Tell the server what it has not heard of an upgrade", reportHelp,
+		func(ctx context.Context) error { return p.reportLater(ctx, *machine) })
 }
 
 func (p program) reportLater(ctx context.Context, machine installed.Machine) error {

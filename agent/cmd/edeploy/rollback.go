@@ -23,13 +23,8 @@ belongs to the other version; 1 there is nothing to go back to, or it failed.`
 
 func (p program) rollbackCommand(machine *installed.Machine) *cobra.Command {
 	var noGuard bool
-	c := &cobra.Command{
-		Use:   "rollback",
-		Short: "Bring the version before the last upgrade back",
-		Long:  rollbackHelp,
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return p.rollback(c.Context(), *machine, noGuard) },
-	}
+	c := plainCommand("rollback", "Bring the version before the last upgrade back", rollbackHelp,
+		func(ctx context.Context) error { return p.rollback(ctx, *machine, noGuard) })
 	c.Flags().BoolVar(&noGuard, "no-guard", false, noGuardHelp)
 	return c
 }

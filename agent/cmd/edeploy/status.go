@@ -27,13 +27,8 @@ it could not be found out.`
 
 func (p program) statusCommand(machine *installed.Machine) *cobra.Command {
 	var asJSON bool
-	c := &cobra.Command{
-		Use:   "status",
-		Short: "Say what this machine is and whether an upgrade is under way",
-		Long:  statusHelp,
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return p.status(c.Context(), *machine, asJSON) },
-	}
+	c := plainCommand("status", "Say what this machine is and whether an upgrade is under way", statusHelp,
+		func(ctx context.Context) error { return p.status(ctx, *machine, asJSON) })
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }

@@ -55,17 +55,8 @@ something excluded is in its way.`
 
 func (p program) testUpgradeCommand(machine *installed.Machine) *cobra.Command {
 	var asJSON bool
-	c := &cobra.Command{
-		Use:   "test-upgrade VERSION",
-		Short: "Tell what an upgrade would change",
-		Long:  testUpgradeHelp,
-		Args:  cobra.ExactArgs(1),
-
-		ValidArgsFunction: completeVersions(machine),
-		RunE: func(c *cobra.Command, args []string) error {
-			return p.testUpgrade(c.Context(), *machine, args[0], asJSON)
-		},
-	}
+	c := versionCommand(machine, "test-upgrade", "Tell what an upgrade would change", testUpgradeHelp,
+		func(ctx context.Context, to string) error { return p.testUpgrade(ctx, *machine, to, asJSON) })
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }

@@ -57,19 +57,12 @@ type upgradeOptions struct {
 
 func (p program) upgradeCommand(machine *installed.Machine) *cobra.Command {
 	var o upgradeOptions
-	c := &cobra.Command{
-		Use:               upgradeName + " VERSION",
-		Short:             "Make this machine another version of its role",
-		Long:              upgradeHelp,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeVersions(machine),
-		RunE: func(c *cobra.Command, args []string) error {
-			if o.dryRun {
-				return p.testUpgrade(c.Context(), *machine, args[0], o.json)
-			}
-			return p.upgrade(c.Context(), *machine, args[0], o)
-		},
-	}
+	c := versionCommand(machine, upgradeName, "Make this machine another version of its role", upgradeHelp, func(ctx context.Context, to string) error {
+		if o.dryRun {
+			return p.testUpgrade(ctx, *machine, to, o.json)
+		}
+		return p.upgrade(ctx, *machine, to, o)
+	})
 	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object; all else goes to the standard error output")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "only tell what would change, as test-upgrade does")
 	c.Flags().BoolVar(&o.noReboot, "no-reboot", false, "exit with 100 instead of rebooting")
@@ -112,7 +105,8 @@ func (p program) upgraded(ctx context.Context, machine installed.Machine, o upgr
 		writeLeftovers(out, running)
 	}
 	if o.json {
-		if err := p.show(true, newOutcomeReport(r, reboot, running), nil); err != nil {
+		report := outcomeReport{r, r.Changing.Seconds(), r.Total.Seconds(), r.Reboot, reboot, running}
+		if err := p.show(true, report, nil); err != nil {
 			return err
 		}
 	}
@@ -129,25 +123,10 @@ func (p program) upgraded(ctx context.Context, machine installed.Machine, o upgr
 
 // outcomeReport is what upgrade --json prints.
 type outcomeReport struct {
-	From            wire.ImageRef    `json:"from"`
-	To              wire.ImageRef    `json:"to"`
-	Created         int              `json:"created"`
-	Replaced        int              `json:"replaced"`
-	Changed         int              `json:"changed"`
-	Deleted         int              `json:"deleted"`
-	FetchedFiles    int              `json:"fetched_files"`
-	FetchedBytes    int64            `json:"fetched_bytes"`
-	CopiedFiles     int              `json:"copied_files"`
-	CopiedBytes     int64            `json:"copied_bytes"`
-	WireBytes       int64            `json:"wire_bytes"`
+	upgrade.Outcome
 	ChangingSeconds float64          `json:"changing_seconds"`
 	TotalSeconds    float64          `json:"total_seconds"`
 	RebootNeeded    bool             `json:"reboot_needed"`
 	Rebooting       bool             `json:"rebooting"`
-	Leftovers       *leftover.Report `json:"leftovers,omitempty"`
-}
-
-func newOutcomeReport(o upgrade.Outcome, rebooting bool, running *leftover.Report) outcomeReport {
-	return outcomeReport{o.From, o.To, o.Created, o.Replaced, o.Changed, o.Deleted, o.FetchedFiles, o.FetchedBytes, o.CopiedFiles, o.CopiedBytes,
-		o.WireBytes, o.Changing.Seconds(), o.Total.Seconds(), o.Reboot, rebooting, running}
+	Leftovers       *leftover.Report `json:"leftovers,omitempty"` // none: not looked for
 }

@@ -57,15 +57,8 @@ type verifyOptions struct {
 
 func (p program) verifyCommand(machine *installed.Machine) *cobra.Command {
 	var o verifyOptions
-	c := &cobra.Command{
-		Use:   verifyName,
-		Short: "Compare the disk with the manifest of the installed role",
-		Long:  fmt.Sprintf(verifyHelp, columns(installed.Volatile)),
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return p.verify(c.Context(), *machine, o)
-		},
-	}
+	c := plainCommand(verifyName, "Compare the disk with the manifest of the installed role", fmt.Sprintf(verifyHelp, columns(installed.Volatile)),
+		func(ctx context.Context) error { return p.verify(ctx, *machine, o) })
 	c.Flags().BoolVar(&o.fetch, "fetch", false, "compare with the server's manifest (RSERV) instead of the one kept on this machine")
 	c.Flags().StringVar(&o.manifest, "manifest", "", "compare with this mtree(5) file instead")
 	c.Flags().BoolVar(&o.all, "all", false, "also compare what is expected to differ")

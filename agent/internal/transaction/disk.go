@@ -23,6 +23,16 @@ type disk struct {
 	test hooks
 }
 
+// hooks are what tests put between the package and the kernel.
+type hooks struct {
+	// step is called before every call that changes a disk; when it answers
+	// an error the call does not take place. Several goroutines call it.
+	step func(operation string) error
+
+	noSync     bool // process death loses nothing that was written
+	noExchange bool // as on file systems that cannot exchange two names
+}
+
 func openDisk(root string, test *hooks) (*disk, error) {
 	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

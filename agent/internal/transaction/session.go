@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -20,9 +21,7 @@ type session struct {
 }
 
 func (m Machine) begin() (*session, error) {
-	if m.Log == nil {
-		m.Log = slog.New(slog.DiscardHandler)
-	}
+	m.Log = cmp.Or(m.Log, slog.New(slog.DiscardHandler))
 	d, err := openDisk(m.Root, m.test)
 	if err != nil {
 		return nil, err

@@ -129,17 +129,23 @@ type Upgrade struct {
 
 // Result is what was done.
 type Result struct {
-	From, To wire.ImageRef // of the machine, before and after
+	From wire.ImageRef `json:"from"` // of the machine, before
+	To   wire.ImageRef `json:"to"`   // and after
 
 	// Paths.
-	Created, Replaced, Changed, Deleted int
+	Created  int `json:"created"`
+	Replaced int `json:"replaced"`
+	Changed  int `json:"changed"`
+	Deleted  int `json:"deleted"`
 
-	FetchedFiles, CopiedFiles int
-	FetchedBytes, CopiedBytes int64 // content from the source, and from elsewhere on the disk
+	FetchedFiles int   `json:"fetched_files"` // content from the source
+	FetchedBytes int64 `json:"fetched_bytes"`
+	CopiedFiles  int   `json:"copied_files"` // and from elsewhere on the disk
+	CopiedBytes  int64 `json:"copied_bytes"`
 
-	Changing time.Duration // from the first change of the tree to the last
-	Total    time.Duration
-	Reboot   bool // Post asked for one
+	Changing time.Duration `json:"-"` // from the first change of the tree to the last
+	Total    time.Duration `json:"-"`
+	Reboot   bool          `json:"-"` // Post asked for one
 }
 
 // Outcome is what Recover found to do.

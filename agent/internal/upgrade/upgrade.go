@@ -57,7 +57,7 @@ type Console interface {
 // Outcome is what an upgrade came to.
 type Outcome struct {
 	transaction.Result
-	WireBytes int64 // of content and manifest, with all headers, in both directions
+	WireBytes int64 `json:"wire_bytes"` // of content and manifest, with all headers, in both directions
 }
 
 func (o Outcome) String() string {
@@ -87,14 +87,14 @@ func (s System) Upgrade(ctx context.Context, to string, console Console) (Outcom
 		return Outcome{}, err
 	}
 	defer p.Close()
-	order, err := p.order(console)
+	request, err := p.request(console)
 	if err != nil {
 		return Outcome{}, err
 	}
 	report := s.begin(ctx, conf, wire.StepUpgrade, p.To)
 	defer report.close()
 	work.Progress = console.Step
-	result, err := work.Upgrade(ctx, order)
+	result, err := work.Upgrade(ctx, request)
 	console.Changed(err)
 	if err != nil {
 		err = s.explain(ctx, conf.Image, err)

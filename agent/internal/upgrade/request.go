@@ -34,8 +34,8 @@ func (s System) metadataDir() (string, error) {
 	return os.MkdirTemp(state, fetching)
 }
 
-// order is what the transaction is to do, when that is possible.
-func (p *Preparation) order(console Console) (transaction.Upgrade, error) {
+// request is what the transaction is to do, when that is possible.
+func (p *Preparation) request(console Console) (transaction.Upgrade, error) {
 	if err := p.Possible(); err != nil {
 		return transaction.Upgrade{}, err
 	}
