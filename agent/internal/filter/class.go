@@ -10,102 +10,63 @@ import (
 // length of its text with the "]". Nil means that the class does not end or
 // names an unknown [:class:].
 func parseSet(text string) (members *[256]bool, length int) {
-	r := &setReader{text: text}
-	if r.here() == '!' || r.here() == '^' {
-		r.negated = true
-		r.at++
+	rest, negated := text, strings.HasPrefix(text, "!") || strings.HasPrefix(text, "^")
+	if negated {
+		rest = text[1:]
 	}
+	members = new([256]bool)
+	var previous byte // what a range begins with; 0: nothing
 	// The first character is a member even if it is "]".
-	for first := true; first || r.here() != ']'; first = false {
-		if !r.member() {
+	for first := true; first || !strings.HasPrefix(rest, "]"); first = false {
+		if name, after, ok := namedClass(rest); ok {
+			if !addClass(members, name) {
+				return nil, 0
+			}
+			rest, previous = after, 0
+			continue
+		}
+		isRange := previous != 0 && len(rest) > 1 && rest[0] == '-' && rest[1] != ']'
+		if isRange {
+			rest = rest[1:]
+		}
+		rest = strings.TrimPrefix(rest, `\`)
+		if rest == "" {
 			return nil, 0
 		}
+		from, to := rest[0], rest[0]
+		if isRange {
+			from = previous
+		}
+		for c := int(from); c <= int(to); c++ {
+			members[c] = true
+		}
+		rest, previous = rest[1:], to
+		if isRange {
+			previous = 0
+		}
 	}
-	for c := range r.members {
-		r.members[c] = r.members[c] != r.negated
+	for c := range members {
+		members[c] = members[c] != negated && c != '/'
 	}
-	r.members['/'] = false
-	return &r.members, r.at + 1
+	return members, len(text) - len(rest) + 1
 }
 
-type setReader struct {
-	text     string
-	at       int
-	negated  bool
-	previous byte // what a range begins with; 0: nothing
-	members  [256]bool
+// namedClass reads "[:alpha:]". Without the ":]" the "[" is a member like others.
+func namedClass(text string) (name, rest string, ok bool) {
+	text, ok = strings.CutPrefix(text, "[:")
+	name, rest, ends := strings.Cut(text, "]")
+	name, colon := strings.CutSuffix(name, ":")
+	return name, rest, ok && ends && colon
 }
 
-// here is the byte at the reading position; 0 at the end.
-func (r *setReader) here() byte { return r.ahead(0) }
-
-func (r *setReader) ahead(n int) byte {
-	if r.at+n >= len(r.text) {
-		return 0
-	}
-	return r.text[r.at+n]
-}
-
-func (r *setReader) member() bool {
-	switch c := r.here(); {
-	case c == 0:
-		return false
-	case c == '-' && r.previous != 0 && r.ahead(1) != 0 && r.ahead(1) != ']':
-		r.at++
-		return r.rangeTo()
-	case c == '[' && r.ahead(1) == ':':
-		return r.named()
-	default:
-		return r.one()
-	}
-}
-
-// literal reads a byte, which a backslash may precede.
-func (r *setReader) literal() (byte, bool) {
-	if r.here() == '\\' {
-		r.at++
-	}
-	c := r.here()
-	r.at++
-	return c, c != 0
-}
-
-func (r *setReader) one() bool {
-	c, ok := r.literal()
-	r.members[c] = true
-	r.previous = c
-	return ok
-}
-
-func (r *setReader) rangeTo() bool {
-	last, ok := r.literal()
-	for c := int(r.previous); c <= int(last); c++ {
-		r.members[c] = true
-	}
-	r.previous = 0
-	return ok
-}
-
-// named reads "[:alpha:]". Without the ":]" the "[" is a member like others.
-func (r *setReader) named() bool {
-	rest := r.text[r.at+2:]
-	end := strings.IndexByte(rest, ']')
-	if end < 0 {
-		return false
-	}
-	name, ok := strings.CutSuffix(rest[:end], ":")
-	if !ok {
-		return r.one()
-	}
+func addClass(members *[256]bool, name string) (known bool) {
 	if !slices.Contains(classes, name) {
 		return false
 	}
 	class := regexp.MustCompile("[[:" + name + ":]]")
-	for c := range r.members {
-		r.members[c] = r.members[c] || class.MatchString(string(rune(c)))
+	for c := range members {
+		members[c] = members[c] || class.MatchString(string(rune(c)))
 	}
-	r.at += 2 + end + 1
-	r.previous = 0
 	return true
 }
 
