@@ -1,8 +1,10 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -43,7 +45,7 @@ func (d Difference) String() string {
 	case AttrExtra:
 		return fmt.Sprintf("%s: extra %s", Escape(d.Path), d.Got)
 	}
-	return fmt.Sprintf("%s: %s %s -> %s", Escape(d.Path), d.Attribute, orNone(d.Want), orNone(d.Got))
+	return fmt.Sprintf("%s: %s %s -> %s", Escape(d.Path), d.Attribute, cmp.Or(d.Want, "(none)"), cmp.Or(d.Got, "(none)"))
 }
 
 // Summary is one printable line of the first differences.
@@ -57,13 +59,6 @@ func Summary(diffs []Difference) string {
 		lines = append(lines, fmt.Sprintf("and %d more", len(diffs)-most))
 	}
 	return strings.Join(lines, "; ")
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "(none)"
-	}
-	return s
 }
 
 // Diff tells what changes from a to b: Want is a's value, Got is b's; paths
@@ -112,6 +107,22 @@ func nextPath(a *Manifest, i int, b *Manifest, j int) int {
 // SortDifferences sorts by path, as a manifest is.
 func SortDifferences(diffs []Difference) {
 	slices.SortStableFunc(diffs, func(a, b Difference) int { return comparePaths(a.Path, b.Path) })
+}
+
+// ByPath are the differences of one path after the other, of some in path order.
+func ByPath(diffs []Difference) iter.Seq[[]Difference] {
+	return func(yield func([]Difference) bool) {
+		for len(diffs) > 0 {
+			end := slices.IndexFunc(diffs, func(d Difference) bool { return d.Path != diffs[0].Path })
+			if end < 0 {
+				end = len(diffs)
+			}
+			if !yield(diffs[:end]) {
+				return
+			}
+			diffs = diffs[end:]
+		}
+	}
 }
 
 // Compare compares two entries in all but the path and the hard-link group. One

@@ -82,17 +82,17 @@ type Rule struct {
 
 // Allowed are the rules of what may differ on this machine.
 func (m Machine) Allowed(image wire.ImageRef) ([]Rule, error) {
-	local, err := m.LocalRules()
+	local, err := m.localNames()
 	if err != nil {
 		return nil, err
 	}
-	reserved, err := m.ReservedRules()
+	own, err := m.state()
 	if err != nil {
 		return nil, err
 	}
 	excluded, err := m.Excluded(image)
 	return []Rule{
-		{ByInstallation, local, Excluded{}}, {ByProgram, reserved, Excluded{}},
+		{ByInstallation, literals(local), Excluded{}}, {ByProgram, literals(own), Excluded{}},
 		{ByNature, m.Followed(Volatile), Excluded{}}, {ByUpgrade, nil, excluded},
 	}, err
 }

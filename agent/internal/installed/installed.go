@@ -73,20 +73,11 @@ func (m Machine) Manifest() (*manifest.Manifest, error) {
 	return found, err
 }
 
-// LocalRules reads the list of paths that the installation itself wrote over
+// localNames reads the list of paths that the installation itself wrote over
 // the tree (wire.LocalPath): one path a line, a directory with all below it
 // when it ends with a slash, "#" starts a comment. No list is an empty list.
-func (m Machine) LocalRules() (Rules, error) {
-	names, err := m.localNames()
-	var rules Rules
-	for _, name := range names {
-		rules = append(rules, literal(name))
-	}
-	return rules, err
-}
-
-// localNames are the paths of the list as the manifest has them: people, and
-// installations before this one, wrote them through linked directories.
+// The paths are answered as the manifest has them: people, and installations
+// before this one, wrote them through linked directories.
 func (m Machine) localNames() ([]string, error) {
 	text, err := os.ReadFile(m.Path(wire.LocalPath))
 	if errors.Is(err, fs.ErrNotExist) {

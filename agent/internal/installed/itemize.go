@@ -1,6 +1,7 @@
 package installed
 
 import (
+	"cmp"
 	"strings"
 
 	"edeploy/images/manifest"
@@ -16,14 +17,8 @@ type Item struct {
 // Itemize groups differences, which are in path order, by path.
 func Itemize(diffs []manifest.Difference) []Item {
 	var items []Item
-	for i := 0; i < len(diffs); {
-		n := i
-		for n < len(diffs) && diffs[n].Path == diffs[i].Path {
-			n++
-		}
-		group := diffs[i:n]
+	for group := range manifest.ByPath(diffs) {
 		items = append(items, Item{manifest.Escape(group[0].Path), flags(group), group})
-		i = n
 	}
 	return items
 }
@@ -106,15 +101,6 @@ func phrase(d manifest.Difference) string {
 	case manifest.AttrLinks:
 		return d.Want + " -> " + d.Got
 	}
-	if name, ok := strings.CutPrefix(d.Attribute, manifest.AttrXattr); ok {
-		return name + " " + value(d.Want) + " -> " + value(d.Got)
-	}
-	return d.Attribute + " " + value(d.Want) + " -> " + value(d.Got)
-}
-
-func value(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
+	name := strings.TrimPrefix(d.Attribute, manifest.AttrXattr)
+	return name + " " + cmp.Or(d.Want, "none") + " -> " + cmp.Or(d.Got, "none")
 }

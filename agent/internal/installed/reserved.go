@@ -28,16 +28,6 @@ func (m Machine) state() ([]string, error) {
 	return names, nil
 }
 
-// ReservedRules are Rules for what is the program's own.
-func (m Machine) ReservedRules() (Rules, error) {
-	names, err := m.state()
-	var rules Rules
-	for _, name := range names {
-		rules = append(rules, literal(name))
-	}
-	return rules, err
-}
-
 // Protected are the rules of what no upgrade touches, whatever its metadata
 // say: the program's own, what the installation wrote over the tree
 // (wire.LocalPath), and GRUB's custom.cfg, which the boot guard replaces.

@@ -39,6 +39,15 @@ func literal(name string) string {
 	return b.String()
 }
 
+// literals are the rules for names.
+func literals(names []string) Rules {
+	var rules Rules
+	for _, name := range names {
+		rules = append(rules, literal(name))
+	}
+	return rules
+}
+
 // Followed are the rules and what they name through links of the machine: where
 // var/log leads to data/log, that is a log, too.
 func (m Machine) Followed(rules Rules) Rules {

@@ -27,8 +27,7 @@ func (p *Plan) addOnly(target, disk *manifest.Manifest, rules filter.List) {
 		got, exists := there[e.Path]
 		switch {
 		case !exists:
-			p.Operations = append(p.Operations, Operation{Path: e.Path, Action: Create, Pass: PassAddOnly, Type: e.Type, Entry: e,
-				Differences: []manifest.Difference{{Path: e.Path, Type: e.Type, Attribute: manifest.AttrMissing, Want: string(e.Type)}}})
+			p.Operations = append(p.Operations, Operation{Path: e.Path, Action: Create, Pass: PassAddOnly, Type: e.Type, Entry: e, Differences: manifest.Compare(e, nil)})
 		case dir && got == manifest.Dir:
 			is, found := disk.Lookup(e.Path)
 			if !found || touched[e.Path] {

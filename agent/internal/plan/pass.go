@@ -42,34 +42,27 @@ func newPass(target, disk *manifest.Manifest, exclude filter.List) (*pass, error
 
 func (s *pass) run(p *Plan) {
 	var deletions []Operation
-	diffs := manifest.Diff(s.target, s.disk)
-	for i := 0; i < len(diffs); {
-		n := i
-		for n < len(diffs) && diffs[n].Path == diffs[i].Path {
-			n++
-		}
-		name, group := diffs[i].Path, diffs[i:n]
-		i = n
-		switch group[0].Attribute {
-		case manifest.AttrExtra:
+	for group := range manifest.ByPath(manifest.Diff(s.target, s.disk)) {
+		name := group[0].Path
+		if group[0].Attribute == manifest.AttrExtra {
 			switch {
 			case s.pins[name] == "":
 				deletions = append(deletions, Operation{Path: name, Action: Delete, Pass: PassExclude, Type: group[0].Type, Differences: group})
 			case !s.covered(name):
 				p.Kept = append(p.Kept, name)
 			}
-		default:
-			if c, ok := s.conflict(name); ok {
-				p.Conflicts = append(p.Conflicts, c)
-				continue
-			}
-			entry, _ := s.target.Lookup(name)
-			action := actionOf(group)
-			if action == Change && s.shared[name] {
-				action = Replace // what is one file with something protected is not changed in its place
-			}
-			p.Operations = append(p.Operations, Operation{Path: name, Action: action, Pass: PassExclude, Type: entry.Type, Entry: entry, Differences: group})
+			continue
 		}
+		if c, ok := s.conflict(name); ok {
+			p.Conflicts = append(p.Conflicts, c)
+			continue
+		}
+		entry, _ := s.target.Lookup(name)
+		action := actionOf(group)
+		if action == Change && s.shared[name] {
+			action = Replace // what is one file with something protected is not changed in its place
+		}
+		p.Operations = append(p.Operations, Operation{Path: name, Action: action, Pass: PassExclude, Type: entry.Type, Entry: entry, Differences: group})
 	}
 	slices.Reverse(deletions) // the deepest first
 	p.Operations = append(p.Operations, deletions...)

@@ -2,12 +2,12 @@ package build
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -77,46 +77,23 @@ func diffPackages(w io.Writer, before, after map[string]string) error {
 		if changed++; changed == 1 {
 			fmt.Fprintln(table, "PACKAGE\tBEFORE\tAFTER")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", name, orDash(before[name]), orDash(after[name]))
+		fmt.Fprintf(table, "%s\t%s\t%s\n", name, cmp.Or(before[name], "-"), cmp.Or(after[name], "-"))
 	}
 	fmt.Fprintf(table, "%d of %d packages differ\n\n", changed, len(all))
 	return table.Flush()
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 // diffFiles writes one line a path: + new, - gone, * content, . attributes only.
 func diffFiles(w io.Writer, diffs []manifest.Difference) error {
 	out := bufio.NewWriter(w)
 	paths := 0
-	for of := range byPath(diffs) {
+	for of := range manifest.ByPath(diffs) {
 		mark, words := summarize(of)
 		fmt.Fprintf(out, "%s /%s %s\n", mark, manifest.Escape(of[0].Path), words)
 		paths++
 	}
 	fmt.Fprintf(out, "%d paths differ\n", paths)
 	return out.Flush()
-}
-
-// byPath are the differences of one path after the other.
-func byPath(diffs []manifest.Difference) iter.Seq[[]manifest.Difference] {
-	return func(yield func([]manifest.Difference) bool) {
-		for len(diffs) > 0 {
-			end := slices.IndexFunc(diffs, func(d manifest.Difference) bool { return d.Path != diffs[0].Path })
-			if end < 0 {
-				end = len(diffs)
-			}
-			if !yield(diffs[:end]) {
-				return
-			}
-			diffs = diffs[end:]
-		}
-	}
 }
 
 func summarize(diffs []manifest.Difference) (mark, words string) {

@@ -69,7 +69,7 @@ func compare(first, second *manifest.Manifest, shared []string) []string {
 	diffs = slices.DeleteFunc(diffs, func(d manifest.Difference) bool {
 		return d.Attribute == manifest.AttrTime || role.AnyFits(shared, "/"+d.Path)
 	})
-	for of := range byPath(diffs) {
+	for of := range manifest.ByPath(diffs) {
 		_, words := summarize(of)
 		if of[0].Attribute == manifest.AttrMissing || of[0].Attribute == manifest.AttrExtra {
 			words = "in one of them only"
