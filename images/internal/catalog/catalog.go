@@ -9,6 +9,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,9 +80,7 @@ type Catalog struct {
 // Open makes the directories below top. A nil logger is silent. Nothing that
 // came from a client keeps it from opening: see Tidy.
 func Open(top string, log *slog.Logger) (*Catalog, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	c := &Catalog{top: top, log: log, now: time.Now, busy: map[wire.ImageRef]bool{}, unpacking: share.New[string](maxUnpacking, 0), memory: semaphore.NewWeighted(maxMemory)}
 	for _, dir := range []string{InstallDir, MetadataDir, incomingDir} {
 		if err := os.MkdirAll(filepath.Join(top, dir), 0o755); err != nil {

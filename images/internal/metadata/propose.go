@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -218,14 +219,11 @@ type change struct {
 // definitions.
 func (q Question) changes() []change {
 	differ := map[string]string{}
-	all := maps.Clone(q.Before.Packages)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, q.After.Packages)
-	for name := range all {
-		if before, after := q.Before.Packages[name], q.After.Packages[name]; before != after {
-			differ[name] = fmt.Sprintf("%s %s -> %s", name, orNone(before), orNone(after))
+	for _, packages := range []map[string]string{q.Before.Packages, q.After.Packages} {
+		for name := range packages {
+			if before, after := q.Before.Packages[name], q.After.Packages[name]; before != after {
+				differ[name] = fmt.Sprintf("%s %s -> %s", name, cmp.Or(before, "none"), cmp.Or(after, "none"))
+			}
 		}
 	}
 	var found []change
@@ -243,13 +241,6 @@ func (q Question) changes() []change {
 		}
 	}
 	return found
-}
-
-func orNone(version string) string {
-	if version == "" {
-		return "none"
-	}
-	return version
 }
 
 func (q Question) pre(changes []change) string {

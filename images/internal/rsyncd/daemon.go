@@ -5,6 +5,7 @@
 package rsyncd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,21 +57,10 @@ const (
 
 // New opens the modules' directories, which must exist.
 func New(cfg Config) (*Daemon, error) {
-	if cfg.MaxConnections <= 0 {
-		cfg.MaxConnections = 32
-	}
-	if cfg.Wait <= 0 {
-		cfg.Wait = 30 * time.Second
-	}
-	if cfg.Idle <= 0 {
-		cfg.Idle = 5 * time.Minute
-	}
-	if cfg.Greeting <= 0 {
-		cfg.Greeting = min(10*time.Second, cfg.Idle)
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, 32)
+	cfg.Wait, cfg.Idle = cmp.Or(cfg.Wait, 30*time.Second), cmp.Or(cfg.Idle, 5*time.Minute)
+	cfg.Greeting = cmp.Or(cfg.Greeting, min(10*time.Second, cfg.Idle))
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	d := &Daemon{cfg: cfg, transfers: share.New[netip.Addr](cfg.MaxConnections, 0), roots: map[string]*os.Root{},
 		files: newBudget("files", maxFiles, cfg.Wait), sums: newBudget("checksums", maxSums, cfg.Wait)}
 	for _, m := range cfg.Modules {
