@@ -1,6 +1,7 @@
 package leftover
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -84,10 +85,7 @@ func (f Finder) view(process string) (view, error) {
 // process may just have ended.
 func (p process) owner() owned {
 	name := plain(strings.TrimSuffix(p.read("comm"), "\n"))
-	if name == "" {
-		name = "?"
-	}
-	return owned{p.pid, name, serviceOf(p.read("cgroup"))}
+	return owned{p.pid, cmp.Or(name, "?"), serviceOf(p.read("cgroup"))}
 }
 
 const maxText = 64 << 10

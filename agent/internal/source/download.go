@@ -54,9 +54,6 @@ func (f *download) open(ctx context.Context) error {
 	return f.ready()
 }
 
-// Err is why reading ended before the end of the file, or nil.
-func (f *download) Err() error { return f.err }
-
 // Close lets go of the connection. Its result is always nil.
 func (f *download) Close() error {
 	f.drop()

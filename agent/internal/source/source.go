@@ -6,6 +6,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,12 +88,7 @@ type Transfer struct {
 // maxSilence bounds the doubling of Silence.
 const maxSilence = 10 * time.Minute
 
-func (t Transfer) log() *slog.Logger {
-	if t.Log != nil {
-		return t.Log
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (t Transfer) log() *slog.Logger { return cmp.Or(t.Log, slog.New(slog.DiscardHandler)) }
 
 // wait waits for a host, and says so; received counts the bytes from it.
 func (t Transfer) wait(host string, received func() int64) *retry.Wait {
