@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/agent/dialect"
 	"edeploy/server/api"
 	"edeploy/server/internal/fileset"
-	"edeploy/server/internal/lint"
 	"edeploy/server/internal/state"
 	"edeploy/server/wire"
 )
@@ -37,7 +37,7 @@ func handedOut(ctx context.Context, client *api.Client, ref wire.ImageRef) (stri
 		if err != nil {
 			return "", err
 		}
-		if slices.Contains(lint.Roles(string(text)), ref) {
+		if images, _ := dialect.Roles(string(text)); slices.Contains(images, ref) {
 			if f.Section != defaultSection {
 				name.Profile += " of deployment " + f.Section
 			}

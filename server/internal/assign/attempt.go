@@ -9,6 +9,7 @@ import (
 
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
+	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
 )
 
@@ -25,13 +26,12 @@ var (
 
 // Error is a decision that could not be made. Nothing may be written.
 type Error struct {
-	Kind     error    // one of the errors above
-	Message  string   // one sentence for the machine's console; the original's text where it has one
-	Profile  string   // the profile that matched or was held, or ""
-	Tried    Tries    // the profiles that did not fit, in order
-	Full     []string // profiles that fit and whose count is 0, some of them
-	Problems []string // sentences about files that an operator must mend
-	Cause    error    // may be nil
+	Kind    error    // one of the errors above
+	Message string   // one sentence for the machine's console; the original's text where it has one
+	Profile string   // the profile that matched or was held, or ""
+	Tried   Tries    // the profiles that did not fit, in order
+	Full    []string // profiles that fit and whose count is 0, some of them
+	Cause   error    // may be nil
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -45,7 +45,7 @@ func (e *Error) Unwrap() []error {
 }
 
 func (f *finder) fail(kind error, profile, message string, cause error) *Error {
-	return &Error{Kind: kind, Message: message, Profile: profile, Tried: f.tried, Problems: f.problems, Cause: cause}
+	return &Error{Kind: kind, Message: message, Profile: profile, Tried: f.tried, Cause: cause}
 }
 
 // Tries are profiles that do not fit. Most are never told about, so words are
@@ -139,10 +139,4 @@ func FactText(f wire.Fact) string {
 }
 
 // Clip cuts a text from the network for a message.
-func Clip(s string) string {
-	const most = 100
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
-}
+func Clip(s string) string { return refusal.Clip(s, 100) }

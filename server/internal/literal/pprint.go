@@ -29,17 +29,7 @@ func FormatAt(v Value, column, following int) string {
 // key a line in sorted order, ASCII only, every string in one piece.
 func Source(d *Dict) string {
 	w := reprWriter{most: -1, ascii: true}
-	w.WriteByte('{')
-	for i, k := range d.sortedKeys() {
-		if i > 0 {
-			w.WriteString(",\n ")
-		}
-		v, _ := d.Get(k)
-		w.value(k)
-		w.WriteString(": ")
-		w.value(v)
-	}
-	w.WriteByte('}')
+	w.dict(d, ",\n ")
 	return w.String()
 }
 

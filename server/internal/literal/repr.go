@@ -46,17 +46,7 @@ func (w *reprWriter) value(v Value) {
 		}
 		w.WriteByte(')')
 	case *Dict:
-		w.WriteByte('{')
-		for i, k := range v.sortedKeys() {
-			if i > 0 {
-				w.WriteString(", ")
-			}
-			item, _ := v.Get(k)
-			w.value(k)
-			w.WriteString(": ")
-			w.value(item)
-		}
-		w.WriteByte('}')
+		w.dict(v, ", ")
 	case string:
 		quote(&w.Builder, v, w.ascii)
 	default:
@@ -74,6 +64,20 @@ func (w *reprWriter) items(items []Value) {
 		}
 		w.value(item)
 	}
+}
+
+func (w *reprWriter) dict(d *Dict, separator string) {
+	w.WriteByte('{')
+	for i, k := range d.sortedKeys() {
+		if i > 0 {
+			w.WriteString(separator)
+		}
+		item, _ := d.Get(k)
+		w.value(k)
+		w.WriteString(": ")
+		w.value(item)
+	}
+	w.WriteByte('}')
 }
 
 // Text is a plain value as Python's str writes it: text without quotes.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"edeploy/server/internal/literal"
+	"edeploy/server/internal/refusal"
 )
 
 // Limits of one specs file.
@@ -70,9 +71,7 @@ func Compile(file, text string) (*Specs, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch doc.Node.Value.(type) {
-	case literal.List, literal.Tuple:
-	default:
+	if !isSequence(doc.Node) {
 		return nil, doc.ErrorAt(doc.Node.Start, "want a list of tuples of four texts")
 	}
 	if len(doc.Node.Items) > MaxSpecs {
@@ -109,6 +108,14 @@ func Variables(list literal.Node) (all []string, strict map[string]bool) {
 	return all, strict
 }
 
+func isSequence(node literal.Node) bool {
+	switch node.Value.(type) {
+	case literal.List, literal.Tuple:
+		return true
+	}
+	return false
+}
+
 type compiler struct {
 	doc       *literal.Document
 	specs     *Specs
@@ -116,9 +123,7 @@ type compiler struct {
 }
 
 func (c *compiler) spec(node literal.Node) error {
-	switch node.Value.(type) {
-	case literal.List, literal.Tuple:
-	default:
+	if !isSequence(node) {
 		return c.doc.ErrorAt(node.Start, "want a tuple of four texts, got %s (is a comma missing before it?)", short(literal.Repr(node.Value)))
 	}
 	if len(node.Items) != 4 {
@@ -221,8 +226,7 @@ func (c *compiler) field(node literal.Node) (f field, variable string, err error
 
 // plainField compiles a number, True, False or None: it is compared as text.
 func (c *compiler) plainField(node literal.Node) (field, string, error) {
-	switch node.Value.(type) {
-	case literal.List, literal.Tuple, *literal.Dict:
+	if _, isDict := node.Value.(*literal.Dict); isDict || isSequence(node) {
 		return field{}, "", c.doc.ErrorAt(node.Start, "want a text, got %s", short(literal.Repr(node.Value)))
 	}
 	t := literal.Text(node.Value)
@@ -265,10 +269,4 @@ func (c *compiler) warn(node literal.Node, format string, args ...any) {
 	c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, format, args...))
 }
 
-func short(s string) string {
-	const most = 60
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
-}
+func short(s string) string { return refusal.Clip(s, 60) }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/agent/dialect"
 	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
 	"edeploy/server/internal/cmdb"
@@ -155,7 +156,8 @@ func missingImages(d *allocation.Deployment, name, script string, have []wire.Im
 		return nil
 	}
 	var all []api.Problem
-	for _, ref := range lint.Roles(script) {
+	images, _ := dialect.Roles(script)
+	for _, ref := range images {
 		if !slices.Contains(have, ref) {
 			all = append(all, api.Problem{Section: d.Name, Text: fmt.Sprintf("profile %s installs %s, which this appliance has not: edeployctl push %s %s", name, ref, ref.Role, ref.Version)})
 		}

@@ -6,6 +6,7 @@ package refusal
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 )
 
@@ -58,7 +59,7 @@ func Unwritable(err error) Kind {
 // Clip cuts a text that somebody else has written.
 func Clip(s string, most int) string {
 	if len(s) > most {
-		return s[:most] + "..."
+		return strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
 }
