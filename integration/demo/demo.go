@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -38,17 +39,10 @@ func main() {
 var dir = filepath.Join("out", "demo")
 
 // image is what the demo installs.
-var image = wire.ImageRef{Role: "base", Version: envOr("VERSION", "D12-F.1.0.0")}
-
-func envOr(name, def string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return def
-}
+var image = wire.ImageRef{Role: "base", Version: cmp.Or(os.Getenv("VERSION"), "D12-F.1.0.0")}
 
 func run(ctx context.Context, out io.Writer) (err error) {
-	machines, err := strconv.Atoi(envOr("DEMO_MACHINES", "1"))
+	machines, err := strconv.Atoi(cmp.Or(os.Getenv("DEMO_MACHINES"), "1"))
 	if err != nil || machines < 1 || machines > 20 {
 		return fmt.Errorf("DEMO_MACHINES=%s: want a number from 1 to 20", os.Getenv("DEMO_MACHINES"))
 	}

@@ -39,19 +39,13 @@ func Overlay(base, path string) error {
 	if err != nil {
 		return fmt.Errorf("make overlay %s: %w", path, err)
 	}
-	if err := runTool(context.Background(), "qemu-img", "create", "-q", "-f", "qcow2", "-F", formatOf(base), "-b", base, path); err != nil {
-		return fmt.Errorf("make overlay %s: %w", path, err)
-	}
-	return nil
+	return runTool(context.Background(), "qemu-img", "create", "-q", "-f", "qcow2", "-F", formatOf(base), "-b", base, path)
 }
 
 // Flatten writes a disk, such as an overlay, as a raw one that needs no other
 // file.
 func Flatten(from, to string) error {
-	if err := runTool(context.Background(), "qemu-img", "convert", "-f", formatOf(from), "-O", "raw", from, to); err != nil {
-		return fmt.Errorf("flatten disk %s: %w", from, err)
-	}
-	return nil
+	return runTool(context.Background(), "qemu-img", "convert", "-f", formatOf(from), "-O", "raw", from, to)
 }
 
 // Populate makes a partition of a raw disk an ext4 file system that holds the
@@ -62,11 +56,8 @@ func Populate(ctx context.Context, disk string, partition int, label, dir string
 	if err != nil {
 		return fmt.Errorf("populate partition %d of %s: %w", partition, disk, err)
 	}
-	if err := runTool(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-m", "1",
-		"-E", fmt.Sprintf("offset=%d,root_owner=0:0", start), "-d", dir, disk, fmt.Sprintf("%dk", size/1024)); err != nil {
-		return fmt.Errorf("populate partition %d of %s: %w", partition, disk, err)
-	}
-	return nil
+	return runTool(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-m", "1",
+		"-E", fmt.Sprintf("offset=%d,root_owner=0:0", start), "-d", dir, disk, fmt.Sprintf("%dk", size/1024))
 }
 
 // Clone copies a raw disk, its holes stay holes.
@@ -85,60 +76,6 @@ func runTool(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// volume is an ext2, ext3 or ext4 file system on a disk of a machine that is
-// off, read without mounting it.
-//
-// A journal is not replayed: after a power cut the newest changes are not seen.
-type volume struct {
-	device  string // debugfs's name of it: the disk and where the file system starts
-	debugfs string
-	scratch string // a copy to remove, or ""
-}
-
-// openVolume opens a partition, counted from 1; 0 is a disk without a
-// partition table. An overlay is copied first.
-func openVolume(disk string, partition int) (*volume, error) {
-	debugfs, err := findTool("debugfs")
-	if err != nil {
-		return nil, err
-	}
-	v := &volume{debugfs: debugfs}
-	if formatOf(disk) != "raw" {
-		if v.scratch, err = flattened(disk); err != nil {
-			return nil, err
-		}
-		disk = v.scratch
-	}
-	start, err := partitionStart(disk, partition)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open partition %d of %s: %w", partition, disk, err), v.close())
-	}
-	v.device = fmt.Sprintf("%s?offset=%d", disk, start)
-	return v, nil
-}
-
-// flattened is a raw copy beside the disk.
-func flattened(disk string) (string, error) {
-	f, err := os.CreateTemp(filepath.Dir(disk), filepath.Base(disk)+".*.raw")
-	if err != nil {
-		return "", fmt.Errorf("copy disk: %w", err)
-	}
-	f.Close()
-	if err := Flatten(disk, f.Name()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-// partitionStart is the byte where a partition starts; 0 is the whole disk.
-func partitionStart(disk string, partition int) (int64, error) {
-	if partition == 0 {
-		return 0, nil
-	}
-	start, _, err := partitionRange(disk, partition)
-	return start, err
-}
-
 // partitionRange is where a partition starts and how long it is, in bytes;
 // partx reads every kind of table and numbers partitions as the kernel does.
 func partitionRange(disk string, partition int) (start, size int64, err error) {
@@ -154,19 +91,18 @@ func partitionRange(disk string, partition int) (start, size int64, err error) {
 	return start * 512, size * 512, nil
 }
 
-// close removes the copy of an overlay.
-func (v *volume) close() error {
-	if v.scratch == "" {
-		return nil
-	}
-	return os.Remove(v.scratch)
+// volume is a file system on a disk of a machine that is off, read without
+// mounting it.
+type volume struct {
+	debugfs string // the program
+	device  string // debugfs's name of it: the disk and where the file system starts
 }
 
 // maxLinks is how many symbolic links are followed.
 const maxLinks = 8
 
 // read reads a file.
-func (v *volume) read(name string) ([]byte, error) {
+func (v volume) read(name string) ([]byte, error) {
 	at := path.Join("/", name)
 	for range maxLinks {
 		stat, err := v.ask("stat", at)
@@ -201,7 +137,7 @@ func linkTarget(stat string) (string, bool) {
 
 // ask runs one request of debugfs on a path. It exits 0 whatever happens;
 // what it says beside its banner is the error.
-func (v *volume) ask(request, name string) ([]byte, error) {
+func (v volume) ask(request, name string) ([]byte, error) {
 	if strings.ContainsAny(name, "\"\n") {
 		return nil, fmt.Errorf("%q cannot be asked for: %w", name, fs.ErrInvalid)
 	}
@@ -226,12 +162,31 @@ func (v *volume) ask(request, name string) ([]byte, error) {
 
 // ReadFile reads one file from an ext2, ext3 or ext4 partition (0: the whole disk)
 // of a disk whose machine is off; symbolic links are followed within the
-// partition. A file that is not there is fs.ErrNotExist.
-func ReadFile(disk string, partition int, name string) ([]byte, error) {
-	v, err := openVolume(disk, partition)
+// partition. A file that is not there is fs.ErrNotExist. A journal is not
+// replayed: after a power cut the newest changes are not seen. An overlay is
+// copied first.
+func ReadFile(disk string, partition int, name string) (content []byte, err error) {
+	debugfs, err := findTool("debugfs")
 	if err != nil {
 		return nil, err
 	}
-	content, err := v.read(name)
-	return content, errors.Join(err, v.close())
+	if formatOf(disk) != "raw" {
+		scratch, err := os.MkdirTemp(filepath.Dir(disk), filepath.Base(disk)+".")
+		if err != nil {
+			return nil, fmt.Errorf("copy disk: %w", err)
+		}
+		defer os.RemoveAll(scratch)
+		raw := filepath.Join(scratch, "raw")
+		if err := Flatten(disk, raw); err != nil {
+			return nil, err
+		}
+		disk = raw
+	}
+	var start int64
+	if partition > 0 {
+		if start, _, err = partitionRange(disk, partition); err != nil {
+			return nil, fmt.Errorf("open partition %d of %s: %w", partition, disk, err)
+		}
+	}
+	return volume{debugfs, fmt.Sprintf("%s?offset=%d", disk, start)}.read(name)
 }

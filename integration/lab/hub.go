@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,13 +50,11 @@ type watcher struct {
 // NewHub makes a hub that captures to file, which it closes in the end.
 // Lab.Hub is the usual way. A nil log is silent.
 func NewHub(name string, file io.WriteCloser, log *slog.Logger) (*Hub, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	c, err := newCapture(file)
 	if err != nil {
 		return nil, fmt.Errorf("write capture of hub %s: %w", name, err)
 	}
+	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	return &Hub{name: name, log: log, capture: c, table: map[macAddress]*Port{}, watchers: map[*watcher]struct{}{}}, nil
 }
 

@@ -13,6 +13,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,9 +43,6 @@ type Lab struct {
 // New makes a lab that keeps its logs and captures in dir, which is made if it
 // is not there. The directory stays after Close. A nil log is silent.
 func New(dir string, log *slog.Logger) (*Lab, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the lab's directory: %w", err)
 	}
@@ -60,7 +58,7 @@ func New(dir string, log *slog.Logger) (*Lab, error) {
 		Timeline: NewTimeline(time.Now),
 		dir:      dir,
 		sockets:  sockets,
-		log:      log,
+		log:      cmp.Or(log, slog.New(slog.DiscardHandler)),
 		names:    map[string]int{},
 	}, nil
 }

@@ -138,9 +138,6 @@ func (l *Laptop) receive() {
 	}
 }
 
-// Addr is the laptop's address.
-func (l *Laptop) Addr() netip.Addr { return l.addr }
-
 // Port is the laptop's socket on the hub.
 func (l *Laptop) Port() *Port { return l.port }
 

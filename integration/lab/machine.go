@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -120,26 +121,20 @@ func (m Machine) completed() (Machine, error) {
 	if err := checkName(m.Name); err != nil {
 		return m, err
 	}
-	if m.MemoryMB == 0 {
-		m.MemoryMB = 1024
-	}
-	if m.CPUs == 0 {
-		m.CPUs = 1
-	}
-	m.Firmware = orElse(m.Firmware, BIOS)
-	m.Boot = orElse(m.Boot, NetworkFirst)
-	m.SMBIOS.UUID = orElse(m.SMBIOS.UUID, uuidOf(m.Name))
+	m.MemoryMB, m.CPUs = cmp.Or(m.MemoryMB, 1024), cmp.Or(m.CPUs, 1)
+	m.Firmware, m.Boot = cmp.Or(m.Firmware, BIOS), cmp.Or(m.Boot, NetworkFirst)
+	m.SMBIOS.UUID = cmp.Or(m.SMBIOS.UUID, uuidOf(m.Name))
 	m.Disks, m.NICs = slices.Clone(m.Disks), slices.Clone(m.NICs)
 	for i := range m.Disks {
 		d := &m.Disks[i]
-		d.Bus, d.Cache = orElse(d.Bus, Virtio), orElse(d.Cache, "unsafe")
+		d.Bus, d.Cache = cmp.Or(d.Bus, Virtio), cmp.Or(d.Cache, "unsafe")
 		if d.Path == "" {
 			return m, fmt.Errorf("disk %d has no path", i)
 		}
 	}
 	for i := range m.NICs {
 		n := &m.NICs[i]
-		n.Model, n.MAC = orElse(n.Model, "virtio"), orElse(n.MAC, macOf(m.Name, i))
+		n.Model, n.MAC = cmp.Or(n.Model, "virtio"), cmp.Or(n.MAC, macOf(m.Name, i))
 		if (n.Hub == nil) == (n.User == nil) {
 			return m, fmt.Errorf("network card %d: want either a hub or the user-mode network", i)
 		}
@@ -169,19 +164,7 @@ func (m Machine) checkWords() error {
 	for _, n := range m.NICs {
 		errs = append(errs, check("network card", n.Model, slices.Sorted(maps.Keys(cards))...))
 	}
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func orElse[T ~string](value, other T) T {
-	if value == "" {
-		return other
-	}
-	return value
+	return cmp.Or(errs...)
 }
 
 // macOf is the same for the same machine every time, with the prefix that QEMU

@@ -32,13 +32,8 @@ type capture struct {
 
 func newCapture(file io.WriteCloser) (*capture, error) {
 	c := &capture{file: file, out: bufio.NewWriterSize(file, 1<<16)}
-	var head [24]byte
-	binary.LittleEndian.PutUint32(head[0:], 0xa1b2c3d4)
-	binary.LittleEndian.PutUint16(head[4:], 2) // version 2.4
-	binary.LittleEndian.PutUint16(head[6:], 4)
-	binary.LittleEndian.PutUint32(head[16:], snapBytes)
-	binary.LittleEndian.PutUint32(head[20:], 1) // LINKTYPE_ETHERNET
-	c.write(head[:])
+	const version, ethernet = 2 | 4<<16, 1 // 2.4; LINKTYPE_ETHERNET
+	c.numbers(0xa1b2c3d4, version, 0, 0, snapBytes, ethernet)
 	return c, c.flush()
 }
 
@@ -52,17 +47,20 @@ func (c *capture) frame(at time.Time, frame []byte) {
 	if c.written > wholeBytes {
 		kept = frame[:min(len(frame), headerBytes)]
 	}
-	var head [16]byte
-	binary.LittleEndian.PutUint32(head[0:], uint32(at.Unix()))
-	binary.LittleEndian.PutUint32(head[4:], uint32(at.Nanosecond()/1000))
-	binary.LittleEndian.PutUint32(head[8:], uint32(len(kept)))
-	binary.LittleEndian.PutUint32(head[12:], uint32(len(frame)))
-	c.write(head[:])
+	c.numbers(uint32(at.Unix()), uint32(at.Nanosecond()/1000), uint32(len(kept)), uint32(len(frame)))
 	c.write(kept)
 	// It can be read while the hub runs.
 	if at.Sub(c.flushed) >= time.Second && c.err == nil {
 		c.flushed, c.err = at, c.out.Flush()
 	}
+}
+
+func (c *capture) numbers(numbers ...uint32) {
+	var head []byte
+	for _, n := range numbers {
+		head = binary.LittleEndian.AppendUint32(head, n)
+	}
+	c.write(head)
 }
 
 func (c *capture) write(b []byte) {

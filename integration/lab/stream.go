@@ -83,7 +83,10 @@ func (p *Port) writeStream(conn net.Conn) {
 
 func (p *Port) writeFrames(out *bufio.Writer, frame []byte) error {
 	for {
-		if err := writeFrame(out, frame); err != nil {
+		var head [4]byte
+		binary.BigEndian.PutUint32(head[:], uint32(len(frame)))
+		_, _ = out.Write(head[:]) // the writer keeps an error
+		if _, err := out.Write(frame); err != nil {
 			return err
 		}
 		select {
@@ -92,14 +95,4 @@ func (p *Port) writeFrames(out *bufio.Writer, frame []byte) error {
 			return out.Flush()
 		}
 	}
-}
-
-func writeFrame(out *bufio.Writer, frame []byte) error {
-	var head [4]byte
-	binary.BigEndian.PutUint32(head[:], uint32(len(frame)))
-	if _, err := out.Write(head[:]); err != nil {
-		return err
-	}
-	_, err := out.Write(frame)
-	return err
 }

@@ -109,7 +109,6 @@ type Blank struct {
 	Name     string
 	Disks    []int64      // sizes in bytes; nil: one of 3 GB
 	MemoryMB int          // 0: 1024
-	SMBIOS   lab.SMBIOS   // zero: made of the name
 	Firmware lab.Firmware // zero: BIOS
 	Bus      lab.Bus      // of its disks; zero: Virtio
 	Card     string       // model of its network card, see lab.NIC; zero: virtio
@@ -127,7 +126,7 @@ func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
 		b.Disks = []int64{3e9}
 	}
 	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
-		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}, SMBIOS: b.SMBIOS}
+		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}}
 	for i, size := range b.Disks {
 		path, err := r.makeDisk(b, i, size)
 		if err != nil {
