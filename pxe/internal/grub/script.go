@@ -1,9 +1,9 @@
 // Package grub writes the scripts that GRUB runs on a machine whose firmware
 // starts only what is signed.
 //
-// GRUB asks for First by itself. It is a loop: it asks for the machine's script,
-// and when that comes back because it is to wait or because something failed, asks
-// again. No machine stays in GRUB's prompt.
+// GRUB asks for First by itself, once: without an answer it ends in its prompt.
+// First is a loop: it asks for the machine's script, and when that comes back
+// because it is to wait or because something failed, asks again.
 //
 // Only what the signed GRUB of Debian 13 contains is used: Secure Boot lets it
 // load no modules.
