@@ -81,6 +81,7 @@ func names(mac, uuid string) string {
 // ServeHTTP answers a request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, isFile := strings.CutPrefix(r.URL.Path, filePath)
+	name = strings.TrimLeft(name, "/") // shim asks for /boot/file//grubx64.efi
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")

@@ -171,6 +171,7 @@ func TestFile(t *testing.T) {
 		want               answer
 	}{
 		{"kernel", "GET", "/boot/file/vmlinuz", nil, answer{200, "the kernel", "10", ""}},
+		{"as shim asks", "GET", "/boot/file//vmlinuz", nil, answer{200, "the kernel", "10", ""}},
 		{"kernel of a machine", "GET", "/boot/file/vmlinuz?mac=" + mac, nil, answer{200, "the kernel", "10", mac + "  fetched vmlinuz, 10 bytes in 0.0 s"}},
 		{"size", "HEAD", "/boot/file/initrd.pxe?mac=" + mac, nil, answer{200, "", "10", ""}},
 		{"part", "GET", "/boot/file/vmlinuz?mac=" + mac, []string{"Range", "bytes=4-"}, answer{206, "kernel", "6", ""}},
