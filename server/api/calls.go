@@ -68,6 +68,23 @@ func (c *Client) SetBoot(ctx context.Context, id, action string) (Machine, error
 	return ask[Machine](ctx, c, http.MethodPut, MachinePath(id, "boot"), NewBoot{action})
 }
 
+// InstallAnyway lets pass what a machine has otherwise than the expected
+// hardware, until it is installed.
+func (c *Client) InstallAnyway(ctx context.Context, id string) (Machine, error) {
+	return ask[Machine](ctx, c, http.MethodPost, MachinePath(id, "anyway"), nil)
+}
+
+// Expect brings a list of machines that are to come, CSV: all of it or, when a
+// line has a mistake, nothing.
+func (c *Client) Expect(ctx context.Context, list []byte) (done Imported, err error) {
+	const path = "/api/v1/expected"
+	text, _, err := c.exchange(ctx, 0, http.MethodPost, path, http.Header{"Content-Type": {"text/csv"}}, list)
+	if err == nil {
+		err = c.decode(path, text, &done)
+	}
+	return done, err
+}
+
 // Forget forgets a machine. One that is installed is a conflict, unless forced.
 func (c *Client) Forget(ctx context.Context, id string, force bool) (Forgotten, error) {
 	path := MachinePath(id)

@@ -30,7 +30,9 @@ type Machine struct {
 	Image       *wire.ImageRef  `json:"image,omitempty"`
 	LastError   string          `json:"last_error,omitempty"`
 	Allocation  *Allocation     `json:"allocation,omitempty"`
-	Now         string          `json:"now"` // what it is doing, in words
+	Expected    *Expected       `json:"expected,omitempty"` // what the operator has said before it came
+	Differs     *Differing      `json:"differs,omitempty"`  // from the expected hardware
+	Now         string          `json:"now"`                // what it is doing, in words
 	Progress    *Progress       `json:"progress,omitempty"`
 	History     []HistoryLine   `json:"history,omitempty"` // only of a single machine; oldest first
 }

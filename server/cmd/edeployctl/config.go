@@ -23,6 +23,7 @@ const configLong = `The server gives machines what its profiles say. A deploymen
   NAME.specs      what a machine must have to get profile NAME
   NAME.configure  the script that the machine runs
   NAME.cmdb       optional: one entry (client, host name, ...) per machine
+  NAME.bill       optional: the hardware that machines of a profile must have
 
 Keep them in a directory of your own and push it:
 
@@ -38,7 +39,7 @@ and column, and nothing is changed.`
 func newConfigCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "See, bring and fetch the profiles of the server (state, specs, configure, cmdb)",
+		Short: "See, bring and fetch the profiles of the server (state, specs, configure, cmdb, bill)",
 		Long:  configLong,
 	}
 	cmd.AddCommand(newConfigListCommand(client), newConfigShowCommand(client), newConfigPushCommand(client), newConfigPullCommand(client))
@@ -104,7 +105,7 @@ func newConfigPushCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push DIR",
 		Short: "Replace the server's profiles by those of a directory, all of them or none",
-		Long: `Push sends state, *.specs, *.configure and *.cmdb of DIR; other files in it are
+		Long: `Push sends state, *.specs, *.configure, *.cmdb and *.bill of DIR; other files in it are
 left alone. They are looked at as "edeployctl lint" does, together with the files
 that the server keeps, before anything is changed: errors refuse the push with
 exit status 1 (--force overrides), warnings are shown. Machines that ask meanwhile
@@ -126,7 +127,7 @@ file never is.`,
 		},
 	}
 	addSectionFlag(cmd, &c.section)
-	cmd.Flags().BoolVar(&c.prune, "prune", false, "remove the server's specs, configure and cmdb files that are not in DIR")
+	cmd.Flags().BoolVar(&c.prune, "prune", false, "remove the server's specs, configure, cmdb and bill files that are not in DIR")
 	cmd.Flags().BoolVar(&c.force, "force", false, "store files with mistakes, too; their profiles wait until they are mended")
 	return cmd
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const configPullLong = `Pull writes state, *.specs, *.configure and *.cmdb of the server into DIR, which
+const configPullLong = `Pull writes state, *.specs, *.configure, *.cmdb and *.bill of the server into DIR, which
 is made when it does not exist. Files that only DIR has are left alone. When DIR
 has other texts, pull asks before it replaces any of them; without a terminal it
 wants --force.

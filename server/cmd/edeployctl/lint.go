@@ -26,6 +26,8 @@ asked without --live. Take it first when you bring an existing configuration:
                    different length, entries that no machine can get
   NAME.configure   statements that need real Python, names that are not there,
                    variables that neither specs nor CMDB give
+  NAME.bill        bills of materials that are broken, missing, or that no
+                   profile expects
   *.hw             hardware descriptions that cannot be read
 
 With --machines DIR or --live it also knows machines: a fact that none of them

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,7 +117,12 @@ func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, err
 }
 
 func printTable(out io.Writer, all []api.Machine) {
-	t := newTable(out, "ID", "NAME", "STATE", "BOOTS", "PROFILE", "IMAGE", "NOW")
+	heading := []any{"ID", "NAME", "STATE", "BOOTS", "PROFILE", "IMAGE", "NOW"}
+	placed := slices.ContainsFunc(all, func(m api.Machine) bool { return m.Expected.Place() != "" })
+	if placed {
+		heading = append(heading, "PLACE")
+	}
+	t := newTable(out, heading...)
 	for _, m := range all {
 		profile, image := "-", "-"
 		if m.Allocation != nil {
@@ -124,9 +131,42 @@ func printTable(out io.Writer, all []api.Machine) {
 		if m.Image != nil {
 			image = m.Image.String()
 		}
-		t.row(m.ID, orDash(m.DisplayName), m.State, m.NextBoot, profile, image, orDash(m.Now))
+		cells := []any{m.ID, orDash(m.DisplayName), m.State, m.NextBoot, profile, image, orDash(m.Now)}
+		if placed {
+			cells = append(cells, orDash(m.Expected.Place()))
+		}
+		t.row(cells...)
 	}
 	t.Flush()
+}
+
+// expectedText is what was said of a machine before it came.
+func expectedText(e *api.Expected) string {
+	words := []string{"has not come yet"}
+	if !e.Came.IsZero() {
+		words[0] = "came " + moment(e.Came)
+	}
+	for _, word := range []string{e.Name, e.Place()} {
+		if word != "" {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// differsText has a line for each difference from the expected hardware.
+func differsText(is api.Differing) string {
+	text := is.String()
+	if is.Anyway {
+		text += ", installed anyway"
+	}
+	for _, d := range is.Differences {
+		text += "\n  " + strings.ReplaceAll(d.String(), "\n", " ")
+	}
+	if is.More > 0 {
+		text += fmt.Sprintf("\n  and %d more", is.More)
+	}
+	return text
 }
 
 func printMachine(out io.Writer, m api.Machine) {
@@ -148,7 +188,10 @@ func printMachine(out io.Writer, m api.Machine) {
 	row("serial", m.Serial)
 	row("state", m.State+" since "+moment(m.Since))
 	row("boots", string(m.NextBoot)+" (set to "+m.Boot+")")
-	row("deployment", m.Section)
+	row("deployment", cmp.Or(m.Section, m.BootSection))
+	if e := m.Expected; e != nil {
+		row("expected", expectedText(e))
+	}
 	if a := m.Allocation; a != nil {
 		row("profile", fmt.Sprintf("%s, since %s, handed out %s", a.Profile, moment(a.Given), plural(a.Asked, "time")))
 		row("variables", a.Var)
@@ -157,6 +200,9 @@ func printMachine(out io.Writer, m api.Machine) {
 		row("image", m.Image.String())
 	}
 	row("now", m.Now)
+	if m.Differs != nil {
+		row("hardware", differsText(*m.Differs))
+	}
 	row("error", m.LastError)
 	t.Flush()
 	if len(m.History) > 0 {

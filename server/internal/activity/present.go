@@ -55,6 +55,9 @@ func standing(r machine.Record, p api.Progress) string {
 	first, _, _ := strings.Cut(r.LastError, "\n")
 	switch r.State {
 	case machine.Failed:
+		if r.Differs != nil && !r.Differs.Anyway {
+			return "HELD: its hardware " + r.Differs.String()
+		}
 		return "FAILED " + first
 	case machine.Installing:
 		return "installing" + stepWords(p)
@@ -66,6 +69,12 @@ func standing(r machine.Record, p api.Progress) string {
 			return "installed" + stepWords(p)
 		}
 		return "installed"
+	}
+	if r.Differs != nil {
+		return "to be installed at its next boot, though its hardware " + r.Differs.String()
+	}
+	if r.Awaited() {
+		return "not come yet"
 	}
 	return "seen, never installed"
 }

@@ -60,13 +60,14 @@ func Allocate(s *Snapshot, q Request) (Outcome, Changes, error) {
 	if err != nil {
 		return out, Changes{}, identityRefused("hardware description", err)
 	}
+	r, replaced := arrive(s, admitted.Record)
 	var c Changes
-	if admitted.New {
+	if admitted.New && len(replaced) == 0 {
 		if c, err = room(s); err != nil {
 			return out, Changes{}, err
 		}
 	}
-	r := admitted.Record
+	c.Removed, c.Lost = append(c.Removed, replaced...), append(c.Lost, replaced...)
 	r.Section, r.Name = q.Deployment.Name, q.Name
 	if q.HardwareFile != "" {
 		r.HardwareFile = q.HardwareFile
@@ -95,6 +96,7 @@ func (a *allocating) decide() {
 		return
 	}
 	before, changedBefore := a.Record, a.changed
+	a.letPass()
 	decision, err := a.choose()
 	var why *assign.Error
 	var configuration wire.Configuration
@@ -104,6 +106,9 @@ func (a *allocating) decide() {
 		configuration, err = a.configuration(decision)
 	case errors.As(err, &why):
 		a.Tried = why.Tried
+		if why.Differs != nil {
+			a.Record.Differs = why.Differs
+		}
 		err = explain(why)
 	}
 	if errors.Is(err, refusal.Broken) { // nothing is given up because of a typing error
@@ -116,6 +121,18 @@ func (a *allocating) decide() {
 	}
 	a.Configuration = &configuration
 	a.grant(decision)
+}
+
+// letPass forgets what differed from the expected hardware, but for what the
+// operator has let pass: that holds until the machine is installed.
+func (a *allocating) letPass() {
+	is := a.Record.Differs
+	a.request.Facts.Anyway = ""
+	if is == nil || !is.Anyway {
+		a.Record.Differs = nil
+		return
+	}
+	a.request.Facts.Anyway = is.Mark
 }
 
 // heldBack: the operator wants this machine to do something else, or it is
@@ -272,6 +289,12 @@ func (a *allocating) grant(decision assign.Decision) {
 		words += ", as before"
 	}
 	r.Allocation, r.Host = &got, machine.HostName(got.Var)
+	if r.Differs = nil; decision.Differs != nil {
+		passed := *decision.Differs
+		passed.Anyway = true
+		r.Differs = &passed
+		words += fmt.Sprintf("; the operator lets pass that it %s", passed)
+	}
 	r.State, r.Since, r.LastError = machine.Installing, now, ""
 	if r.Boot == machine.Reinstall {
 		r.Boot = machine.Auto

@@ -8,6 +8,7 @@ import (
 
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/expectation"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/state"
@@ -76,6 +77,9 @@ func (d *Directory) State() (*state.State, error) {
 
 // Specs reads NAME.specs.
 func (d *Directory) Specs(profile string) (*match.Specs, error) { return d.Dir.Specs(profile) }
+
+// Bill reads NAME.bill.
+func (d *Directory) Bill(name string) (*expectation.Bill, error) { return d.Dir.Bill(name) }
 
 // CMDB reads NAME.cmdb.
 func (d *Directory) CMDB(profile string) (*cmdb.File, error) {

@@ -85,6 +85,9 @@ func AdmitSection(s *Snapshot, named string, is wire.Identity) (*Deployment, err
 	if err != nil {
 		return nil, identityRefused("hardware description", err)
 	}
+	if awaited, ok := s.Machines.AwaitedBySerial(is.Serial); ok && r.BootSection == "" {
+		r.BootSection = awaited.BootSection
+	}
 	section := Section(s.Site, r)
 	if named != section && named != s.Site.Default && named != upload.DefaultSection {
 		who := "a machine that is not known yet"

@@ -1,6 +1,8 @@
 package allocation
 
 import (
+	"fmt"
+
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
@@ -14,6 +16,25 @@ func SetBoot(s *Snapshot, name string, boot machine.Boot) (Outcome, Changes, err
 	}
 	r.Boot = boot
 	return word(s, r, "the operator sets it to "+string(boot)), Changes{Records: []machine.Record{r}}, nil
+}
+
+// InstallAnyway lets pass what a machine has otherwise than the expected
+// hardware, until it is installed. What differs besides holds it again.
+func InstallAnyway(s *Snapshot, name string) (Outcome, Changes, error) {
+	r, err := Named(s.Machines, name)
+	if err != nil {
+		return Outcome{}, Changes{}, err
+	}
+	if r.Differs == nil {
+		return Outcome{}, Changes{}, refusal.New(refusal.Conflict, "machine %s is not held because of its hardware: there is nothing to let pass", r.ID)
+	}
+	passed := *r.Differs
+	passed.Anyway = true
+	r.Differs, r.LastError = &passed, ""
+	if r.State == machine.Failed {
+		r.State, r.Since = machine.Unknown, s.Time
+	}
+	return word(s, r, fmt.Sprintf("the operator lets pass that it %s: it is installed when it asks again", passed)), Changes{Records: []machine.Record{r}}, nil
 }
 
 // SetSection sets the deployment that a machine belongs to; "": the default

@@ -18,6 +18,8 @@ func explain(why *assign.Error) error {
 		return refusal.New(refusal.Conflict, "%s%s%s", why.Message, cures(why.Full), attempts(why.Tried))
 	case errors.Is(why, assign.ErrCMDBExhausted):
 		return refusal.New(refusal.Conflict, "profile %s: %s All entries of %s.cmdb are used: edeployctl cmdb list %s", why.Profile, why.Message, why.Profile, why.Profile)
+	case errors.Is(why, assign.ErrDiffers):
+		return refusal.New(refusal.Conflict, "%s", why.Message)
 	}
 	kind, sentence := refusal.Broken, why.Message
 	if errors.Is(why, assign.ErrCMDBNoEntry) {

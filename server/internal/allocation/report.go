@@ -16,7 +16,7 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	if err != nil {
 		return Outcome{}, Changes{}, identityRefused("report", err)
 	}
-	r := noticed.Record
+	r, replaced := arrive(s, noticed.Record)
 	old, _ := s.Machines.Get(r.ID)
 	if next := nextState(r.State, rep); next != r.State || noticed.New {
 		r.State, r.Since = next, s.Time
@@ -25,6 +25,9 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 		good := *a
 		good.Installed = s.Time
 		r.Allocation = &good
+	}
+	if rep.Status == wire.StatusInstalled {
+		r.Differs = nil
 	}
 	if rep.Status == wire.StatusInstalled && rep.Step == wire.StepReboot {
 		r.BootDisk = rep.BootDisk
@@ -41,13 +44,14 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, refusal.Clip(rep.Message, 2000))
 	}
-	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation || r.Differs != old.Differs || r.Expected != old.Expected
 	var c Changes
-	if noticed.New {
+	if noticed.New && len(replaced) == 0 {
 		if c, err = room(s); err != nil {
 			return Outcome{}, Changes{}, err
 		}
 	}
+	c.Removed, c.Lost = append(c.Removed, replaced...), append(c.Lost, replaced...)
 	if changed {
 		c.Records = []machine.Record{r}
 	}

@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/expectation"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/state"
@@ -26,6 +28,7 @@ type Source interface {
 	State() (*state.State, error)
 	Specs(profile string) (*match.Specs, error) // fs.ErrNotExist when there is none
 	CMDB(profile string) (*cmdb.File, error)    // nil when there is none
+	Bill(name string) (*expectation.Bill, error)
 }
 
 // File is a file of the configuration directory that is to be replaced.
@@ -68,6 +71,7 @@ type Decision struct {
 	Problems []string       // sentences about files that an operator must mend
 	Files    []File         // to be replaced, in this order, before the answer is sent; empty when nothing changes
 	Holding  Holding        // to be kept with the machine
+	Differs  *api.Differing // from the expected hardware, which the operator has let pass; nil: it does not
 }
 
 // Others tells whether another machine than the asking one holds a CMDB entry
@@ -243,8 +247,12 @@ func (f *finder) try(profile string) (match.Trial, bool) {
 // decide completes the decision for a profile that fits: its CMDB entry and
 // the files. Nothing has been written.
 func (f *finder) decide(before, after *state.State, holding Holding, trial match.Trial, others Others) (Decision, error) {
+	passed, err := f.expected(holding.Profile)
+	if err != nil {
+		return Decision{}, err
+	}
 	result := trial.Result()
-	d := Decision{Profile: holding.Profile, Var: result.Bindings.Dict(), Bindings: result.Bindings, Trial: trial, Tried: f.tried}
+	d := Decision{Profile: holding.Profile, Var: result.Bindings.Dict(), Bindings: result.Bindings, Trial: trial, Tried: f.tried, Differs: passed}
 	file, err := f.cmdb(holding.Profile)
 	if err != nil {
 		return Decision{}, err

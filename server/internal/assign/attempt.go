@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/refusal"
@@ -21,17 +22,20 @@ var (
 	ErrCMDBExhausted  = errors.New("all CMDB entries are used")
 	ErrCMDBNoEntry    = errors.New("no CMDB entry has the values of the machine")
 	ErrBadCMDB        = errors.New("CMDB is unusable") // a syntax error, or a profile with a CMDB and without variables
+	ErrDiffers        = errors.New("the hardware is not the expected one")
+	ErrBadBill        = errors.New("bill of materials is unusable") // it is missing, or has a mistake
 	ErrGone           = errors.New("profile is no longer in the state file")
 )
 
 // Error is a decision that could not be made. Nothing may be written.
 type Error struct {
-	Kind    error    // one of the errors above
-	Message string   // one sentence for the machine's console; the original's text where it has one
-	Profile string   // the profile that matched or was held, or ""
-	Tried   Tries    // the profiles that did not fit, in order
-	Full    []string // profiles that fit and whose count is 0, some of them
-	Cause   error    // may be nil
+	Kind    error          // one of the errors above
+	Message string         // one sentence for the machine's console; the original's text where it has one
+	Profile string         // the profile that matched or was held, or ""
+	Tried   Tries          // the profiles that did not fit, in order
+	Full    []string       // profiles that fit and whose count is 0, some of them
+	Cause   error          // may be nil
+	Differs *api.Differing // with ErrDiffers
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -1,6 +1,7 @@
 package assign
 
 import (
+	"edeploy/server/internal/expectation"
 	"edeploy/server/internal/match"
 	"edeploy/server/wire"
 )
@@ -12,11 +13,17 @@ type Facts struct {
 	hardware wire.Hardware
 	index    *match.Index
 	trials   map[*match.Specs]match.Trial
+	machine  *expectation.Machine // once it was compared
+	compared map[string]compared  // by profile
+
+	// Anyway is the mark of the differences from a bill that the operator has
+	// let pass (api.Differing); "": none.
+	Anyway string
 }
 
 // NewFacts prepares a description.
 func NewFacts(h wire.Hardware) *Facts {
-	return &Facts{hardware: h, trials: map[*match.Specs]match.Trial{}}
+	return &Facts{hardware: h, trials: map[*match.Specs]match.Trial{}, compared: map[string]compared{}}
 }
 
 // Hardware is the description.
@@ -44,6 +51,7 @@ func (facts *Facts) Foresee(src Source, held string) {
 	f := facts.finder(src)
 	if held != "" {
 		if _, fits := f.try(held); fits {
+			_, _ = f.expected(held)
 			return
 		}
 	}
@@ -56,6 +64,7 @@ func (facts *Facts) Foresee(src Source, held string) {
 			continue
 		}
 		if _, fits := f.try(pair.Profile); fits {
+			_, _ = f.expected(pair.Profile)
 			return
 		}
 	}

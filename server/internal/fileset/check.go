@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/expectation"
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
@@ -44,6 +45,10 @@ func Check(name Name, text string) []Problem {
 		return all
 	case CMDB:
 		if _, err := cmdb.Parse(name.String(), text); err != nil {
+			return []Problem{problemOf(name.String(), err)}
+		}
+	case Bill:
+		if _, err := expectation.Parse(name.String(), text); err != nil {
 			return []Problem{problemOf(name.String(), err)}
 		}
 	}

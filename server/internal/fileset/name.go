@@ -27,24 +27,25 @@ const (
 	Specs     Kind = ".specs"
 	Configure Kind = ".configure"
 	CMDB      Kind = ".cmdb"
+	Bill      Kind = ".bill"      // expected hardware; its stem is no profile, but the bill's name
 	Original  Kind = ".cmdb.orig" // written by the server, for reading
 )
 
 // Name is the name of a configuration file.
 type Name struct {
 	Kind    Kind
-	Profile string // "" for state
+	Profile string // the stem; "" for state
 }
 
 func (n Name) String() string { return n.Profile + string(n.Kind) }
 
 // ParseName reads the name of a file: state, NAME.specs, NAME.configure,
-// NAME.cmdb or NAME.cmdb.orig.
+// NAME.cmdb, NAME.bill or NAME.cmdb.orig.
 func ParseName(file string) (Name, error) {
 	if file == string(State) {
 		return Name{Kind: State}, nil
 	}
-	for _, kind := range []Kind{Specs, Configure, CMDB, Original} {
+	for _, kind := range []Kind{Specs, Configure, CMDB, Bill, Original} {
 		stem, ok := strings.CutSuffix(file, string(kind))
 		if !ok {
 			continue
@@ -54,7 +55,7 @@ func ParseName(file string) (Name, error) {
 		}
 		return Name{kind, stem}, nil
 	}
-	return Name{}, fmt.Errorf("file name %q: want state, NAME.specs, NAME.configure or NAME.cmdb", clip(file))
+	return Name{}, fmt.Errorf("file name %q: want state, NAME.specs, NAME.configure, NAME.cmdb or NAME.bill", clip(file))
 }
 
 // checkProfile is stricter than the reading of files: a name that comes over

@@ -32,6 +32,8 @@ func (h *Handlers) operatorRoutes() []route {
 		{"GET", "/api/v1/machines/{id}/logs", ok(h.listLogs)},
 		{"GET", "/api/v1/machines/{id}/logs/{name}", h.showLog},
 		{"PUT", "/api/v1/machines/{id}/boot", ok(h.putBoot)},
+		{"POST", "/api/v1/machines/{id}/anyway", ok(h.installAnyway)},
+		{"POST", "/api/v1/expected", ok(h.importExpected)},
 		{"GET", "/api/v1/config", ok(h.listConfig)},
 		{"PUT", "/api/v1/config/{section}", h.replaceConfig},
 		{"GET", "/api/v1/config/{section}/{name}", h.showConfigFile},
@@ -81,7 +83,7 @@ func (h *Handlers) showMachine(r *http.Request) (any, error) {
 func (h *Handlers) show(r machine.Record) api.Machine {
 	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
-		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError}
+		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError, Expected: r.Expected, Differs: r.Differs}
 	if r.Image != (wire.ImageRef{}) {
 		m.Image = &r.Image
 	}

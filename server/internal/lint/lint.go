@@ -189,6 +189,7 @@ func (l *linter) look() {
 		l.addresses(l.profiles[name])
 		l.entries(l.profiles[name])
 	}
+	l.bills()
 	for _, name := range sorted(l.profiles) {
 		l.configure(l.profiles[name])
 	}
@@ -205,10 +206,12 @@ func (l *linter) file(name string) {
 		return
 	}
 	n, _ := fileset.ParseName(name)
-	if n.Kind != fileset.State {
+	if n.Kind != fileset.State && n.Kind != fileset.Bill {
 		l.profile(n.Profile)
 	}
 	switch n.Kind {
+	case fileset.Bill:
+		l.bill(name)
 	case fileset.Specs:
 		l.specs(n.Profile)
 	case fileset.CMDB:

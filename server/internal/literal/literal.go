@@ -62,7 +62,13 @@ type Document struct {
 	Node     Node  // the value, or the place of the call
 	Call     *Call // not nil for a call
 	Comments bool  // the text holds at least one comment
+	// Directives are the first comments that begin with "edeploy:": Python reads
+	// past them. Their values are the texts behind it.
+	Directives []Node
 }
+
+// maxDirectives bounds Document.Directives.
+const maxDirectives = 16
 
 // Parse reads one value; blanks, line breaks and comments around it are
 // allowed. The error is an *Error.

@@ -262,16 +262,24 @@ func (p *parser) blanks() {
 		case strings.HasPrefix(rest, "\\\r\n"):
 			p.pos += 3
 		case rest[0] == '#':
-			p.doc.Comments = true
-			if end := strings.IndexByte(rest, '\n'); end >= 0 {
-				p.pos += end
-			} else {
-				p.pos = len(p.text)
-			}
+			line, _, _ := strings.Cut(rest, "\n")
+			p.comment(line)
+			p.pos += len(line)
 		default:
 			return
 		}
 	}
+}
+
+// comment notes a comment. Blanks may be skipped twice: it is noted once.
+func (p *parser) comment(line string) {
+	p.doc.Comments = true
+	text, ok := strings.CutPrefix(strings.TrimSpace(line[1:]), "edeploy:")
+	known := p.doc.Directives
+	if !ok || len(known) == maxDirectives || len(known) > 0 && known[len(known)-1].Start >= p.pos {
+		return
+	}
+	p.doc.Directives = append(known, Node{Value: strings.TrimSpace(text), Start: p.pos, End: p.pos + len(line)})
 }
 
 // next names what stands at the position, for messages.

@@ -45,6 +45,12 @@ func genuineSerial(s string) string {
 	return s
 }
 
+// Genuine tells whether a serial is none of the texts that board makers leave in.
+func Genuine(serial string) bool { return genuineSerial(serial) != "" }
+
+// GenuineMAC tells whether an address can belong to one adapter only.
+func GenuineMAC(mac string) bool { return len(genuineMACs([]string{mac})) == 1 }
+
 // oneCharacter: "0000000000", "XXXXXXXX", "........", "- - -".
 func oneCharacter(s string) bool {
 	s = strings.ReplaceAll(s, " ", "")

@@ -36,7 +36,7 @@ func (x *Index) guard(r Record, is wire.Identity) error {
 		return doubt(other, is, "the UUID")
 	}
 	// All nodes of a chassis may have its serial: it counts when no UUID tells them apart.
-	if other, ok := x.only(serialKey(is.Serial)); ok && other.ID != r.ID && other.Kept() && x.weigh(other, is) == agrees {
+	if other, ok := x.only(serialKey(is.Serial)); ok && other.ID != r.ID && other.Kept() && !other.Awaited() && x.weigh(other, is) == agrees {
 		return doubt(other, is, "the serial")
 	}
 	return nil
@@ -138,7 +138,7 @@ func (x *Index) Named(word string) []Record {
 	}
 	var all []Record
 	for _, r := range x.All() {
-		if strings.EqualFold(r.DisplayName(), word) || strings.EqualFold(r.Name, word) {
+		if strings.EqualFold(r.DisplayName(), word) || strings.EqualFold(r.Name, word) || strings.EqualFold(r.givenName(), word) {
 			all = append(all, r)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/assign"
 	"edeploy/server/internal/literal"
 	"edeploy/server/wire"
@@ -53,20 +54,22 @@ func ParseBoot(s string) (Boot, error) {
 type Record struct {
 	ID string `json:"id"` // from its first MAC address; never changes
 	wire.Identity
-	FormerMACs   []string      `json:"former_macs,omitempty"`  // adapters it had once
-	Name         string        `json:"name,omitempty"`         // sysname: product, serial, MAC
-	Host         string        `json:"host,omitempty"`         // host name of the last CMDB entry it held
-	Section      string        `json:"section,omitempty"`      // deployment of its last upload
-	BootSection  string        `json:"boot_section,omitempty"` // deployment that the operator has set for it
-	State        State         `json:"state"`
-	Since        time.Time     `json:"since"` // when it came into this state
-	Boot         Boot          `json:"boot"`
-	Image        wire.ImageRef `json:"image,omitzero"`
-	BootDisk     wire.DiskID   `json:"boot_disk,omitempty"` // that its last installation made bootable
-	Disks        []wire.DiskID `json:"disks,omitempty"`     // that its last installation has written
-	LastError    string        `json:"last_error,omitempty"`
-	Allocation   *Allocation   `json:"allocation,omitempty"`
-	HardwareFile string        `json:"hardware_file,omitempty"` // name of its saved description
+	FormerMACs   []string       `json:"former_macs,omitempty"`  // adapters it had once
+	Name         string         `json:"name,omitempty"`         // sysname: product, serial, MAC
+	Host         string         `json:"host,omitempty"`         // host name of the last CMDB entry it held
+	Section      string         `json:"section,omitempty"`      // deployment of its last upload
+	BootSection  string         `json:"boot_section,omitempty"` // deployment that the operator has set for it
+	State        State          `json:"state"`
+	Since        time.Time      `json:"since"` // when it came into this state
+	Boot         Boot           `json:"boot"`
+	Image        wire.ImageRef  `json:"image,omitzero"`
+	BootDisk     wire.DiskID    `json:"boot_disk,omitempty"` // that its last installation made bootable
+	Disks        []wire.DiskID  `json:"disks,omitempty"`     // that its last installation has written
+	LastError    string         `json:"last_error,omitempty"`
+	Allocation   *Allocation    `json:"allocation,omitempty"`
+	HardwareFile string         `json:"hardware_file,omitempty"` // name of its saved description
+	Differs      *api.Differing `json:"differs,omitempty"`       // why it gets nothing: its hardware is not the expected one
+	Expected     *api.Expected  `json:"expected,omitempty"`      // what the operator has said before it came
 }
 
 // Allocation is what a machine holds: a profile, perhaps a count and a CMDB
@@ -91,14 +94,15 @@ func (r Record) Written() []wire.DiskID {
 }
 
 // DisplayName is what an operator calls the machine: the host name of its
-// CMDB entry, or of the last one it held, else what is written on it.
+// CMDB entry, or of the last one it held, else the name that it was expected
+// by, else what is written on it.
 func (r Record) DisplayName() string {
 	if r.Allocation != nil {
 		if name := HostName(r.Allocation.Var); name != "" {
 			return name
 		}
 	}
-	return cmp.Or(r.Host, r.Name, r.ID)
+	return cmp.Or(r.Host, r.givenName(), r.Name, r.ID)
 }
 
 // HostName is the variable of that name, of a dictionary in Python syntax.
@@ -120,7 +124,7 @@ func HostName(vars string) string {
 // not installed, and no operator has said anything about it. It comes back with
 // its next word.
 func (r Record) Stranger() bool {
-	return r.Allocation == nil && r.State != Installed && r.Boot == Auto && r.BootSection == ""
+	return r.Allocation == nil && r.State != Installed && r.Boot == Auto && r.BootSection == "" && r.Expected == nil
 }
 
 // BootAction is what the machine boots next.

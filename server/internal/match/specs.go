@@ -22,6 +22,12 @@ type Specs struct {
 	// Warnings are oddities that are no errors: lines that can never match,
 	// unknown helpers taken as text.
 	Warnings []*literal.Error
+	// Bill is the bill of materials that a machine must equal (package
+	// expectation), named by a comment that Python reads past:
+	//	# edeploy: expect NAME
+	// "": none. BillLine is its line.
+	Bill     string
+	BillLine int
 
 	specs   []spec
 	names   []string // of the variables, as in the search: $$x is "$x"
@@ -83,7 +89,27 @@ func Compile(file, text string) (*Specs, error) {
 			return nil, err
 		}
 	}
-	return c.specs, nil
+	return c.specs, c.directives()
+}
+
+// directives reads the comments that are meant for the server.
+func (c *compiler) directives() error {
+	for _, node := range c.doc.Directives {
+		text, _ := node.Value.(string)
+		words := strings.Fields(text)
+		switch {
+		case len(words) == 0 || words[0] != "expect":
+			c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, "edeploy: %s says nothing here: want edeploy: expect NAME", short(text)))
+		case len(words) != 2:
+			return c.doc.ErrorAt(node.Start, "edeploy: expect wants the name of one bill of materials")
+		case c.specs.Bill != "" && c.specs.Bill != words[1]:
+			return c.doc.ErrorAt(node.Start, "the profile expects %s already: it has one bill of materials", short(c.specs.Bill))
+		default:
+			c.specs.Bill = words[1]
+			c.specs.BillLine, _ = c.doc.Position(node.Start)
+		}
+	}
+	return nil
 }
 
 // Variables are the variables of a parsed specs file, each once, and which of

@@ -88,6 +88,7 @@ func (f *Finder) profile(d *allocation.Deployment, pair state.Pair, images []wir
 		for _, w := range specs.Warnings {
 			broken = append(broken, api.Problem{Section: d.Name, Text: w.Error(), Warning: true})
 		}
+		broken = append(broken, bill(d, name, specs.Bill)...)
 	}
 	if text, err := d.Dir.Configure(name); err != nil {
 		broken = append(broken, problemOf(d, err))
@@ -102,6 +103,21 @@ func (f *Finder) profile(d *allocation.Deployment, pair state.Pair, images []wir
 		supplies = append(supplies, api.Problem{Section: d.Name, Warning: true, Text: text})
 	}
 	return broken, supplies
+}
+
+// bill is what is wrong with the expected hardware that a profile names.
+func bill(d *allocation.Deployment, profile, bill string) []api.Problem {
+	if bill == "" {
+		return nil
+	}
+	_, err := d.Dir.Bill(bill)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []api.Problem{{Section: d.Name, Text: fmt.Sprintf("profile %s expects the hardware of %s.bill, which is not there, so no machine gets it: edeployctl expect %s ID makes it from a good machine", profile, bill, bill)}}
+	case err != nil:
+		return []api.Problem{problemOf(d, err)}
+	}
+	return nil
 }
 
 func problemOf(d *allocation.Deployment, err error) api.Problem {

@@ -6,6 +6,7 @@ import (
 
 	"edeploy/server/api"
 	"edeploy/server/internal/machine"
+	"edeploy/server/internal/upload"
 )
 
 // maxMachines bounds the machines that are named one by one.
@@ -39,6 +40,8 @@ func machineProblem(r machine.Record, restorable func(id string) bool) string {
 	switch {
 	case r.Boot == machine.Hold: // the operator knows
 		return ""
+	case r.Differs != nil && !r.Differs.Anyway:
+		return who + differs(r)
 	case r.State == machine.Failed:
 		return fmt.Sprintf("%s FAILED %s. It tries again when it boots: edeployctl logs %s and edeployctl machines explain %s say more, edeployctl hold %s stops it", who, first, r.ID, r.ID, r.ID)
 	case r.State == machine.Installed && first != "":
@@ -49,4 +52,26 @@ func machineProblem(r machine.Record, restorable func(id string) bool) string {
 		return fmt.Sprintf("%s is installed, and which profile it has is not known: others may get its addresses. edeployctl reinstall %s gives it one", who, r.ID)
 	}
 	return ""
+}
+
+// maxTold bounds the differences that are told of one machine.
+const maxTold = 5
+
+// differs says what a machine has otherwise than expected, and what the
+// operator can say about it.
+func differs(r machine.Record) string {
+	is := r.Differs
+	var told []string
+	for _, d := range is.Differences[:min(len(is.Differences), maxTold)] {
+		told = append(told, d.String())
+	}
+	if more := is.Count() - len(told); more > 0 {
+		told = append(told, fmt.Sprintf("and %d more", more))
+	}
+	section := ""
+	if r.Section != upload.DefaultSection {
+		section = " --section " + r.Section
+	}
+	return fmt.Sprintf(" is held: it fits profile %s, but %s: %s. It asks again when it boots. If all are to be like it: edeployctl expect %s %s%s; if it alone may be so: edeployctl install-anyway %s",
+		is.Profile, is, strings.Join(told, "; "), is.Bill, r.ID, section, r.ID)
 }

@@ -1,6 +1,6 @@
 // Package profile reads a configuration directory: state, and for every
 // profile NAME.specs, NAME.configure and NAME.cmdb (reference sections 6.2 and
-// 7.1).
+// 7.1), and the bills of materials that profiles name, NAME.bill.
 package profile
 
 import (
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"edeploy/server/internal/cmdb"
+	"edeploy/server/internal/expectation"
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/state"
 	"edeploy/server/internal/store"
@@ -190,6 +191,19 @@ func (d *Dir) CMDB(name string) (*cmdb.File, error) {
 
 // KeepCMDB tells what NAME.cmdb holds now.
 func (d *Dir) KeepCMDB(name string, f *cmdb.File) { d.keep(name+".cmdb", f.Text(), f) }
+
+// Bill reads NAME.bill, the expected hardware. The errors are those of Specs.
+func (d *Dir) Bill(name string) (*expectation.Bill, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	f, err := d.read(name+".bill", func(name, text string) (any, error) { return expectation.Parse(name, text) })
+	if err != nil {
+		return nil, err
+	}
+	b, _ := f.good.(*expectation.Bill)
+	return b, f.err
+}
 
 // Configure reads NAME.configure.
 func (d *Dir) Configure(name string) (string, error) {
