@@ -21,7 +21,7 @@ import (
 // is that of the recording. Names in the kernel's command line and the comment
 // stay.
 func (rec Recording) Anonymous(key []byte) Recording {
-	a := anonymizer{key: key, words: map[string]string{}, raw: map[string]string{}, addresses: map[netip.Addr]netip.Addr{}}
+	a := anonymizer{key: key, words: map[string]string{}, written: map[string]string{}, raw: map[string]string{}, addresses: map[netip.Addr]netip.Addr{}}
 	a.collect(rec)
 	a.index()
 	return a.apply(rec)
@@ -31,6 +31,7 @@ func (rec Recording) Anonymous(key []byte) Recording {
 type anonymizer struct {
 	key       []byte
 	words     map[string]string   // by letters and digits in lower case; both of the same length
+	written   map[string]string   // how a short word was written: it is looked for in no other form
 	beginning map[string][]string // words by their first letters, long ones first
 	raw       map[string]string   // the bytes of names that are written in hexadecimal
 	addresses map[netip.Addr]netip.Addr
@@ -42,14 +43,16 @@ const shortest = 4
 
 // hide has a text replaced, but its first characters.
 func (a *anonymizer) hide(text string, keep int) {
-	word := string(plain([]byte(text)).word)
+	p := plain([]byte(text))
+	word := string(p.word)
 	if len(word) < shortest || len(word) > 200 || !strings.ContainsAny(word, "0123456789") || strings.Trim(word, word[:1]) == "" || a.words[word] != "" {
 		return // too little to tell anything, or a text such as "Not Specified"
 	}
 	a.words[word] = a.replacement(word, keep)
+	a.written[word] = text[p.at[0] : p.at[len(p.at)-1]+1]
 	// Names of NVMe disks hold the serial number's bytes in hexadecimal.
 	trimmed := strings.TrimSpace(text)
-	one := anonymizer{words: map[string]string{word: a.words[word]}}
+	one := anonymizer{words: map[string]string{word: a.words[word]}, written: a.written}
 	one.index()
 	a.words[hex.EncodeToString([]byte(trimmed))] = hex.EncodeToString(one.replaced([]byte(trimmed)))
 	if binary, err := hex.DecodeString(word); err == nil && len(binary) >= 6 {
@@ -129,11 +132,11 @@ func plain(text []byte) plainText {
 const whole = 8
 
 // fits tells whether the secret at a place is that secret, and not part of
-// something else.
-func (p plainText) fits(text []byte, start, length int) bool {
+// something else; written is the form of a short one.
+func (p plainText) fits(text []byte, start, length int, written string) bool {
 	end := start + length
 	if length < whole {
-		joined := p.at[end-1]-p.at[start] == length-1
+		joined := strings.EqualFold(string(text[p.at[start]:p.at[end-1]+1]), written)
 		free := (start == 0 || p.at[start-1] < p.at[start]-1) && (end == len(p.at) || p.at[end] > p.at[end-1]+1)
 		return joined && free
 	}
@@ -153,7 +156,7 @@ func (a *anonymizer) replaced(text []byte) []byte {
 	out := slices.Clone(text)
 	for start := 0; start+shortest <= len(p.word); start++ {
 		for _, word := range a.beginning[string(p.word[start:start+shortest])] {
-			if bytes.HasPrefix(p.word[start:], []byte(word)) && p.fits(text, start, len(word)) {
+			if bytes.HasPrefix(p.word[start:], []byte(word)) && p.fits(text, start, len(word), a.written[word]) {
 				put(out, p.at[start:start+len(word)], a.words[word])
 				start += len(word) - 1
 				break

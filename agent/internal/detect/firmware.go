@@ -65,7 +65,7 @@ func signers(r reader, f *facts) error {
 		return unless(err, fs.ErrNotExist)
 	}
 	if len(value) < attributes4 {
-		return errors.New("Secure Boot's db is shorter than its attributes")
+		return errors.New("db of Secure Boot: shorter than its attributes")
 	}
 	certificates, err := certificates(value[attributes4:])
 	for _, certificate := range certificates {
@@ -89,17 +89,17 @@ func certificates(lists []byte) (found []*x509.Certificate, err error) {
 	var problems []error
 	for len(lists) > 0 {
 		if len(lists) < head {
-			return found, errors.New("Secure Boot's db ends within a list")
+			return found, errors.New("db of Secure Boot: it ends within a list")
 		}
 		size, header, each := field32(lists, 16), field32(lists, 20), field32(lists, 24)
 		if size < head || size > uint64(len(lists)) || header > size-head || each <= owner {
-			return found, fmt.Errorf("Secure Boot's db has a list of %d bytes that has none of this form", size)
+			return found, fmt.Errorf("db of Secure Boot: the sizes of a list of %d bytes do not fit", size)
 		}
 		signatures := lists[head+header : size]
 		for isX509 := string(lists[:16]) == x509GUID; isX509 && uint64(len(signatures)) >= each; signatures = signatures[each:] {
 			certificate, err := x509.ParseCertificate(signatures[owner:each])
 			if err != nil {
-				problems = append(problems, fmt.Errorf("Secure Boot's db: %w", err))
+				problems = append(problems, fmt.Errorf("db of Secure Boot: %w", err))
 				continue
 			}
 			found = append(found, certificate)
