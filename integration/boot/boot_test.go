@@ -3,7 +3,6 @@ package boot
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -106,27 +105,42 @@ func TestInstalledDiskUEFI(t *testing.T) {
 func efiDisk(t *testing.T, path string, id wire.DiskID) {
 	t.Helper()
 	config, grub := path+".cfg", path+".efi"
-	text := fmt.Sprintf("echo 'DISK %s'\nsleep 1000\n", id)
-	err := errors.Join(lab.BlankDisk(path, 64<<20), os.WriteFile(config, []byte(text), 0o644))
-	if err != nil {
+	sayDisk(t, config, id)
+	runProgram(t, "", "grub-mkimage", "-O", "x86_64-efi", "-o", grub, "-p", "/EFI/BOOT", "-c", config, "echo", "sleep")
+	espDisk(t, path, id, map[string]string{"EFI/BOOT/BOOTX64.EFI": grub})
+}
+
+// sayDisk writes a configuration of GRUB that says the disk's identifier and
+// waits.
+func sayDisk(t *testing.T, file string, id wire.DiskID) {
+	t.Helper()
+	if err := os.WriteFile(file, fmt.Appendf(nil, "echo 'DISK %s'\nsleep 1000\n", id), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// espDisk makes a disk with an EFI system partition that holds files: where
+// they come from, by their names there.
+func espDisk(t *testing.T, path string, id wire.DiskID, files map[string]string) {
+	t.Helper()
+	if err := lab.BlankDisk(path, 64<<20); err != nil {
 		t.Fatal(err)
 	}
 	const partition = "@@1M" // for mtools
-	for _, c := range []struct {
-		argv  []string
-		stdin string
-	}{
-		{[]string{"grub-mkimage", "-O", "x86_64-efi", "-o", grub, "-p", "/EFI/BOOT", "-c", config, "echo", "sleep"}, ""},
-		{[]string{"sfdisk", "-q", path}, fmt.Sprintf("label: gpt\nlabel-id: %s\nstart=2048, type=uefi\n", id)},
-		{[]string{"mformat", "-i", path + partition, "-F", "-T", "122880", "-h", "16", "-s", "32", "::"}, ""},
-		{[]string{"mmd", "-i", path + partition, "::EFI", "::EFI/BOOT"}, ""},
-		{[]string{"mcopy", "-i", path + partition, grub, "::EFI/BOOT/BOOTX64.EFI"}, ""},
-	} {
-		cmd := exec.Command(c.argv[0], c.argv[1:]...)
-		cmd.Stdin = strings.NewReader(c.stdin)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", c.argv, err, out)
-		}
+	runProgram(t, fmt.Sprintf("label: gpt\nlabel-id: %s\nstart=2048, type=uefi\n", id), "sfdisk", "-q", path)
+	runProgram(t, "", "mformat", "-i", path+partition, "-F", "-T", "122880", "-h", "16", "-s", "32", "::")
+	runProgram(t, "", "mmd", "-i", path+partition, "::EFI", "::EFI/BOOT", "::grub")
+	for name, from := range files {
+		runProgram(t, "", "mcopy", "-i", path+partition, from, "::"+name)
+	}
+}
+
+func runProgram(t *testing.T, stdin string, argv ...string) {
+	t.Helper()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, out)
 	}
 }
 
@@ -134,7 +148,6 @@ func efiDisk(t *testing.T, path string, id wire.DiskID) {
 // our script; 10.0.2.2 is this host.
 func network(t *testing.T, disk wire.DiskID) []string {
 	t.Helper()
-	const mac = "52:54:12:34:00:01"
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // inNamespace is set when the test runs in a network namespace of its own.
@@ -20,7 +21,11 @@ func Namespace(t *testing.T, programs ...string) (inside bool) {
 	}
 	Root(t)
 	Programs(t, append(programs, "ip", "unshare", "nsenter")...)
-	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=10m")
+	timeout := 10 * time.Minute
+	if end, ok := t.Deadline(); ok {
+		timeout = time.Until(end) - 10*time.Second // to tell about it
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout="+timeout.String())
 	cmd.Env = append(os.Environ(), inNamespace+"="+t.Name())
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Run(); err != nil {
