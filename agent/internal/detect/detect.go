@@ -42,6 +42,9 @@ type Source struct {
 	Addresses func(device string) []netip.Prefix
 	// Ethtool is what the driver says about a network device.
 	Ethtool func(device string) Ethtool
+	// DMI are texts of the firmware's tables, by their names in sys/class/dmi/id;
+	// nil: they are read there.
+	DMI func() map[string]string
 	// NVMe is what the controller of an NVMe disk says about itself.
 	NVMe func(disk string) (NVMe, error)
 

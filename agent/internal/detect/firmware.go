@@ -23,9 +23,9 @@ const (
 // firmware is what the reference calls bios, and how the machine was started,
 // which it does not have.
 func firmware(_ context.Context, r reader, f *facts) error {
-	f.add("firmware", "bios", "version", r.text(dmi, "bios_version"))
-	f.add("firmware", "bios", "date", r.text(dmi, "bios_date"))
-	f.add("firmware", "bios", "vendor", r.text(dmi, "bios_vendor"))
+	f.add("firmware", "bios", "version", r.dmi("bios_version"))
+	f.add("firmware", "bios", "date", r.dmi("bios_date"))
+	f.add("firmware", "bios", "vendor", r.dmi("bios_vendor"))
 	boot := func(field, value string) { f.add("firmware", "boot", field, value) }
 	mode := "bios"
 	if r.text("sys/firmware/efi/fw_platform_size") != "" {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,7 @@ import (
 
 // ThisMachine is the machine that the program runs on.
 func ThisMachine() Source {
-	return Source{FS: os.DirFS("/"), Run: runProgram, Addresses: addresses, Ethtool: ethtool, NVMe: nvmeAnswers}
+	return Source{FS: os.DirFS("/"), Run: runProgram, DMI: sync.OnceValue(inventory), Addresses: addresses, Ethtool: ethtool, NVMe: nvmeAnswers}
 }
 
 // addresses asks the kernel.

@@ -32,6 +32,18 @@ func (r reader) text(elem ...string) string {
 	return strings.TrimSpace(string(data))
 }
 
+// dmi is a text of the firmware's tables.
+func (r reader) dmi(name string) string {
+	if r.door.DMI == nil {
+		return r.text(dmi, name)
+	}
+	value := r.door.DMI()[name]
+	if value != "" {
+		r.door.seen.file(r.door.FS, path.Join(dmi, name), []byte(value+"\n"), nil)
+	}
+	return value
+}
+
 // link is the last element of a symbolic link's target.
 func (r reader) link(elem ...string) string {
 	if target := r.target(elem...); target != "" {
