@@ -109,9 +109,11 @@ type Blank struct {
 	Name     string
 	Disks    []int64      // sizes in bytes; nil: one of 3 GB
 	MemoryMB int          // 0: 1024
+	Product  string       // what its firmware says it is
 	Firmware lab.Firmware // zero: BIOS
 	Bus      lab.Bus      // of its disks; zero: Virtio
 	Card     string       // model of its network card, see lab.NIC; zero: virtio
+	Pulled   []int        // disks, from 0, that are not in the machine
 
 	// Copy, when it is not empty, names a copy of the machine's disks that the
 	// machine runs on instead of them: the same machine to everybody else,
@@ -126,8 +128,11 @@ func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
 		b.Disks = []int64{3e9}
 	}
 	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
-		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}}
+		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}, SMBIOS: lab.SMBIOS{Product: b.Product}}
 	for i, size := range b.Disks {
+		if slices.Contains(b.Pulled, i) {
+			continue
+		}
 		path, err := r.makeDisk(b, i, size)
 		if err != nil {
 			return nil, err

@@ -17,10 +17,22 @@ func VM(role, version string, key *Key) map[string]string {
 // Specs fits every machine of the rack.
 const Specs = `[
  ('disk', '$disk', 'size', 'gt(1)'),
- ('network', '$eth', 'ipv4', 'network(10.0.3.0/24)'),
+` + card
+
+// card is the end of specs that fit every machine of the rack.
+const card = ` ('network', '$eth', 'ipv4', 'network(10.0.3.0/24)'),
  ('network', '$eth', 'serial', '$mac'),
 ]
 `
+
+// SpecsOf fits machines of a product with so many disks: $disk1, $disk2 ...
+func SpecsOf(product string, disks int) string {
+	specs := fmt.Sprintf("[\n ('system', 'product', 'name', '%s'),\n", product)
+	for i := range disks {
+		specs += fmt.Sprintf(" ('disk', '$disk%d', 'size', 'gt(1)'),\n", i+1)
+	}
+	return specs + card
+}
 
 // CMDB gives out the addresses 10.0.3.FIRST to 10.0.3.LAST.
 func CMDB(first, last int) string {
@@ -56,6 +68,36 @@ run('mkfs.vfat -F 32 %s2; mkdir -p /chroot/boot/efi; mount %s2 /chroot/boot/efi'
 ` + Settings(key) + fmt.Sprintf(`
 set_role('%s', '%s', disk)
 `, role, version)
+}
+
+// RAID1 and LVM are the parts of configuration scripts that lay a system out:
+// on arrays of two disks, and on logical volumes. They leave the disk that
+// set_role is to name in boot.
+const (
+	RAID1 = `
+pair = ['/dev/' + var['disk1'], '/dev/' + var['disk2']]
+for disk in pair:
+    run('parted -s %s mklabel msdos mkpart primary 1MiB 2400MiB mkpart primary 2400MiB 2600MiB' % disk)
+raid1('/dev/md0', [disk + '1' for disk in pair])
+raid1('/dev/md1', [disk + '2' for disk in pair])
+run('mkfs.ext4 -q /dev/md0; mkdir -p /chroot; mount /dev/md0 /chroot')
+run('mkswap /dev/md1')
+boot = pair[0]
+`
+	LVM = `
+boot = '/dev/' + var['disk1']
+run('parted -s %s mklabel msdos mkpart primary 1MiB 100%% set 1 lvm on' % boot)
+run('pvcreate -q -ff -y %s1; vgcreate -q vg0 %s1' % (boot, boot))
+run('lvcreate -q -y -W y -L 2400M -n root vg0; mkfs.ext4 -q /dev/vg0/root')
+run('lvcreate -q -y -W y -L 128M -n swap vg0; mkswap /dev/vg0/swap')
+run('mkdir -p /chroot; mount /dev/vg0/root /chroot')
+`
+)
+
+// LaidOut is a configuration script: a layout such as RAID1, a static address,
+// the operator's key.
+func LaidOut(layout, role, version string, key *Key) string {
+	return layout + Settings(key) + fmt.Sprintf("\nset_role('%s', '%s', boot)\n", role, version)
 }
 
 // Settings is the part of a configuration script that every profile here
