@@ -227,5 +227,5 @@ out/loaders/grubx64.efi: | check
 out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe out/loaders/grubx64.efi $(shell find appliance/perm -type f)
 	@[ -f /usr/lib/ipxe/snponly.efi ] || { echo 'edeploy: the loaders (Debian package ipxe) are missing: make deps installs them' >&2; exit 1; }
 	@rm -rf out/boot && mkdir -p out/boot
-	cp out/vmlinuz out/initrd.pxe /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/snponly.efi out/loaders/*.efi out/boot/
+	cp out/vmlinuz out/initrd.pxe $(addprefix /usr/lib/ipxe/,undionly.kpxe ipxe.pxe snponly.efi ipxe.efi) out/loaders/*.efi out/boot/
 	out/programs/mkappliance -version '$(RELEASE)' -size $(IMAGE_SIZE) -perm appliance/perm -o $@ -update out/appliance.gaf

@@ -9,6 +9,7 @@ import (
 	"edeploy/images"
 	"edeploy/pxe"
 	"edeploy/server"
+	"edeploy/server/api"
 	"edeploy/server/wire"
 )
 
@@ -36,6 +37,7 @@ func (a *Appliance) makeServer(context.Context) error {
 		Images:      a.ownImages,
 		DHCPFirst:   first,
 		DHCPLast:    last,
+		Loaders:     a.loaders,
 	})
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
@@ -52,6 +54,14 @@ func (a *Appliance) showProgress(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// loaders are those that the boot services know of machines.
+func (a *Appliance) loaders(macs []string) []api.FirmwareLoader {
+	if a.boot == nil {
+		return nil
+	}
+	return a.boot.Loaders(macs)
 }
 
 // ownImages are the images that machines can install from here; nobody knows
@@ -105,6 +115,9 @@ func (a *Appliance) makeBoot(context.Context) error {
 		Policy:     a.server,
 		Section:    a.server.BootSection,
 		BootDisk:   a.server.BootDisk,
+		Pinned:     a.server.Loader,
+		Model:      a.server.Model,
+		LoaderFile: filepath.Join(a.config.StateDir, "loaders"),
 		OnEvent:    a.server.Tell,
 		Log:        a.log.With("room", "pxe"),
 	})

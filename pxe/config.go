@@ -70,8 +70,17 @@ type Config struct {
 	// Known tells whether the machine is one of ours; nil: none is.
 	Known func(mac, uuid string) bool
 
-	// Loader is what firmware is made to start; "": LoaderIPXE.
+	// Loader is what firmware is made to start first; "": LoaderIPXE. When it does
+	// not bring a machine to the agent, the others follow.
 	Loader Loader
+	// Pinned is the only loader that a machine is given, as the operator wants it:
+	// one of api.Loaders. "" is any; nil for always "".
+	Pinned func(mac, uuid string) string
+	// Model is vendor and product of a machine; "" is not known, nil for always "".
+	Model func(mac, uuid string) string
+	// LoaderFile keeps which loader works for which machine, a text file in an
+	// existing directory; "": it is forgotten with a restart.
+	LoaderFile string
 
 	// BootDisk is asked for every script that boots a machine's own disk: the
 	// disk that it was installed on. "" is not known; nil for always "".
@@ -81,6 +90,8 @@ type Config struct {
 	// It must not block; nil: nobody wants to know.
 	OnEvent func(api.Event)
 	Log     *slog.Logger // nil: silence
+
+	now func() time.Time // of the ladder, for tests; nil: time.Now
 }
 
 // Mode is how DHCP is answered.
@@ -156,6 +167,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(api.Event) {}
+	}
+	if c.Pinned == nil {
+		c.Pinned = func(string, string) string { return "" }
 	}
 	if c.BootDisk == nil {
 		c.BootDisk = func(string, string) wire.DiskID { return "" }

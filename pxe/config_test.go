@@ -60,7 +60,7 @@ func TestConfig(t *testing.T) {
 		{"domain", func(c *pxe.Config) { c.Domain = "my lab" }, `"my lab" is no domain`},
 		{"mode", func(c *pxe.Config) { c.Mode = "relay" }, `DHCP mode "relay": want dhcp, proxy or off`},
 		{"unknown machines", func(c *pxe.Config) { c.Unknown = "wipe" }, `unknown machines "wipe": want install, hold or ignore`},
-		{"loader", func(c *pxe.Config) { c.Loader = "lilo" }, `loader "lilo": want ipxe or grub`},
+		{"loader", func(c *pxe.Config) { c.Loader = "lilo" }, `loader "lilo": want ipxe, ipxe-native or grub`},
 		{"loader of a host", func(c *pxe.Config) { c.Hosts = map[string]pxe.Host{"02:00:00:00:00:01": {Loader: "lilo"}} }, `host 02:00:00:00:00:01: loader "lilo"`},
 		{"overlapping networks", subnet("127.2.0.0/16", ""), "networks 127.0.0.0/8 and 127.2.0.0/16 overlap"},
 		{"network with bits of a host", subnet("10.1.0.1/24", ""), "network 10.1.0.1/24: want one like"},

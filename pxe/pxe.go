@@ -27,6 +27,7 @@ import (
 	"edeploy/pxe/internal/firmware"
 	"edeploy/pxe/internal/grub"
 	"edeploy/pxe/internal/httpboot"
+	"edeploy/pxe/internal/ladder"
 	"edeploy/pxe/internal/radv"
 	"edeploy/pxe/internal/tftp"
 	"edeploy/server/api"
@@ -51,6 +52,7 @@ type Server struct {
 	root    *os.Root
 	handler *httpboot.Handler
 	subnets []dhcp.Subnet
+	ladder  *ladder.Ladder
 	dhcp    *dhcp.Server // nil: DHCP is off
 	tftp    *tftp.Server
 	radv    *radv.Server // nil: the device has no IPv6
@@ -87,14 +89,15 @@ func New(conf Config) (*Server, error) {
 		conf.Log.Error("lease file is broken", "err", err)
 		s.note("", "", netip.Addr{}, fmt.Sprintf("the lease file is broken: %v", err))
 	}
+	s.openLadder()
 	s.handler = &httpboot.Handler{
 		BaseURL: conf.baseURL(), Root: root, Args: conf.machineLine,
-		Action: conf.action, Disk: conf.BootDisk, Notify: s.note, Log: conf.Log,
+		Action: conf.action, Disk: conf.BootDisk, Reached: s.ladder.Script, Notify: s.note, Log: conf.Log,
 	}
 	if conf.Mode != ModeOff {
 		s.dhcp = &dhcp.Server{
 			Network: dhcp.Network{
-				Self: conf.Address.Addr(), Subnets: s.subnets, Alone: conf.alone, Loader: conf.loader,
+				Self: conf.Address.Addr(), Subnets: s.subnets, Alone: conf.alone, Loader: s.loader, Runs: s.ladder.Agent,
 				ScriptURL: s.handler.ScriptURL, FileURL: s.handler.FileURL, HasFile: s.hasFile,
 			},
 			Proxy: conf.Mode == ModeProxy, Notify: s.noteAnswer, Log: conf.Log,
@@ -150,6 +153,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 
+	var remembering sync.WaitGroup
+	remembering.Go(func() { s.ladder.Run(ctx) })
+	defer remembering.Wait()
 	for {
 		err := s.serve(ctx)
 		if ctx.Err() != nil {

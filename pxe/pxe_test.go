@@ -172,7 +172,7 @@ func TestJourney(t *testing.T) {
 	}
 
 	var history []string
-	for range 5 {
+	for range 6 {
 		select {
 		case e := <-events:
 			history = append(history, e.MAC+" "+e.Message)
@@ -186,6 +186,7 @@ func TestJourney(t *testing.T) {
 		"02:00:00:00:00:01 boots: install",
 		"02:00:00:00:00:01 fetched vmlinuz, 10 bytes in 0.0 s",
 		"02:00:00:00:00:01 fetched initrd.pxe, 10 bytes in 0.0 s",
+		"02:00:00:00:00:01 the loader ipxe works, and is remembered",
 	} // on loopback the TFTP client has none of the addresses that are leased
 	if diff := cmp.Diff(want, history); diff != "" {
 		t.Errorf("history: (-want +got)\n%s", diff)

@@ -38,6 +38,19 @@ func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
 	return r.BootDisk
 }
 
+// Loader is the loader that the machine is pinned to, one of api.Loaders; "":
+// none.
+func (s *Server) Loader(mac, uuid string) string {
+	r, _, _ := s.records.Index().Booting(mac, uuid)
+	return r.Loader
+}
+
+// Model is vendor and product of the machine, as it last said; "" is not known.
+func (s *Server) Model(mac, uuid string) string {
+	r, _, _ := s.records.Index().Booting(mac, uuid)
+	return r.Model
+}
+
 // Tell takes an event of a boot service: about the machine with these MAC and
 // UUID, or, without a MAC, about the service itself. It never waits.
 func (s *Server) Tell(e api.Event) {

@@ -53,6 +53,7 @@ type Config struct {
 	Images      func() ([]wire.ImageRef, error) // complete images that machines can install; nil: not known here
 	DHCPFirst   netip.Addr                      // with DHCPLast: addresses that DHCP gives to any machine, for the API; zero: none
 	DHCPLast    netip.Addr
+	Loaders     func(macs []string) []api.FirmwareLoader // what boot services know about the firmware behind MAC addresses; nil: there are none
 }
 
 // Limits bound what the network can use up. A zero value means the default.
@@ -176,7 +177,7 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 	s.queue.Start(limits.Wait)
 	s.opened = append(s.opened, s.queue.Close)
 	s.handlers = httpd.New(httpd.Config{Queue: s.queue, Archives: archives, SpoolDir: at("spool"), Problems: s.problems,
-		Uploads: limits.Uploads, Wait: limits.Wait, BodyTime: limits.BodyTime, LogBytes: limits.LogBytes, NewPerPeer: limits.NewPerPeer, Version: s.version()})
+		Uploads: limits.Uploads, Wait: limits.Wait, BodyTime: limits.BodyTime, LogBytes: limits.LogBytes, NewPerPeer: limits.NewPerPeer, Version: s.version(), Loaders: s.config.Loaders})
 	return nil
 }
 

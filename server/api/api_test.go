@@ -29,7 +29,9 @@ func values() map[string]any {
 	return map[string]any{
 		"machine": api.Machine{ID: "m1", DisplayName: "node1", MACs: []string{"52:54:00:12:34:56"}, FormerMACs: []string{"52:54:00:12:34:55"},
 			UUID: "u", Serial: "s", Name: "product-s", Hardware: "product-s.hw", Section: "LAB", BootSection: "SERVER", State: "installed", Since: noon,
-			Boot: "auto", NextBoot: wire.BootLocal, Image: &web, LastError: "none", Now: "installed",
+			Boot: "auto", NextBoot: wire.BootLocal, Loader: "auto", Model: "ACME Rack Node",
+			Loaders: []api.FirmwareLoader{{MAC: "52:54:00:12:34:56", Firmware: "uefi-x64", Works: "ipxe-native", Failed: []string{"ipxe"}, Next: "ipxe-native"}},
+			Image:   &web, LastError: "none", Now: "installed",
 			Allocation: &api.Allocation{Profile: "vm", Section: "LAB", Counted: true, Var: "{'ip': '10.0.0.1'}", Variables: entry,
 				CMDB: "{'ip': '10.0.0.1', 'used': 1}", Entry: entry, Given: noon, Asked: 2, Installed: noon},
 			Expected: &api.Expected{Name: "node1", Rack: "R1", Unit: "12", Came: noon},
@@ -41,6 +43,7 @@ func values() map[string]any {
 		"imported":   api.Imported{Added: 1, Changed: 2, Unchanged: 3},
 		"newmachine": api.NewMachine{MAC: "52:54:00:12:34:56", Machine: "m1"},
 		"newsection": api.NewSection{Section: "LAB"},
+		"newloader":  api.NewLoader{Loader: "ipxe"},
 		"newboot":    api.NewBoot{Action: "reinstall"},
 		"forgotten": api.Forgotten{ID: "m1", DisplayName: "node1", MACs: []string{"52:54:00:12:34:56"}, State: "installed", Section: "LAB",
 			Profile: "vm", Counted: true, CMDB: "{'ip': '10.0.0.1', 'used': 1}", Entry: entry, Time: noon},

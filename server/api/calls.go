@@ -27,7 +27,7 @@ func below(path string, words ...string) string {
 }
 
 // MachinePath is the path of a machine, by id, MAC address or name, or of
-// something of it: boot, explanation, hardware, logs, restore, section.
+// something of it: boot, explanation, hardware, loader, logs, restore, section.
 func MachinePath(id string, words ...string) string {
 	return below(below(MachinesPath, id), words...)
 }
@@ -83,6 +83,11 @@ func (c *Client) Expect(ctx context.Context, list []byte) (done Imported, err er
 		err = c.decode(path, text, &done)
 	}
 	return done, err
+}
+
+// SetLoader pins a machine to one of Loaders; AnyLoader: to none.
+func (c *Client) SetLoader(ctx context.Context, id, loader string) (Machine, error) {
+	return ask[Machine](ctx, c, http.MethodPut, MachinePath(id, "loader"), NewLoader{loader})
 }
 
 // Forget forgets a machine. One that is installed is a conflict, unless forced.

@@ -13,28 +13,52 @@ import (
 
 // Machine is a machine as the appliance knows it.
 type Machine struct {
-	ID          string          `json:"id"`
-	DisplayName string          `json:"display_name"`
-	MACs        []string        `json:"macs"`
-	FormerMACs  []string        `json:"former_macs,omitempty"`
-	UUID        string          `json:"uuid,omitempty"`
-	Serial      string          `json:"serial,omitempty"`
-	Name        string          `json:"name,omitempty"`          // product, serial, MAC
-	Hardware    string          `json:"hardware_file,omitempty"` // in HWDIR
-	Section     string          `json:"section,omitempty"`       // deployment of its last upload
-	BootSection string          `json:"boot_section,omitempty"`  // deployment that the operator has set for it
-	State       string          `json:"state"`                   // unknown, installing, installed, failed
-	Since       time.Time       `json:"since"`
-	Boot        string          `json:"boot"`      // what the operator has set: auto, reinstall, rescue, hold, local
-	NextBoot    wire.BootAction `json:"next_boot"` // what follows from state and boot
-	Image       *wire.ImageRef  `json:"image,omitempty"`
-	LastError   string          `json:"last_error,omitempty"`
-	Allocation  *Allocation     `json:"allocation,omitempty"`
-	Expected    *Expected       `json:"expected,omitempty"` // what the operator has said before it came
-	Differs     *Differing      `json:"differs,omitempty"`  // from the expected hardware
-	Now         string          `json:"now"`                // what it is doing, in words
-	Progress    *Progress       `json:"progress,omitempty"`
-	History     []HistoryLine   `json:"history,omitempty"` // only of a single machine; oldest first
+	ID          string           `json:"id"`
+	DisplayName string           `json:"display_name"`
+	MACs        []string         `json:"macs"`
+	FormerMACs  []string         `json:"former_macs,omitempty"`
+	UUID        string           `json:"uuid,omitempty"`
+	Serial      string           `json:"serial,omitempty"`
+	Name        string           `json:"name,omitempty"`          // product, serial, MAC
+	Hardware    string           `json:"hardware_file,omitempty"` // in HWDIR
+	Section     string           `json:"section,omitempty"`       // deployment of its last upload
+	BootSection string           `json:"boot_section,omitempty"`  // deployment that the operator has set for it
+	State       string           `json:"state"`                   // unknown, installing, installed, failed
+	Since       time.Time        `json:"since"`
+	Boot        string           `json:"boot"`              // what the operator has set: auto, reinstall, rescue, hold, local
+	NextBoot    wire.BootAction  `json:"next_boot"`         // what follows from state and boot
+	Loader      string           `json:"loader"`            // what the operator has pinned: one of Loaders, or auto
+	Loaders     []FirmwareLoader `json:"loaders,omitempty"` // what the boot services have found out
+	Model       string           `json:"model,omitempty"`   // vendor and product of its last upload
+	Image       *wire.ImageRef   `json:"image,omitempty"`
+	LastError   string           `json:"last_error,omitempty"`
+	Allocation  *Allocation      `json:"allocation,omitempty"`
+	Expected    *Expected        `json:"expected,omitempty"` // what the operator has said before it came
+	Differs     *Differing       `json:"differs,omitempty"`  // from the expected hardware
+	Now         string           `json:"now"`                // what it is doing, in words
+	Progress    *Progress        `json:"progress,omitempty"`
+	History     []HistoryLine    `json:"history,omitempty"` // only of a single machine; oldest first
+}
+
+// AnyLoader is the loader of machines that have none pinned: the boot services
+// find one that works.
+const AnyLoader = "auto"
+
+// Loaders are the loaders that a machine can be pinned to.
+var Loaders = []string{"ipxe", "ipxe-native", "grub", "http"}
+
+// FirmwareLoader is what is known about the loaders of one firmware of a machine.
+type FirmwareLoader struct {
+	MAC      string   `json:"mac"`              // of the card that it booted from
+	Firmware string   `json:"firmware"`         // bios, uefi-x64, uefi-x64-http
+	Works    string   `json:"works,omitempty"`  // the last one that brought the machine to the agent
+	Failed   []string `json:"failed,omitempty"` // those that did not since
+	Next     string   `json:"next"`             // the one that it is offered next, unless one is pinned
+}
+
+// NewLoader is the loader that a machine is to be pinned to; AnyLoader: none.
+type NewLoader struct {
+	Loader string `json:"loader"`
 }
 
 // Allocation is what a machine holds.

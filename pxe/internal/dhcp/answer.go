@@ -33,9 +33,21 @@ type Network struct {
 	// Alone tells whether a machine is one to be left alone; link is the relay's
 	// address, or the server's own. nil: none is.
 	Alone func(mac, uuid string, link netip.Addr) bool
-	// Loader is what the firmware of a machine is made to start; link as above.
-	// nil: LoaderIPXE.
-	Loader func(mac, uuid string, link netip.Addr) firmware.Loader
+	// Loader is what the firmware of a machine is made to start. nil: LoaderIPXE.
+	Loader func(Firmware) firmware.Loader
+	// Runs is told of a machine that asks as something that is no firmware: an
+	// agent or an installed system. nil: nobody wants to know.
+	Runs func(mac, uuid string)
+}
+
+// Firmware is a boot ROM that asks what to load.
+type Firmware struct {
+	MAC, UUID   string
+	Kind        firmware.Kind
+	Link        netip.Addr // the relay's address, or the server's own
+	Transaction [4]byte    // the same in all requests of one try
+	First       bool       // it begins a try, or repeats the beginning
+	Last        bool       // after this answer it loads what it was named
 }
 
 // Subnet is what the machines of one network are told.

@@ -196,9 +196,9 @@ func TestLoader(t *testing.T) {
 			now := start
 			n := network(table(t, 1, &now))
 			n.HasFile = func(name string) bool { return slices.Contains(strings.Fields(test.files), name) }
-			n.Loader = func(mac, _ string, link netip.Addr) firmware.Loader {
-				if !strings.HasPrefix(mac, "52:54:12:34:00:") || link != n.Self {
-					t.Errorf("asked for %s on %s", mac, link)
+			n.Loader = func(f dhcp.Firmware) firmware.Loader {
+				if !strings.HasPrefix(f.MAC, "52:54:12:34:00:") || f.Link != n.Self || !f.Last || f.Transaction == [4]byte{} {
+					t.Errorf("asked for %+v", f)
 				}
 				return firmware.LoaderGRUB
 			}

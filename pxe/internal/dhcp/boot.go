@@ -20,6 +20,9 @@ func (q *question) bootOptions() (string, error) {
 	kind := q.Client.Kind
 	switch kind {
 	case firmware.Plain:
+		if q.Runs != nil {
+			q.Runs(q.MAC.String(), q.Client.UUID)
+		}
 		return "", nil
 	case firmware.IPXE:
 		q.script()
@@ -28,6 +31,9 @@ func (q *question) bootOptions() (string, error) {
 		return "", nothing(" for " + q.Client.ArchName())
 	}
 	files := q.loader().Files(kind)
+	if len(files) == 0 {
+		return "", nothing(", so that its firmware goes on to HTTP boot")
+	}
 	for _, name := range files {
 		if !q.HasFile(name) {
 			return "", nothing(", because the boot directory has no " + name)
@@ -46,7 +52,10 @@ func (q *question) loader() firmware.Loader {
 	if q.Loader == nil {
 		return firmware.LoaderIPXE
 	}
-	return q.Loader(q.MAC.String(), q.Client.UUID, q.link())
+	return q.Loader(Firmware{
+		MAC: q.MAC.String(), UUID: q.Client.UUID, Kind: q.Client.Kind, Link: q.link(), Transaction: q.req.TransactionID,
+		First: q.Answer.Request == dhcpv4.MessageTypeDiscover, Last: q.proxy || q.Answer.Request == dhcpv4.MessageTypeRequest,
+	})
 }
 
 // script sends iPXE to its script. The machine's names are filled in here and

@@ -124,6 +124,10 @@ func TestLoader(t *testing.T) {
 		{firmware.LoaderGRUB, firmware.BIOS, []string{"undionly.kpxe"}},
 		{firmware.LoaderGRUB, firmware.UEFI, []string{"shimx64.efi", "grubx64.efi"}},
 		{firmware.LoaderGRUB, firmware.UEFIHTTP, []string{"shimx64.efi", "grubx64.efi"}},
+		{firmware.LoaderIPXENative, firmware.BIOS, []string{"ipxe.pxe"}},
+		{firmware.LoaderIPXENative, firmware.UEFI, []string{"ipxe.efi"}},
+		{firmware.LoaderHTTP, firmware.UEFI, nil},
+		{firmware.LoaderHTTP, firmware.UEFIHTTP, []string{"snponly.efi"}},
 		{"", firmware.UEFI, []string{"snponly.efi"}},
 		{firmware.LoaderGRUB, firmware.IPXE, nil},
 		{firmware.LoaderGRUB, firmware.Unknown, nil},
@@ -138,8 +142,28 @@ func TestLoader(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := firmware.Loader("lilo").Check(); err == nil || err.Error() != `loader "lilo": want ipxe or grub` {
+	if err := firmware.Loader("lilo").Check(); err == nil || err.Error() != `loader "lilo": want ipxe, ipxe-native or grub` {
 		t.Errorf("lilo: %v", err)
+	}
+}
+
+// TestLadder: what comes first is the operator's, the rest keeps its order.
+func TestLadder(t *testing.T) {
+	for _, test := range []struct {
+		kind  firmware.Kind
+		first firmware.Loader
+		want  []firmware.Loader
+	}{
+		{firmware.BIOS, "", []firmware.Loader{"ipxe", "ipxe-native"}},
+		{firmware.BIOS, "grub", []firmware.Loader{"ipxe", "ipxe-native"}},
+		{firmware.UEFI, "ipxe", []firmware.Loader{"ipxe", "ipxe-native", "grub", "http"}},
+		{firmware.UEFI, "grub", []firmware.Loader{"grub", "ipxe", "ipxe-native", "http"}},
+		{firmware.UEFIHTTP, "ipxe-native", []firmware.Loader{"ipxe-native", "ipxe", "grub"}},
+		{firmware.Plain, "ipxe", nil},
+	} {
+		if diff := cmp.Diff(test.want, firmware.Ladder(test.kind, test.first)); diff != "" {
+			t.Errorf("%s, %q first (-want +got)\n%s", test.kind, test.first, diff)
+		}
 	}
 }
 

@@ -55,6 +55,10 @@ type Handler struct {
 	// Disk is the disk that the machine was installed on; "" when it is not
 	// known.
 	Disk func(mac, uuid string) wire.DiskID
+	// Reached is told that a machine has its script, and, with done, all that it
+	// wants here: its script when that starts no agent, else the agent. nil: nobody
+	// wants to know.
+	Reached func(mac, uuid string, done bool)
 	// Notify is called for what belongs into a machine's history; must not block.
 	Notify func(mac, uuid string, ip netip.Addr, sentence string)
 	Log    *slog.Logger
@@ -127,8 +131,17 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request, write writer) {
 		}
 		h.Notify(mac, uuid, client(r), sentence)
 	}
+	if r.Method == http.MethodGet {
+		h.reached(mac, uuid, action != wire.BootInstall && action != wire.BootRescue)
+	}
 	// A client that is gone asks again.
 	_, _ = io.WriteString(w, text)
+}
+
+func (h *Handler) reached(mac, uuid string, done bool) {
+	if h.Reached != nil {
+		h.Reached(mac, uuid, done)
+	}
 }
 
 // history is what a script means for the machine's history; last is the action
@@ -241,6 +254,9 @@ func (h *Handler) fileSent(r *http.Request, name string, sent *counter, size int
 	}
 	if sentence != "" && mac != "" {
 		h.Notify(mac, uuid, client(r), sentence)
+	}
+	if whole := r.Method == http.MethodGet && sent.status == http.StatusOK && sent.bytes == size; whole && name == Initrd && mac != "" {
+		h.reached(mac, uuid, true)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // newMachinesCommand has the commands about one machine below it, too.
 func newMachinesCommand(client *api.Client) *cobra.Command {
 	cmd := machinesVerb(client, "machines [ID]", "List the machines, or show one with its history (ID, MAC address or name)", cobra.MaximumNArgs(1))
-	cmd.AddCommand(newSectionCommand(client), newAddCommand(client), machinesVerb(client, "list", "List the machines", cobra.NoArgs, "ls"))
+	cmd.AddCommand(newSectionCommand(client), newLoaderCommand(client), newAddCommand(client), machinesVerb(client, "list", "List the machines", cobra.NoArgs, "ls"))
 	cmd.AddCommand(steering(client)...)
 	return cmd
 }
@@ -117,7 +117,7 @@ func (c machinesConfig) picture(ctx context.Context, args []string) ([]byte, err
 }
 
 func printTable(out io.Writer, all []api.Machine) {
-	heading := []any{"ID", "NAME", "STATE", "BOOTS", "PROFILE", "IMAGE", "NOW"}
+	heading := []any{"ID", "NAME", "STATE", "BOOTS", "LOADER", "PROFILE", "IMAGE", "NOW"}
 	placed := slices.ContainsFunc(all, func(m api.Machine) bool { return m.Expected.Place() != "" })
 	if placed {
 		heading = append(heading, "PLACE")
@@ -131,7 +131,7 @@ func printTable(out io.Writer, all []api.Machine) {
 		if m.Image != nil {
 			image = m.Image.String()
 		}
-		cells := []any{m.ID, orDash(m.DisplayName), m.State, m.NextBoot, profile, image, orDash(m.Now)}
+		cells := []any{m.ID, orDash(m.DisplayName), m.State, m.NextBoot, loader(m), profile, image, orDash(m.Now)}
 		if placed {
 			cells = append(cells, orDash(m.Expected.Place()))
 		}
@@ -189,6 +189,8 @@ func printMachine(out io.Writer, m api.Machine) {
 	row("state", m.State+" since "+moment(m.Since))
 	row("boots", string(m.NextBoot)+" (set to "+m.Boot+")")
 	row("deployment", cmp.Or(m.Section, m.BootSection))
+	row("model", m.Model)
+	row("loader", loaders(m))
 	if e := m.Expected; e != nil {
 		row("expected", expectedText(e))
 	}

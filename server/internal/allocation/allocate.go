@@ -21,6 +21,7 @@ type Request struct {
 	Identity     wire.Identity
 	Failure      string // profile whose installation failed; "": the machine asks for its configuration
 	Name         string // sysname
+	Model        string // vendor and product
 	HardwareFile string // where the description was saved, "" when it was not
 	Came         time.Time
 }
@@ -68,7 +69,7 @@ func Allocate(s *Snapshot, q Request) (Outcome, Changes, error) {
 		}
 	}
 	c.Removed, c.Lost = append(c.Removed, replaced...), append(c.Lost, replaced...)
-	r.Section, r.Name = q.Deployment.Name, q.Name
+	r.Section, r.Name, r.Model = q.Deployment.Name, q.Name, q.Model
 	if q.HardwareFile != "" {
 		r.HardwareFile = q.HardwareFile
 	}

@@ -53,6 +53,21 @@ func SetSection(s *Snapshot, name, section string) (Outcome, Changes, error) {
 	return word(s, r, text), c, nil
 }
 
+// SetLoader pins a machine to a loader; "": to none. A MAC address that is not
+// known yet becomes known.
+func SetLoader(s *Snapshot, name, loader string) (Outcome, Changes, error) {
+	r, c, err := knownOrNew(s, name)
+	if err != nil {
+		return Outcome{}, Changes{}, err
+	}
+	r.Loader = loader
+	c.Records = []machine.Record{r}
+	if loader == "" {
+		return word(s, r, "the operator leaves its loader to the boot services"), c, nil
+	}
+	return word(s, r, "the operator pins it to the loader "+loader), c, nil
+}
+
 // knownOrNew finds a machine, or makes a record of a MAC address.
 func knownOrNew(s *Snapshot, name string) (machine.Record, Changes, error) {
 	r, err := Named(s.Machines, name)
@@ -66,7 +81,7 @@ func knownOrNew(s *Snapshot, name string) (machine.Record, Changes, error) {
 	}
 	noticed, err := s.Machines.Notice(wire.Identity{MACs: []string{mac}})
 	if err != nil {
-		return r, c, identityRefused("set section", err)
+		return r, c, identityRefused("make "+mac+" known", err)
 	}
 	noticed.Record.Since = s.Time
 	return noticed.Record, c, nil

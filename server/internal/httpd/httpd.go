@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Config is what handlers stand on; all of it must be given.
+// Config is what handlers stand on; all of it must be given but Loaders.
 type Config struct {
 	*transaction.Queue
 	Archives   map[string]Archives // by section of edeploy.conf
@@ -33,6 +33,7 @@ type Config struct {
 	LogBytes   int64         // of one log
 	NewPerPeer int           // machines that nobody knew, of one peer, at once and then per minute
 	Version    api.Version
+	Loaders    func(macs []string) []api.FirmwareLoader // what boot services know; nil: there are none
 }
 
 // Archives are what the machines of a deployment have sent.

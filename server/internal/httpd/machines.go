@@ -2,8 +2,11 @@ package httpd
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/allocation"
@@ -34,6 +37,7 @@ func (h *Handlers) operatorRoutes() []route {
 		{"PUT", "/api/v1/machines/{id}/boot", ok(h.putBoot)},
 		{"POST", "/api/v1/machines/{id}/anyway", ok(h.installAnyway)},
 		{"POST", "/api/v1/expected", ok(h.importExpected)},
+		{"PUT", "/api/v1/machines/{id}/loader", ok(h.putLoader)},
 		{"GET", "/api/v1/config", ok(h.listConfig)},
 		{"PUT", "/api/v1/config/{section}", h.replaceConfig},
 		{"GET", "/api/v1/config/{section}/{name}", h.showConfigFile},
@@ -83,7 +87,10 @@ func (h *Handlers) showMachine(r *http.Request) (any, error) {
 func (h *Handlers) show(r machine.Record) api.Machine {
 	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
-		Boot: string(r.Boot), NextBoot: r.BootAction(), LastError: r.LastError, Expected: r.Expected, Differs: r.Differs}
+		Boot: string(r.Boot), NextBoot: r.BootAction(), Loader: cmp.Or(r.Loader, api.AnyLoader), Model: r.Model, LastError: r.LastError, Expected: r.Expected, Differs: r.Differs}
+	if h.Loaders != nil {
+		m.Loaders = h.Loaders(r.MACs)
+	}
 	if r.Image != (wire.ImageRef{}) {
 		m.Image = &r.Image
 	}
@@ -137,6 +144,23 @@ func (h *Handlers) putSection(r *http.Request) (any, error) {
 	}
 	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.SetSection(snapshot, r.PathValue("id"), body.Section)
+	})
+}
+
+// putLoader pins a machine to a loader.
+func (h *Handlers) putLoader(r *http.Request) (any, error) {
+	var body api.NewLoader
+	if err := readJSON(r, &body, "{\"loader\": \"ipxe\"}"); err != nil {
+		return nil, err
+	}
+	switch {
+	case body.Loader == api.AnyLoader:
+		body.Loader = ""
+	case !slices.Contains(api.Loaders, body.Loader):
+		return nil, refusal.New(refusal.Input, "loader %q: want %s or %s", refusal.Clip(body.Loader, 100), strings.Join(api.Loaders, ", "), api.AnyLoader)
+	}
+	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.SetLoader(snapshot, r.PathValue("id"), body.Loader)
 	})
 }
 

@@ -134,6 +134,7 @@ func (h *Handlers) arrives(peer string, is wire.Identity) error {
 func (h *Handlers) request(d *allocation.Deployment, form upload.Form) *allocation.Request {
 	q := &allocation.Request{Deployment: d, Facts: assign.NewFacts(form.Hardware), Identity: form.Hardware.Identity(), Failure: form.Failure, Came: h.Now()}
 	q.Name, _ = sysname.Of(form.Hardware)
+	q.Model = sysname.Model(form.Hardware)
 	q.HardwareFile = h.keepHardware(d, q.Name, form.Hardware)
 	if q.Failure == "" {
 		allocation.Match(h.Snapshot(), *q)

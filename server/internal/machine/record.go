@@ -59,6 +59,8 @@ type Record struct {
 	Host         string         `json:"host,omitempty"`         // host name of the last CMDB entry it held
 	Section      string         `json:"section,omitempty"`      // deployment of its last upload
 	BootSection  string         `json:"boot_section,omitempty"` // deployment that the operator has set for it
+	Loader       string         `json:"loader,omitempty"`       // that the operator has pinned, one of api.Loaders; "": none
+	Model        string         `json:"model,omitempty"`        // vendor and product of its last upload
 	State        State          `json:"state"`
 	Since        time.Time      `json:"since"` // when it came into this state
 	Boot         Boot           `json:"boot"`
@@ -124,7 +126,7 @@ func HostName(vars string) string {
 // not installed, and no operator has said anything about it. It comes back with
 // its next word.
 func (r Record) Stranger() bool {
-	return r.Allocation == nil && r.State != Installed && r.Boot == Auto && r.BootSection == "" && r.Expected == nil
+	return r.Allocation == nil && r.State != Installed && r.Boot == Auto && r.BootSection == "" && r.Expected == nil && r.Loader == ""
 }
 
 // BootAction is what the machine boots next.

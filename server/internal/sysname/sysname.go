@@ -1,4 +1,5 @@
-// Package sysname names the file a machine's description is kept in.
+// Package sysname names the file a machine's description is kept in, and its
+// model.
 package sysname
 
 import (
@@ -33,6 +34,14 @@ func Of(h wire.Hardware) (name string, serials []string) {
 		name += keep(strings.ReplaceAll(serials[0], ":", "-"), "-")
 	}
 	return name, serials
+}
+
+// Model is vendor and product of a machine, on one line; "" when it says neither.
+func Model(h wire.Hardware) string {
+	vendor, _ := h.Find("system", "product", "vendor")
+	product, _ := h.Find("system", "product", "name")
+	model := strings.Join(strings.Fields(strings.ToValidUTF8(vendor+" "+product, "")), " ")
+	return strings.ToValidUTF8(model[:min(len(model), 2*maxPart)], "")
 }
 
 func clean(s string) string { return keep(s, "") }
