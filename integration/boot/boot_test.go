@@ -129,7 +129,7 @@ func espDisk(t *testing.T, path string, id wire.DiskID, files map[string]string)
 	const partition = "@@1M" // for mtools
 	runProgram(t, fmt.Sprintf("label: gpt\nlabel-id: %s\nstart=2048, type=uefi\n", id), "sfdisk", "-q", path)
 	runProgram(t, "", "mformat", "-i", path+partition, "-F", "-T", "122880", "-h", "16", "-s", "32", "::")
-	runProgram(t, "", "mmd", "-i", path+partition, "::EFI", "::EFI/BOOT", "::grub")
+	runProgram(t, "", "mmd", "-i", path+partition, "::EFI", "::EFI/BOOT", "::EFI/edeploy", "::grub")
 	for name, from := range files {
 		runProgram(t, "", "mcopy", "-i", path+partition, from, "::"+name)
 	}

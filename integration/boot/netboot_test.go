@@ -12,6 +12,7 @@ import (
 	"edeploy/integration/lab/labtest"
 	"edeploy/integration/needs"
 	"edeploy/pxe"
+	"edeploy/server/wire"
 )
 
 // TestHTTPBoot: UEFI firmware that boots by HTTP alone gets its loader and
@@ -73,25 +74,40 @@ func TestSecureBootHTTP(t *testing.T) {
 }
 
 // TestSecureBootLocal: GRUB starts the own disk of a machine that is installed,
-// by the signed loaders there, also when it is not the first.
+// by the signed loaders there: the marked one, whichever comes first, or the
+// first when none is marked.
 func TestSecureBootLocal(t *testing.T) {
 	labtest.NeedVM(t)
 	long(t)
 	if !needs.Namespace(t, own.programs...) {
 		return
 	}
-	conf := own.lay(t)
-	conf.Loader, conf.Policy = pxe.LoaderGRUB, installed{}
-	serve(t, conf)
-	l := labtest.New(t)
-	m, said := machine(lab.SecureBoot), l.Path("grub.cfg")
-	const id = "11111111-0000-4000-8000-000000000000"
-	sayDisk(t, said, id)
-	blank, disk := l.Path("blank.raw"), l.Path("disk.raw")
-	espDisk(t, blank, "22222222-0000-4000-8000-000000000000", nil)
-	espDisk(t, disk, id, map[string]string{"EFI/BOOT/BOOTX64.EFI": "../../out/boot/shimx64.efi", "EFI/BOOT/grubx64.efi": "../../out/boot/grubx64.efi", "grub/grub.cfg": said})
-	m.Disks = []lab.Disk{{Path: blank}, {Path: disk}}
-	labtest.Expect(t, labtest.Start(t, l, m), 90*time.Second, "(?s)"+mac+" is installed, booting its own disk.*DISK "+id)
+	const foreign, ours = "22222222-0000-4000-8000-000000000000", "11111111-0000-4000-8000-000000000000"
+	for _, test := range []struct {
+		name  string
+		disk  wire.DiskID // that the server knows of
+		wants string
+	}{
+		{"the marked one", ours, "DISK " + ours},
+		{"none has the mark", "33333333-0000-4000-8000-000000000000", "the installed disk is not there.*DISK " + foreign},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			conf := own.lay(t)
+			conf.Loader, conf.Policy = pxe.LoaderGRUB, installed{}
+			conf.BootDisk = func(string, string) wire.DiskID { return test.disk }
+			serve(t, conf)
+			l := labtest.New(t)
+			m := machine(lab.SecureBoot)
+			for _, id := range []wire.DiskID{foreign, ours} {
+				path, said := l.Path(string(id)+".raw"), l.Path(string(id)+".cfg")
+				sayDisk(t, said, id)
+				espDisk(t, path, id, map[string]string{"EFI/BOOT/BOOTX64.EFI": "../../out/boot/shimx64.efi", "EFI/BOOT/grubx64.efi": "../../out/boot/grubx64.efi",
+					"grub/grub.cfg": said, id.Mark(): said})
+				m.Disks = append(m.Disks, lab.Disk{Path: path})
+			}
+			labtest.Expect(t, labtest.Start(t, l, m), 90*time.Second, "(?s)"+mac+" is installed, booting its own disk.*"+test.wants)
+		})
+	}
 }
 
 // long skips what make test has no time for.

@@ -70,8 +70,8 @@ set_role('%s', '%s', disk)
 `, role, version)
 }
 
-// RAID1 and LVM are the parts of configuration scripts that lay a system out:
-// on arrays of two disks, and on logical volumes. They leave the disk that
+// RAID1, RAID1UEFI and LVM are the parts of configuration scripts that lay a
+// system out: on arrays of two disks, and on logical volumes. They leave the disk that
 // set_role is to name in boot.
 const (
 	RAID1 = `
@@ -82,6 +82,15 @@ raid1('/dev/md0', [disk + '1' for disk in pair])
 raid1('/dev/md1', [disk + '2' for disk in pair])
 run('mkfs.ext4 -q /dev/md0; mkdir -p /chroot; mount /dev/md0 /chroot')
 run('mkswap /dev/md1')
+boot = pair[0]
+`
+	RAID1UEFI = `
+pair = ['/dev/' + var['disk1'], '/dev/' + var['disk2']]
+for disk in pair:
+    run('parted -s %s mklabel gpt mkpart esp fat32 1MiB 65MiB set 1 esp on mkpart root 65MiB 2800MiB; mkfs.vfat -F 32 %s1' % (disk, disk))
+raid1('/dev/md0', [disk + '2' for disk in pair])
+run('mkfs.ext4 -q /dev/md0; mkdir -p /chroot; mount /dev/md0 /chroot')
+run('mkdir -p /chroot/boot/efi /chroot/boot/efi2; mount %s1 /chroot/boot/efi; mount %s1 /chroot/boot/efi2' % (pair[0], pair[1]))
 boot = pair[0]
 `
 	LVM = `

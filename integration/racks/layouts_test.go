@@ -27,6 +27,8 @@ type diskLayout struct {
 var diskLayouts = []diskLayout{
 	{"raid1", 2, rack.RAID1, "findmnt -no SOURCE,FSTYPE / | xargs; swapon --noheadings --show=NAME; cat /sys/block/md0/md/level", "/dev/md0 ext4\n/dev/md1\nraid1\n", true},
 
+	{"raid1-uefi", 2, rack.RAID1UEFI, "findmnt -no SOURCE,FSTYPE / | xargs; ls -d /sys/firmware/efi; cat /sys/block/md0/md/level", "/dev/md0 ext4\n/sys/firmware/efi\nraid1\n", false},
+
 	{"lvm", 1, rack.LVM, "findmnt -no SOURCE,FSTYPE / | xargs; swapon --noheadings --show=NAME | xargs readlink -f | xargs dmsetup info -c --noheadings -o name", "/dev/mapper/vg0-root ext4\nvg0-swap\n", false},
 
 	{"gpt", 1, `
@@ -76,6 +78,9 @@ func (l diskLayout) files(number int, image wire.ImageRef, key *rack.Key) map[st
 
 func (l diskLayout) blank() rack.Blank {
 	b := rack.Blank{Name: l.name, Product: l.name}
+	if l.script == rack.RAID1UEFI {
+		b.Firmware = lab.UEFI
+	}
 	for range l.disks {
 		b.Disks = append(b.Disks, 3e9)
 	}
@@ -119,7 +124,7 @@ func TestLayouts(t *testing.T) {
 // it is; of an array also with either disk pulled, the first one first, which
 // the boot loader was asked for.
 func (l diskLayout) starts(b rack.Blank) []rack.Blank {
-	if l.name != "raid1" {
+	if l.disks == 1 || l.name == "data-disk" {
 		return []rack.Blank{b}
 	}
 	first, second := b, b

@@ -31,6 +31,16 @@ func CheckWritten(disks []DiskID) error {
 	return nil
 }
 
+// Mark is the file on a UEFI machine's EFI system partition that tells loaders
+// which disk that is: they find files more easily than partition tables. "" when
+// the disk is not known.
+func (d DiskID) Mark() string {
+	if _, _, _, err := d.Where(); err != nil {
+		return ""
+	}
+	return "/EFI/edeploy/" + string(d)
+}
+
 // Where a partition table has its identifier (UEFI specification 5.2 and 5.3).
 const (
 	sectorBytes = 512

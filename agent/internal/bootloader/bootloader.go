@@ -41,11 +41,11 @@ func RunningFirmware() Firmware {
 
 // Loader is what is needed to install a boot loader.
 type Loader struct {
-	Root      string     // the tree: /chroot
-	Disk      string     // whose first sectors get the loader: /dev/vda
-	Below     []string   // disks that the file system with /boot/grub is on: those that are not Disk get the loader for BIOS, too
-	ESP       disk.Mount // the EFI system partition, mounted below Root; zero: none
-	Arguments string     // kernel parameters that the installed system gets besides its own
+	Root      string       // the tree: /chroot
+	Disk      string       // whose first sectors get the loader: /dev/vda
+	Below     []string     // disks that the file system with /boot/grub is on: those that are not Disk get the loader for BIOS, too
+	ESPs      []disk.Mount // the EFI system partitions, mounted below Root: the first gets the loader, the others copies
+	Arguments string       // kernel parameters that the installed system gets besides its own
 	Firmware  Firmware
 	Run       command.Runner // runs the tree's programs
 

@@ -35,8 +35,8 @@ func (l Loader) install(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		written := []string{n.dir + "/"}
-		if l.ESP.Point != "" {
-			written = append(written, ESPDir+"/")
+		for _, esp := range l.ESPs {
+			written = append(written, esp.Relative(l.Root)+"/")
 		}
 		settings, err := l.writeArguments()
 		if err != nil {
@@ -80,7 +80,7 @@ func (l Loader) installFor(ctx context.Context, install string) error {
 			return err
 		}
 	}
-	if l.Firmware == UEFI || l.ESP.Point != "" && l.has(grubUEFI) {
+	if l.Firmware == UEFI || len(l.ESPs) > 0 && l.has(grubUEFI) {
 		return l.installUEFI(ctx, install)
 	}
 	return nil

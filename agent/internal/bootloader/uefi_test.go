@@ -13,6 +13,7 @@ import (
 
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/disk"
+	"edeploy/server/wire"
 )
 
 // installEFI leaves what Debian's grub-install leaves.
@@ -97,7 +98,7 @@ func TestInstallUEFI(t *testing.T) {
 			b := newBench(t, both(nil))
 			b.table, b.signed = tt.table, tt.signed
 			l := b.loader("")
-			l.Firmware, l.Disk, l.ESP = tt.firmware, "/dev/nvme0n1", b.mount()
+			l.Firmware, l.Disk, l.ESPs = tt.firmware, "/dev/nvme0n1", []disk.Mount{b.mount()}
 			if tt.variables {
 				l.Variables = t.TempDir()
 			}
@@ -125,6 +126,44 @@ func TestInstallUEFI(t *testing.T) {
 	}
 }
 
+// TestESPs: each disk of an array has the same loaders and an entry of its own,
+// the first one's first.
+func TestESPs(t *testing.T) {
+	b := newBench(t, both(nil))
+	b.signed = true
+	second := b.mount()
+	second.Point, second.Source = second.Point+"2", "/dev/nvme1n1p2"
+	if err := os.MkdirAll(second.Point, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l := b.loader("")
+	l.Firmware, l.Disk, l.ESPs, l.Variables = bootloader.UEFI, "/dev/nvme0n1", []disk.Mount{b.mount(), second}, t.TempDir()
+	l.Table = func(name string) ([]disk.Partition, error) {
+		p := esp
+		p.ID[1] = name[len("/dev/nvme")] - '0'
+		return []disk.Partition{p}, nil
+	}
+	written, err := l.Install(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/boot/grub/", "/boot/efi/", "/boot/efi2/"}, written); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(below(t, b.mount().Point), below(t, second.Point)); diff != "" {
+		t.Errorf("EFI system partitions (-first +second):\n%s", diff)
+	}
+	order, err := os.ReadFile(filepath.Join(l.Variables, "BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c"))
+	if diff := cmp.Diff("\x07\x00\x00\x00\x01\x00\x00\x00", string(order)); err != nil || diff != "" {
+		t.Errorf("boot order: %v (-want +got):\n%s", err, diff)
+	}
+	want := "boot entry Boot0000 of the firmware: debian, EFI/debian/shimx64.efi on /dev/nvme1n1p2\n" +
+		"boot entry Boot0001 of the firmware: debian, EFI/debian/shimx64.efi on /dev/nvme0n1p2"
+	if diff := cmp.Diff(want, strings.Join(b.said, "\n")); diff != "" {
+		t.Errorf("said (-want +got):\n%s", diff)
+	}
+}
+
 // TestESP: a UEFI machine's script must leave a FAT file system of some size on
 // /boot/efi.
 func TestESP(t *testing.T) {
@@ -145,7 +184,7 @@ func TestESP(t *testing.T) {
 		{"too small", bootloader.UEFI, []disk.Mount{root, fat}, 8 << 20, "the EFI system partition /dev/vda2 is too small: GRUB takes up to 16 MB on /chroot/boot/efi, 8 MB are free"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := bootloader.CheckESP(tt.firmware, bootloader.ESP(tt.mounts, "/chroot"), "/chroot", func(string) (disk.Space, error) { return disk.Space{FreeBytes: tt.free}, nil })
+			err := bootloader.CheckESPs(tt.firmware, bootloader.ESPs(tt.mounts, "/chroot"), "/chroot", func(string) (disk.Space, error) { return disk.Space{FreeBytes: tt.free}, nil })
 			if got := errorText(err); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -158,4 +197,23 @@ func errorText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// TestMark: the EFI system partition says which disk it is on, and no longer
+// which one it was.
+func TestMark(t *testing.T) {
+	esp := t.TempDir()
+	l := bootloader.Loader{ESPs: []disk.Mount{{Point: esp}}}
+	for _, id := range []wire.DiskID{"12345678", "11111111-0000-4000-8000-000000000000", "", "no such form"} {
+		if err := l.Mark(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{"EFI/edeploy/11111111-0000-4000-8000-000000000000": "11111111-0000-4000-8000-000000000000\n"}
+	if diff := cmp.Diff(want, below(t, esp)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if err := (bootloader.Loader{}).Mark("12345678"); err != nil {
+		t.Errorf("without an EFI system partition: %v", err)
+	}
 }

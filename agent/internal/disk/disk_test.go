@@ -116,7 +116,7 @@ func TestFstab(t *testing.T) {
 	}
 	want := `# /etc/fstab, written by the installation from what was mounted
 UUID=11111111-aaaa / ext4 errors=remount-ro 0 1
-UUID=22AA-BBCC /boot/efi vfat defaults 0 2
+UUID=22AA-BBCC /boot/efi vfat nofail 0 2
 UUID=66666666-btrfs /my\040home btrfs nodev,subvol=/@home 0 0
 UUID=44444444-xfs /var xfs noatime 0 0
 UUID=33333333-swap none swap sw 0 0

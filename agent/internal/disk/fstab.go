@@ -99,6 +99,11 @@ func options(m Mount, at string) string {
 	if at == "/" && strings.HasPrefix(m.Type, "ext") {
 		kept = append(kept, "errors=remount-ro")
 	}
+	if m.Type == "vfat" && at != "/" {
+		// Firmware and its updates need it: a machine whose disk with it is gone,
+		// but not its array, must not wait for it.
+		kept = append(kept, "nofail")
+	}
 	if len(kept) == 0 {
 		return "defaults"
 	}

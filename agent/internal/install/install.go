@@ -68,7 +68,7 @@ func (in *installation) rescue(ctx context.Context) error {
 	case <-time.After(rescueWait):
 		in.console.printf("network: not complete after %s; the shell does not wait, the network goes on", rescueWait)
 	}
-	return in.env.Shell(ctx)
+	return in.shell(ctx)
 }
 
 // rescueWait is how long a rescue shell waits for the network, which waits for
@@ -180,8 +180,8 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	if err := in.readOnly(mounts, res.Closed); err != nil {
 		return layout{}, fmt.Errorf("%s.configure: %w", conf.Profile, err)
 	}
-	esp := bootloader.ESP(mounts, in.chroot())
-	if err := bootloader.CheckESP(in.env.Firmware(), esp, in.chroot(), disk.Statfs); err != nil {
+	esps := bootloader.ESPs(mounts, in.chroot())
+	if err := bootloader.CheckESPs(in.env.Firmware(), esps, in.chroot(), disk.Statfs); err != nil {
 		return layout{}, fmt.Errorf("%s.configure: %w", conf.Profile, err)
 	}
 	log.Info(fmt.Sprintf("role %s on %s", res.Image, res.Disk))
@@ -207,7 +207,7 @@ func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logg
 	loader := bootloader.Loader{
 		Root: in.chroot(), Disk: s.Disk, Arguments: bootArguments(s.Result), Firmware: in.env.Firmware(),
 		Below: in.disksOf(disk.Holding(s.mounts, in.chroot(), "/boot/grub").Source, log),
-		ESP:   bootloader.ESP(s.mounts, in.chroot()), Said: func(line string) { log.Info(line) },
+		ESPs:  bootloader.ESPs(s.mounts, in.chroot()), Said: func(line string) { log.Info(line) },
 		Run:       in.env.Run(in.console),
 		LinkDisks: func() error { return in.env.LinkDisks(ctx, log) },
 		Bind:      in.env.Bind,
@@ -227,6 +227,9 @@ func (in *installation) bootloader(ctx context.Context, s system, log *slog.Logg
 		log.Warn("the server does not hear which disk boots", "disk", s.Disk, "error", err)
 	}
 	in.bootDisk = wire.ReadDiskID(head)
+	if err := loader.Mark(in.bootDisk); err != nil {
+		return s, err
+	}
 	if in.args.OnSuccess != "kexec" {
 		return s, nil
 	}

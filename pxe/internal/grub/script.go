@@ -51,8 +51,9 @@ type Script struct {
 	Action  wire.BootAction // what it boots
 	Why     string          // for hold: why it waits; "" when an operator said so
 
-	Kernel, Initrd string // URLs; for install and rescue
-	Args           string // the kernel's command line; for install and rescue
+	Kernel, Initrd string      // URLs; for install and rescue
+	Args           string      // the kernel's command line; for install and rescue
+	Disk           wire.DiskID // the installed disk; for local, "" when it is not known
 }
 
 // templates are the scripts by action. Each leaves in "again" what it was, for
@@ -60,9 +61,10 @@ type Script struct {
 //
 // Local boot: firmware gives disks no names that an installed system knows, and
 // the program that looks for the installed disk (package bootdisk) is not signed.
-// So it is the first disk that has what every UEFI disk starts by. GRUB's exit
-// would tell the firmware that all went well, and many a boot manager then waits
-// in its menu.
+// The installation left a file on the disk that says which it is. Without that it
+// is the first disk that has what every UEFI disk starts by. GRUB's exit would
+// tell the firmware that all went well, and many a boot manager then waits in its
+// menu.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{"quote": quote, "file": file}).Parse(`
 {{- define "agent"}}set again={{.Action}}
 echo
@@ -77,7 +79,14 @@ echo {{printf "eDeploy: %s could not start the agent, asking again in 10 seconds
 {{- define "local"}}set again={{.Action}}
 echo
 echo {{printf "eDeploy: %s is installed, booting its own disk" .Machine | quote}}
-if search --no-floppy --set=root --file /EFI/BOOT/BOOTX64.EFI; then
+{{with .Mark}}if search --no-floppy --set=root --file {{quote .}}; then
+  true
+else
+  echo 'eDeploy: the installed disk is not there, taking the first that boots'
+  search --no-floppy --set=root --file /EFI/BOOT/BOOTX64.EFI
+fi
+{{else}}search --no-floppy --set=root --file /EFI/BOOT/BOOTX64.EFI
+{{end}}if test -e /EFI/BOOT/BOOTX64.EFI; then
   if chainloader /EFI/BOOT/BOOTX64.EFI; then
     boot
   fi
@@ -113,7 +122,8 @@ func Write(s Script) (string, error) {
 	data := struct {
 		Script
 		Words []string
-	}{s, strings.Fields(s.Args)}
+		Mark  string
+	}{s, strings.Fields(s.Args), s.Disk.Mark()}
 	if err := templates.ExecuteTemplate(&text, name, data); err != nil {
 		return "", fmt.Errorf("write GRUB script: %w", err)
 	}

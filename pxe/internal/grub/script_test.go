@@ -51,11 +51,12 @@ func TestFirst(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	for name, change := range map[string]func(*grub.Script){
-		"install":      func(*grub.Script) {},
-		"rescue":       func(s *grub.Script) { s.Action = wire.BootRescue },
-		"local":        func(s *grub.Script) { s.Action = wire.BootLocal },
-		"hold":         func(s *grub.Script) { s.Action = wire.BootHold },
-		"hold-unknown": func(s *grub.Script) { s.Action, s.Why = wire.BootHold, "it isn't known; edeployctl add $x `y`" },
+		"install":       func(*grub.Script) {},
+		"rescue":        func(s *grub.Script) { s.Action = wire.BootRescue },
+		"local":         func(s *grub.Script) { s.Action, s.Disk = wire.BootLocal, "11111111-0000-4000-8000-000000000000" },
+		"local-unknown": func(s *grub.Script) { s.Action = wire.BootLocal },
+		"hold":          func(s *grub.Script) { s.Action = wire.BootHold },
+		"hold-unknown":  func(s *grub.Script) { s.Action, s.Why = wire.BootHold, "it isn't known; edeployctl add $x `y`" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := wire.DefaultBootArgs()

@@ -40,5 +40,6 @@ func (h *Handler) writeGRUB(mac, uuid string, action wire.BootAction, why string
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
 		Args:    args,
+		Disk:    h.Disk(mac, uuid),
 	})
 }
