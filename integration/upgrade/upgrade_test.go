@@ -31,14 +31,20 @@ type story struct {
 	node rack.Blank
 }
 
-func begin(t *testing.T, node rack.Blank) *story {
+// begin installs the machine; layout is how its script lays the system out, such
+// as rack.LVM: "" is one partition, and on UEFI machines what they need besides.
+func begin(t *testing.T, node rack.Blank, layout string) *story {
 	r := racktest.Start(t)
 	s := &story{r, t, node}
 	if out, err := r.Ctl(t.Context(), "push-metadata", "../../out/metadata"); err != nil {
 		t.Fatal(out, err)
 	}
 	files := rack.VM(first.Role, first.Version, r.Key)
-	if node.Firmware == lab.UEFI {
+	switch {
+	case layout != "":
+		files["vm.specs"] = rack.SpecsOf(node.Product, len(node.Disks))
+		files["vm.configure"] = rack.LaidOut(layout, first.Role, first.Version, r.Key)
+	case node.Firmware == lab.UEFI:
 		files["vm.configure"] = rack.BothFirmwares(first.Role, first.Version, r.Key)
 	}
 	r.Configure(files)
@@ -132,7 +138,7 @@ func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 // power is cut at three random instants of an upgrade: the machine boots and is
 // exactly one of the two versions. SEED repeats the instants of a run.
 func TestUpgrade(t *testing.T) {
-	s := begin(t, node)
+	s := begin(t, node, "")
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
 	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, post}, 0)
 }
@@ -148,7 +154,7 @@ func TestPowerCuts(t *testing.T) {
 	for i := range uint64(2) {
 		t.Run(fmt.Sprintf("rack %d", i+1), func(t *testing.T) {
 			t.Parallel()
-			begin(t, node).powerCuts(rand.New(rand.NewPCG(seed, i)), steps, 5)
+			begin(t, node, "").powerCuts(rand.New(rand.NewPCG(seed, i)), steps, 5)
 		})
 	}
 }
@@ -160,9 +166,26 @@ func TestUEFI(t *testing.T) {
 	}
 	uefi := node
 	uefi.Firmware = lab.UEFI
-	s := begin(t, uefi)
+	s := begin(t, uefi, "")
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
 	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, apply, apply, post}, 0)
+}
+
+// Power is cut while the tree changes on an array and on logical volumes.
+func TestPowerCutsOnLayouts(t *testing.T) {
+	if os.Getenv("EDEPLOY_LONG") != "1" {
+		t.Skip("installs two machines: EDEPLOY_LONG=1 runs it (make test-long)")
+	}
+	for name, layout := range map[string]struct {
+		script string
+		disks  []int64
+	}{"raid1": {rack.RAID1, []int64{3e9, 3e9}}, "lvm": {rack.LVM, []int64{3e9}}} {
+		t.Run(name, func(t *testing.T) {
+			on := node
+			on.Product, on.Disks = name, layout.disks
+			begin(t, on, layout.script).powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{apply, post}, 1)
+		})
+	}
 }
 
 func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t, s.node} }
