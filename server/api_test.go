@@ -19,7 +19,9 @@ import (
 )
 
 func TestPaths(t *testing.T) {
-	l := startLab(t, seedFiles())
+	files := seedFiles()
+	files["authorized_keys"] = "# nobody\n"
+	l := startLab(t, files)
 	kind, body := form("file/hw.json", encode(vm(1)))
 	upload := body.String()
 	for _, tt := range []struct {
@@ -43,6 +45,9 @@ func TestPaths(t *testing.T) {
 		{"GET", "/api/v2/machines", "", "", 404, "application/json"},
 		{"PUT", "/api/v1/machines", "", "", 405, "application/json"},
 		{"GET", wire.ReportPath, "", "", 405, "application/json"},
+		{"GET", wire.KeysPath + "SERVER", "", "", 200, "text/plain; charset=utf-8"},
+		{"GET", wire.KeysPath + "OTHER", "", "", 404, "application/json"},
+		{"GET", wire.KeysPath + "SERVER/state", "", "", 404, "application/json"},
 		{"PUT", "/api/v1/machines/" + idOf(1) + "/boot", "application/json", "{", 400, "application/json"},
 		{"PUT", "/api/v1/machines/" + idOf(1) + "/boot", "application/json", `{"action":"` + strings.Repeat("x", 5000) + `"}`, 400, "application/json"},
 		{"DELETE", "/api/v1/machines/nobody", "", "", 404, "application/json"},

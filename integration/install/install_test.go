@@ -236,6 +236,7 @@ func TestMistakes(t *testing.T) {
 		files[name] = strings.ReplaceAll(files[name], old, new)
 		return files
 	}
+	var failed *lab.VM
 	for _, test := range []struct {
 		name  string
 		files map[string]string
@@ -253,6 +254,7 @@ func TestMistakes(t *testing.T) {
 			vm := r.Power(rack.Blank{Name: strings.ReplaceAll(test.name, " ", "-"), Disks: []int64{test.disk}})
 			r.Expect(vm, 3*time.Minute, test.want)
 			r.AwaitState(vm, "failed", time.Minute)
+			failed = vm
 			if err := vm.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -265,6 +267,8 @@ func TestMistakes(t *testing.T) {
 		})
 	}
 
+	t.Run("rescue", func(t *testing.T) { rescue(t, r.In(t), failed, with("authorized_keys", "", r.Key.Authorized)) })
+
 	was := r.ConfigFile("vm.specs")
 	err := r.Rack.Configure(t.Context(), with("vm.specs", "'gt(1)'),", "'gt(1)')"))
 	if err == nil || !strings.Contains(err.Error(), "vm.specs:3:2: error: a comma is missing") {
@@ -272,6 +276,24 @@ func TestMistakes(t *testing.T) {
 	}
 	if got := r.ConfigFile("vm.specs"); got != was {
 		t.Errorf("vm.specs = %q after a refused push, want it as it was: %q", got, was)
+	}
+}
+
+// rescue logs in to a machine whose installation failed, by ssh, and finds its
+// disk as it was.
+func rescue(t *testing.T, r *racktest.Rack, failed *lab.VM, files map[string]string) {
+	r.Configure(files)
+	if out, err := r.Ctl(t.Context(), "rescue", failed.MAC(0)); err != nil {
+		t.Fatal(out, err)
+	}
+	vm := r.Power(rack.Blank{Name: failed.Name()})
+	found := r.Expect(vm, 2*time.Minute, `ssh root@(10\.0\.3\.\d+) opens a shell here, too \(SHA256:`)
+	got, err := r.Rack.SSH(t.Context(), r.Key, netip.MustParseAddr(found[1]), "grep -o RESCUE=1 /proc/cmdline; agent detect | grep -c '\"vda\"'; head -c 4096 /dev/vda | tr -d '\\0' | wc -c")
+	if err != nil || !regexp.MustCompile(`^RESCUE=1\n[1-9]\d*\n0\n$`).MatchString(got) {
+		t.Errorf("%v, the machine says %q", err, got)
+	}
+	if err := vm.Kill(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -194,6 +195,9 @@ func (a BootArgs) UploadURL() string {
 
 // ReportURL is where Reports go.
 func (a BootArgs) ReportURL() string { return a.serverURL(ReportPath) }
+
+// KeysURL is where it says who may log in while the agent runs.
+func (a BootArgs) KeysURL() string { return a.serverURL(KeysPath + url.PathEscape(a.Section)) }
 
 func (a BootArgs) serverURL(p string) string {
 	return "http://" + net.JoinHostPort(a.Serv, strconv.Itoa(a.HTTPPort)) + p

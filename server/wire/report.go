@@ -9,6 +9,11 @@ import (
 // ReportPath is the URL path that takes Reports (POST, JSON).
 const ReportPath = "/api/v1/reports"
 
+// KeysPath, with the name of a deployment behind it, is the URL path of who may
+// log in to its machines while they run the agent: OpenSSH's authorized_keys.
+// 404 is nobody.
+const KeysPath = "/api/v1/authorized_keys/"
+
 // MaxReportBytes bounds one report on the wire.
 const MaxReportBytes = 64 << 10
 

@@ -62,7 +62,7 @@ func run(ctx context.Context) error {
 	return install.Run(ctx, install.Env{
 		Cmdline: cmdline, Console: os.Stdout,
 		Devices: machine.Prepare, Network: network.Up, Detect: detect.Hardware, LinkDisks: machine.LinkDisks,
-		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console,
+		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console, LogIn: logIn,
 		Disks:      drive.ThisMachine(install.KernelMessages),
 		LoadKernel: bootloader.Load, Kexec: bootloader.Start,
 	})

@@ -150,6 +150,19 @@ func (c *Client) Report(ctx context.Context, r wire.Report) error {
 	return err
 }
 
+// Keys asks, in one attempt, who may log in while the agent runs. Nobody is a
+// *Refused with status 404.
+func (c *Client) Keys(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, reportTime)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Args.KeysURL(), nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.send(request)
+	return []byte(answer), err
+}
+
 // Deliver sends one report until the server has acknowledged it.
 func (c *Client) Deliver(ctx context.Context, r wire.Report) error {
 	return c.retry(ctx, "report", func(ctx context.Context) error { return c.Report(ctx, r) })
@@ -221,6 +234,11 @@ func (c *Client) post(ctx context.Context, url string, f form, limit time.Durati
 		return "", err
 	}
 	req.Header.Set("Content-Type", f.contentType)
+	return c.send(req)
+}
+
+// send makes a request and reads its answer.
+func (c *Client) send(req *http.Request) (string, error) {
 	resp, err := c.http().Do(req)
 	if err != nil {
 		return "", err

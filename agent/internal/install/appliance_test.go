@@ -53,6 +53,8 @@ type appliance struct {
 	refusal  string
 	away     int // so many uploads get 503
 	deaf     bool
+	keys     []int // statuses for who asks for the keys, in turn; the last one stays
+	asked    int   // for the keys, so often
 	reports  []wire.Report
 	failures []string
 	logs     map[string]string
@@ -138,6 +140,10 @@ func (a *appliance) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == wire.ReportPath:
 		a.report(w, r)
+	case strings.HasPrefix(r.URL.Path, wire.KeysPath):
+		a.asked++
+		w.WriteHeader(a.keys[min(a.asked, len(a.keys))-1])
+		io.WriteString(w, "keys")
 	case strings.HasPrefix(r.URL.Path, "/install/"):
 		a.list(w, r)
 	case a.away > 0:

@@ -27,9 +27,12 @@ type Env struct {
 	Detect    func(context.Context, *slog.Logger) (wire.Hardware, error)
 	LinkDisks func(context.Context, *slog.Logger) error // makes /dev/disk/by-uuid; after the disks are ready
 
-	Reboot     func() error
-	PowerOff   func() error
-	Shell      func(context.Context) error // an interactive shell; returns when it ends
+	Reboot   func() error
+	PowerOff func() error
+	Shell    func(context.Context) error // an interactive shell; returns when it ends
+	// LogIn lets those in by ssh who have one of the keys (authorized_keys), until
+	// ctx ends; nil: nobody. said is how: what to type, and the machine's own key.
+	LogIn      func(ctx context.Context, keys []byte) (said string, err error)
 	LoadKernel func(bootloader.Kernel) error
 	Kexec      func() error // starts the loaded kernel
 

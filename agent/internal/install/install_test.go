@@ -343,3 +343,54 @@ func TestRescueChangesNothing(t *testing.T) {
 		t.Errorf("reports %v", a.reports)
 	}
 }
+
+// TestLogIn: a shell is one by ssh, too, for whoever the deployment's keys are of,
+// as soon as the server can be asked; it ends with the other one.
+func TestLogIn(t *testing.T) {
+	const said = "ssh root@10.0.3.7"
+	for _, tt := range []struct {
+		name   string
+		status []int
+		said   string
+	}{
+		{"keys", []int{200}, said},
+		{"the server is not there yet", []int{503, 503, 200}, said},
+		{"no keys", []int{404}, ""},
+		{"another server", []int{403}, "no login by ssh"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAppliance(t)
+			a.keys = tt.status
+			m := newBlank(t, a, "RESCUE=1")
+			lines := make(chan string, 100)
+			m.env.Console = written(lines)
+			ended := make(chan struct{})
+			m.env.LogIn = func(ctx context.Context, keys []byte) (string, error) {
+				if string(keys) != "keys" || tt.said != said {
+					t.Errorf("keys %q", keys)
+				}
+				context.AfterFunc(ctx, func() { close(ended) })
+				return said, nil
+			}
+			m.env.Shell = func(context.Context) error {
+				for tt.said != "" && !strings.Contains(<-lines, tt.said) {
+				}
+				return nil
+			}
+			if err := install.Run(t.Context(), m.env); err != nil {
+				t.Fatal(err)
+			}
+			if tt.said == said {
+				<-ended
+			}
+		})
+	}
+}
+
+// written sends what is written into it.
+type written chan string
+
+func (w written) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
+}

@@ -210,7 +210,7 @@ func (in *installation) finish(ctx context.Context, action string) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	if err := in.env.Shell(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if err := in.shell(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("console: %w", err)
 	}
 	return nil

@@ -23,7 +23,7 @@ func Console(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the kernel's console: %w", err)
 	}
-	shell, err := findShell()
+	shell, env, err := Shell()
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func Console(ctx context.Context) error {
 	terminals := terminals(string(active), activeVT())
 	ended := make(chan error, len(terminals))
 	for _, tty := range terminals {
-		go func() { ended <- runShell(ctx, shell, tty) }()
+		go func() { ended <- runShell(ctx, shell, env, tty) }()
 	}
 	return firstGood(ended, len(terminals))
 }
@@ -51,13 +51,15 @@ func firstGood(ended <-chan error, running int) error {
 	return errs
 }
 
-func findShell() (string, error) {
+// Shell finds the shell for operators, and what it gets besides the environment
+// of this process.
+func Shell() (program string, env []string, err error) {
 	for _, shell := range shells {
 		if _, err := os.Stat(shell); err == nil {
-			return shell, nil
+			return shell, []string{"HOME=/root", `PS1=edeploy:\w# `}, nil
 		}
 	}
-	return "", fmt.Errorf("no shell: none of %s is here", strings.Join(shells, ", "))
+	return "", nil, fmt.Errorf("no shell: none of %s is here", strings.Join(shells, ", "))
 }
 
 // terminals are the device names of the active consoles, the preferred one
@@ -84,7 +86,7 @@ func activeVT() string {
 
 // runShell gives the shell a session of its own with the terminal in control:
 // ^C and job control need that.
-func runShell(ctx context.Context, shell, tty string) error {
+func runShell(ctx context.Context, shell string, env []string, tty string) error {
 	// O_NOCTTY: the terminal must become the shell's, not ours.
 	terminal, err := os.OpenFile(tty, os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -94,7 +96,7 @@ func runShell(ctx context.Context, shell, tty string) error {
 	cmd := exec.CommandContext(ctx, shell, "-i")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
-	cmd.Env = append(os.Environ(), "HOME=/root", "TERM="+terminalType(tty), `PS1=edeploy:\w# `)
+	cmd.Env = append(append(os.Environ(), "TERM="+terminalType(tty)), env...)
 	cmd.Dir = "/"
 	// A signal that we were started to ignore would stay ignored in the shell
 	// and all it runs; one that we handle is the default again after exec(2).

@@ -51,4 +51,4 @@ func WriteLinks(dir string, pairs ...[2]string) (refused []string, err error) {
 func Designators(page []byte) int { return len(designators(page)) }
 
 // RunShell runs a shell on a terminal.
-func RunShell(ctx context.Context, shell, tty string) error { return runShell(ctx, shell, tty) }
+func RunShell(ctx context.Context, shell, tty string) error { return runShell(ctx, shell, nil, tty) }

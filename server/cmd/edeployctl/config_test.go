@@ -79,7 +79,7 @@ func TestConfigPush(t *testing.T) {
 		{"warnings alone", with("state", "[('big', 1), ('vm', -1)]"), nil, 0, "state:1:14: warning: the count of vm is -1", "", map[string]string{"vm.configure": mine}},
 		{"binary", with("vm.configure", "a\xff"), []string{"--force"}, 1, "", "vm.configure:1:2: byte 0xff is no UTF-8 text", nil},
 		{"large", with("vm.configure", strings.Repeat("x", 1<<20+1)), nil, 1, "", "more than 1048576", nil},
-		{"no profiles", map[string]string{"notes.txt": "x"}, nil, 1, "", "holds no profiles: want state, NAME.specs", nil},
+		{"no profiles", map[string]string{"notes.txt": "x"}, nil, 1, "", "holds no profiles: want state, authorized_keys, NAME.specs", nil},
 		{"other deployment", vm, []string{"--section", "LAB"}, 1, "", `edeploy.conf has no section "LAB"`, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

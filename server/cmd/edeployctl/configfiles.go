@@ -132,7 +132,7 @@ func readProfiles(dir string) (map[string]string, error) {
 		files[e.Name()] = text
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%s holds no profiles: want state, NAME.specs, NAME.configure, NAME.cmdb, NAME.bill", dir)
+		return nil, fmt.Errorf("%s holds no profiles: want state, authorized_keys, NAME.specs, NAME.configure, NAME.cmdb, NAME.bill", dir)
 	}
 	return files, nil
 }

@@ -12,6 +12,8 @@ import (
 	"edeploy/server/internal/match"
 	"edeploy/server/internal/profile"
 	"edeploy/server/internal/state"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // Problem is a mistake in a file.
@@ -51,6 +53,8 @@ func Check(name Name, text string) []Problem {
 		if _, err := expectation.Parse(name.String(), text); err != nil {
 			return []Problem{problemOf(name.String(), err)}
 		}
+	case Keys:
+		return checkKeys(name.String(), text)
 	}
 	return nil
 }
@@ -80,6 +84,24 @@ func checkState(file, text string) []Problem {
 		}
 	}
 	return all
+}
+
+// checkKeys wants a key on each line that is no comment: the agent passes over
+// others without a word.
+func checkKeys(file, text string) []Problem {
+	doc, at := literal.Document{File: file, Text: text}, 0
+	for line := range strings.Lines(text) {
+		if is := strings.TrimSpace(line); is != "" && !strings.HasPrefix(is, "#") {
+			switch _, _, options, _, err := ssh.ParseAuthorizedKey([]byte(is)); {
+			case err != nil:
+				return []Problem{problemOf(file, doc.ErrorAt(at, "want a public key as ssh-keygen writes it into a .pub file"))}
+			case len(options) > 0:
+				return []Problem{problemOf(file, doc.ErrorAt(at, "a key with options: machines would let it in without them"))}
+			}
+		}
+		at += len(line)
+	}
+	return nil
 }
 
 func problemOf(file string, err error) Problem {

@@ -19,6 +19,7 @@ func TestParseName(t *testing.T) {
 		err  string
 	}{
 		{"state", fileset.Name{Kind: fileset.State}, ""},
+		{"authorized_keys", fileset.Name{Kind: fileset.Keys}, ""},
 		{"vm.specs", fileset.Name{Kind: fileset.Specs, Profile: "vm"}, ""},
 		{"vm.configure", fileset.Name{Kind: fileset.Configure, Profile: "vm"}, ""},
 		{"vm.cmdb", fileset.Name{Kind: fileset.CMDB, Profile: "vm"}, ""},
@@ -48,6 +49,7 @@ func TestParseName(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBTZ8Dd1m3vbGHDfzgUCjBMKgqEXxQXGbmC8SgB0EiRb an operator\n"
 	for _, tt := range []struct {
 		name, file, text string
 		want             []string // LINE:COLUMN, with "w" for a warning
@@ -66,6 +68,10 @@ func TestCheck(t *testing.T) {
 		{"any configure", "vm.configure", "#!/bin/sh\n[('\n", nil},
 		{"binary configure", "vm.configure", "a\nbä\xff", []string{"2:3"}},
 		{"zero byte", "vm.configure", "a\x00", []string{"1:2"}},
+		{"keys", "authorized_keys", "# us\n\n" + key + key, nil},
+		{"half a key", "authorized_keys", key + "ssh-ed25519 AAAAC3Nz\n", []string{"2:1"}},
+		{"a private key", "authorized_keys", "-----BEGIN OPENSSH PRIVATE KEY-----\n", []string{"1:1"}},
+		{"a key with options", "authorized_keys", "\n" + `from="10.0.0.1" ` + key, []string{"2:1"}},
 		{"binary specs", "vm.specs", "\xff", []string{"1:1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

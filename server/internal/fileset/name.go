@@ -29,21 +29,25 @@ const (
 	CMDB      Kind = ".cmdb"
 	Bill      Kind = ".bill"      // expected hardware; its stem is no profile, but the bill's name
 	Original  Kind = ".cmdb.orig" // written by the server, for reading
+
+	// Keys is who may log in to machines that run the agent, as OpenSSH's
+	// sshd(8) has it, without options.
+	Keys Kind = "authorized_keys"
 )
 
 // Name is the name of a configuration file.
 type Name struct {
 	Kind    Kind
-	Profile string // the stem; "" for state
+	Profile string // the stem; "" for state and authorized_keys
 }
 
 func (n Name) String() string { return n.Profile + string(n.Kind) }
 
-// ParseName reads the name of a file: state, NAME.specs, NAME.configure,
-// NAME.cmdb, NAME.bill or NAME.cmdb.orig.
+// ParseName reads the name of a file: state, authorized_keys, NAME.specs,
+// NAME.configure, NAME.cmdb, NAME.bill or NAME.cmdb.orig.
 func ParseName(file string) (Name, error) {
-	if file == string(State) {
-		return Name{Kind: State}, nil
+	if kind := Kind(file); kind == State || kind == Keys {
+		return Name{Kind: kind}, nil
 	}
 	for _, kind := range []Kind{Specs, Configure, CMDB, Bill, Original} {
 		stem, ok := strings.CutSuffix(file, string(kind))
@@ -55,7 +59,7 @@ func ParseName(file string) (Name, error) {
 		}
 		return Name{kind, stem}, nil
 	}
-	return Name{}, fmt.Errorf("file name %q: want state, NAME.specs, NAME.configure, NAME.cmdb or NAME.bill", clip(file))
+	return Name{}, fmt.Errorf("file name %q: want state, authorized_keys, NAME.specs, NAME.configure, NAME.cmdb or NAME.bill", clip(file))
 }
 
 // checkProfile is stricter than the reading of files: a name that comes over

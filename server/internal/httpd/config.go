@@ -61,6 +61,12 @@ func (h *Handlers) showConfigFile(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(doc.Text) // the client is gone: it asks again
 }
 
+// sendKeys answers who may log in to machines that run the agent.
+func (h *Handlers) sendKeys(w http.ResponseWriter, r *http.Request) {
+	r.SetPathValue("name", string(fileset.Keys))
+	h.showConfigFile(w, r)
+}
+
 func (h *Handlers) configFile(r *http.Request) (store.Document, error) {
 	d, name, err := h.configName(r)
 	if err != nil {

@@ -42,7 +42,7 @@ type Archives struct{ Hardware, Logs *archive.Archive }
 // Handlers answer requests. They are safe for concurrent use.
 type Handlers struct {
 	Config
-	Machines     http.Handler        // uploads and reports
+	Machines     http.Handler        // uploads, reports, and what the agent asks
 	Operators    http.Handler        // all that steers and shows
 	uploads      *admission.Places   // that are read
 	longAnswers  *admission.Places   // that are written
@@ -59,13 +59,16 @@ func New(config Config) *Handlers {
 		longAnswers:  admission.NewPlaces("long answers", maxLong, longWait),
 		arrivals:     admission.NewRate(config.NewPerPeer),
 		waitingBytes: semaphore.NewWeighted(maxWaitingBytes)}
-	reports := h.timed(routes([]route{{"POST", wire.ReportPath, h.json(http.StatusOK, h.takeReport)}}))
+	others := h.timed(routes([]route{
+		{"POST", wire.ReportPath, h.json(http.StatusOK, h.takeReport)},
+		{"GET", wire.KeysPath + "{section}", h.sendKeys},
+	}))
 	h.Machines = h.recovered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isUpload(r) {
 			h.takeUpload(w, r)
 			return
 		}
-		reports.ServeHTTP(w, r)
+		others.ServeHTTP(w, r)
 	}))
 	h.Operators = h.recovered(h.timed(routes(h.operatorRoutes())))
 	return h
@@ -73,7 +76,7 @@ func New(config Config) *Handlers {
 
 // ServeHTTP serves both on one port.
 func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if isUpload(r) || r.URL.Path == wire.ReportPath {
+	if isUpload(r) || r.URL.Path == wire.ReportPath || strings.HasPrefix(r.URL.Path, wire.KeysPath) {
 		h.Machines.ServeHTTP(w, r)
 		return
 	}

@@ -206,7 +206,7 @@ func (l *linter) file(name string) {
 		return
 	}
 	n, _ := fileset.ParseName(name)
-	if n.Kind != fileset.State && n.Kind != fileset.Bill {
+	if n.Profile != "" && n.Kind != fileset.Bill {
 		l.profile(n.Profile)
 	}
 	switch n.Kind {
@@ -218,7 +218,7 @@ func (l *linter) file(name string) {
 		l.profile(n.Profile).cmdb = l.cmdb(n)
 	case fileset.Original:
 		l.cmdb(n)
-	case fileset.Configure: // the others' readers tell bytes that are no text
+	case fileset.Configure, fileset.Keys: // the others' readers tell bytes that are no text
 		for _, p := range fileset.Check(n, l.texts[name]) {
 			l.find(p.File, p.Line, p.Column, Error, "%s", strings.TrimPrefix(p.Text, fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)))
 			l.unreadable = append(l.unreadable, name)
