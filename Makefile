@@ -27,9 +27,9 @@ PACKAGES = gcc libc6-dev python3 ca-certificates \
 	libarchive-tools acl attr libcap2-bin grub-common \
 	dnsmasq-base isc-dhcp-client busybox tftp-hpa atftp ndisc6 iproute2 tcpdump openssh-client $(SERVERS)
 
-# DHCP servers that only tests talk to. They are not started, and as Debian
-# configures them they answer nobody.
-SERVERS = isc-dhcp-server isc-dhcp-relay kea-dhcp4-server kea-admin
+# DHCP servers, and a BMC's simulator with its client, that only tests talk to.
+# They are not started, and as Debian configures them they answer nobody.
+SERVERS = isc-dhcp-server isc-dhcp-relay kea-dhcp4-server kea-admin openipmi ipmitool
 
 TREE    = out/install/$(VERSION)/$(ROLE)-$(VERSION)
 TOOLS   = out/tools/$(VERSION)/pxe-$(VERSION)

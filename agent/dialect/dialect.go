@@ -16,7 +16,10 @@ var Options = &syntax.FileOptions{
 }
 
 // Names are what a script finds (reference section 8.2).
-var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe"}
+var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe", "ipmi"}
+
+// IPMI are the functions of the module ipmi (reference section 8.3).
+var IPMI = []string{"setup_user", "setup_network", "restart_bmc"}
 
 // FirmwareKey is the variable that the agent adds to those of the server: how
 // the machine starts its disk, "bios" or "uefi".

@@ -114,6 +114,7 @@ type Blank struct {
 	Bus      lab.Bus      // of its disks; zero: Virtio
 	Card     string       // model of its network card, see lab.NIC; zero: virtio
 	Pulled   []int        // disks, from 0, that are not in the machine
+	Extra    []string     // more arguments for QEMU
 
 	// Copy, when it is not empty, names a copy of the machine's disks that the
 	// machine runs on instead of them: the same machine to everybody else,
@@ -128,7 +129,7 @@ func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
 		b.Disks = []int64{3e9}
 	}
 	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
-		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}, SMBIOS: lab.SMBIOS{Product: b.Product}}
+		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}, SMBIOS: lab.SMBIOS{Product: b.Product}, Extra: b.Extra}
 	for i, size := range b.Disks {
 		if slices.Contains(b.Pulled, i) {
 			continue

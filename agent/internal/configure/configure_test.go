@@ -212,7 +212,7 @@ func TestBadScripts(t *testing.T) {
 		{"import", "{}", "\nimport os\n", `vm.configure:2: got import, want primary expression (import needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"try", "{}", "try:\n    run('x')\nexcept:\n    pass\n", `(try needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"print statement", "{}", "print 'x'", `(write print(...), or let the script start with "#!/usr/bin/python3")`},
-		{"module of the original", "{}", "\n\nipmi.setup_user(1, 'a', 'b')", "vm.configure:3: undefined: ipmi (a module of the original eDeploy that is not here: call its program with run)"},
+		{"module of the original", "{}", "\n\nhpacucli.Cli()", "vm.configure:3: undefined: hpacucli (a module of the original eDeploy that is not here: call its program with run)"},
 		{"module of Python", "{}", "re.match('a', 'b')", `vm.configure:1: undefined: re (re needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"undefined name", "{}", "run(disk1)", "vm.configure:1: undefined: disk1"},
 		{"missing file", "{}", "open('/no/such')", "vm.configure:1: open "},

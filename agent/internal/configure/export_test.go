@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"go.starlark.net/starlarkstruct"
+
 	"edeploy/server/wire"
 )
 
@@ -12,3 +14,6 @@ import (
 func HelperNames() []string {
 	return slices.Sorted(maps.Keys(helpers(context.Background(), Host{}, wire.Configuration{}, &variables{}, &openFiles{}, &watch{})))
 }
+
+// IPMINames are the names of the module ipmi, sorted.
+func IPMINames() []string { return (&helperEnv{}).ipmi().(*starlarkstruct.Module).Members.Keys() }

@@ -19,7 +19,7 @@ func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variabl
 	env := &helperEnv{ctx: ctx, host: h, profile: conf.Profile, files: files, script: conf.Script, watch: w}
 	_, settled := h.source(conf.Script)
 	env.early = !settled
-	names := starlark.StringDict{"var": vars}
+	names := starlark.StringDict{"var": vars, "ipmi": env.ipmi()}
 	for name, f := range map[string]func(*helperEnv, starlark.Tuple, []starlark.Tuple) (starlark.Value, error){
 		"run":          (*helperEnv).run,
 		"set_role":     (*helperEnv).setRole,

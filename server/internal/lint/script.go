@@ -199,6 +199,12 @@ func nameAdvice(msg string) string {
 
 func (l *linter) methods(file string, s *script, found usage) {
 	for _, m := range found.methods {
+		if m.of == "ipmi" && !s.imported[m.of] {
+			if !slices.Contains(dialect.IPMI, m.key) {
+				l.find(file, m.line, m.column, Error, "ipmi has no %s: it has %s", m.key, strings.Join(dialect.IPMI, " "))
+			}
+			continue
+		}
 		advice := ""
 		switch m.key {
 		case "has_key":
