@@ -22,16 +22,16 @@ type monitor struct {
 // newMonitor asks for command mode.
 func newMonitor(ctx context.Context, conn net.Conn) (*monitor, error) {
 	m := &monitor{conn: conn, in: json.NewDecoder(conn)}
-	return m, m.do(ctx, "qmp_capabilities")
+	return m, m.do(ctx, "qmp_capabilities", map[string]any{})
 }
 
-// do runs one command and waits for its answer.
-func (m *monitor) do(ctx context.Context, command string) error {
+// do runs one command and waits for its answer; arguments are JSON's.
+func (m *monitor) do(ctx context.Context, command string, arguments map[string]any) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer context.AfterFunc(ctx, func() { m.conn.SetDeadline(time.Unix(1, 0)) })()
 	m.last++
-	_, err := fmt.Fprintf(m.conn, `{"execute": %q, "id": %d}`+"\n", command, m.last)
+	err := json.NewEncoder(m.conn).Encode(map[string]any{"execute": command, "arguments": arguments, "id": m.last})
 	var answer struct {
 		ID    int
 		Error *struct{ Class, Desc string }

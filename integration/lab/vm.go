@@ -136,8 +136,18 @@ func (vm *VM) PowerDown(ctx context.Context) error {
 // Reset presses the reset button.
 func (vm *VM) Reset(ctx context.Context) error { return vm.command(ctx, "system_reset") }
 
+// PullCable takes the cable out of a card: the guest sees that the carrier is
+// gone.
+func (vm *VM) PullCable(ctx context.Context, card int) error {
+	return vm.order(ctx, "set_link", map[string]any{"name": fmt.Sprintf("net%d", card), "up": false})
+}
+
 func (vm *VM) command(ctx context.Context, name string) error {
-	if err := vm.monitor.do(ctx, name); err != nil {
+	return vm.order(ctx, name, map[string]any{})
+}
+
+func (vm *VM) order(ctx context.Context, name string, arguments map[string]any) error {
+	if err := vm.monitor.do(ctx, name, arguments); err != nil {
 		return fmt.Errorf("machine %s: %w", vm.Name(), err)
 	}
 	return nil

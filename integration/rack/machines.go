@@ -112,7 +112,8 @@ type Blank struct {
 	Product  string       // what its firmware says it is
 	Firmware lab.Firmware // zero: BIOS
 	Bus      lab.Bus      // of its disks; zero: Virtio
-	Card     string       // model of its network card, see lab.NIC; zero: virtio
+	Card     string       // model of its network cards, see lab.NIC; zero: virtio
+	Cards    int          // how many; 0: one
 	Pulled   []int        // disks, from 0, that are not in the machine
 	Extra    []string     // more arguments for QEMU
 
@@ -129,7 +130,7 @@ func (r *Rack) Power(ctx context.Context, b Blank) (*lab.VM, error) {
 		b.Disks = []int64{3e9}
 	}
 	m := lab.Machine{Name: b.Name, MemoryMB: b.MemoryMB, Boot: lab.NetworkFirst, Firmware: b.Firmware,
-		NICs: []lab.NIC{{Hub: r.Hub, Model: b.Card}}, SMBIOS: lab.SMBIOS{Product: b.Product}, Extra: b.Extra}
+		NICs: slices.Repeat([]lab.NIC{{Hub: r.Hub, Model: b.Card}}, max(1, b.Cards)), SMBIOS: lab.SMBIOS{Product: b.Product}, Extra: b.Extra}
 	for i, size := range b.Disks {
 		if slices.Contains(b.Pulled, i) {
 			continue
