@@ -16,7 +16,7 @@ var Options = &syntax.FileOptions{
 }
 
 // Names are what a script finds (reference section 8.2).
-var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe", "ipmi"}
+var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe", "ipmi", "sleep"}
 
 // IPMI are the functions of the module ipmi (reference section 8.3).
 var IPMI = []string{"setup_user", "setup_network", "restart_bmc"}

@@ -36,6 +36,7 @@ type BootArgs struct {
 
 	IP                   string // IP: network plan, reference section 1.3
 	LinkUpTimeoutSeconds int    // LINK_UP_TIMEOUT: longest wait for a carrier
+	ScriptMinutes        int    // SCRIPT_MINUTES: how long the configuration script may take; 0: as long as it wants
 	OS                   string // OS: replaces the role given to set_role
 	OSVer                string // OS_VER: replaces the version given to set_role
 	KexecKernel          string // KEXEC_KERNEL: substring of the kernel that kexec loads
@@ -54,7 +55,7 @@ func DefaultBootArgs() BootArgs {
 		HServPort: 80, HPath: "install",
 		Section:   "SERVER",
 		OnSuccess: "reboot", OnFailure: "halt", UploadLog: true,
-		IP: "all:dhcp", LinkUpTimeoutSeconds: 10,
+		IP: "all:dhcp", LinkUpTimeoutSeconds: 10, ScriptMinutes: 120,
 	}
 }
 
@@ -116,6 +117,7 @@ var params = []param{
 	flag("VERBOSE", "1", func(a *BootArgs) *bool { return &a.Verbose }),
 	text("IP", func(a *BootArgs) *string { return &a.IP }),
 	number("LINK_UP_TIMEOUT", 3600, func(a *BootArgs) *int { return &a.LinkUpTimeoutSeconds }),
+	number("SCRIPT_MINUTES", 7*24*60, func(a *BootArgs) *int { return &a.ScriptMinutes }),
 	text("OS", func(a *BootArgs) *string { return &a.OS }),
 	text("OS_VER", func(a *BootArgs) *string { return &a.OSVer }),
 	text("KEXEC_KERNEL", func(a *BootArgs) *string { return &a.KexecKernel }),

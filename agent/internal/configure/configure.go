@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/drive"
@@ -34,6 +35,8 @@ type Host struct {
 	Run  command.Runner // runs the script's commands
 	Log  io.Writer      // takes what the script prints; nil is silence
 	Args wire.BootArgs  // OS and OS_VER replace the role and version of set_role
+
+	Limit time.Duration // how long the script may take; 0: as long as it wants
 
 	// Firmware is how the machine starts its disk, "bios" or "uefi": the
 	// script's var['firmware'], unless the profile has a variable of this name.
@@ -120,6 +123,11 @@ func (h Host) runWatched(ctx context.Context, conf wire.Configuration) (written 
 		return nil, nil, fmt.Errorf("prepare %s: %w", scriptName(conf), err)
 	}
 	defer w.lift()
+	if h.Limit > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, h.Limit, fmt.Errorf("the script has run for %s, which is its limit (kernel parameter SCRIPT_MINUTES)", h.Limit))
+		defer stop()
+	}
 	run := runStarlark
 	if conf.Interpreter() != "" {
 		run = runInterpreter

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -335,6 +336,33 @@ set_role('db', 'D12-1', var['disk'])
 				t.Errorf("log %q, want %q", log, tt.log)
 			}
 		})
+	}
+}
+
+// TestLimit: a script that never ends is ended, with what it was doing.
+func TestLimit(t *testing.T) {
+	const limit = "the script has run for 50ms, which is its limit (kernel parameter SCRIPT_MINUTES)"
+	for name, tt := range map[string]struct{ script, want string }{
+		"loop":    {"x = 1\nwhile True: x = 1 - x", limit},
+		"sleep":   {"x = 1\nsleep(1000)", "vm.configure:2: " + limit},
+		"command": {"run('sleep 1000')", "vm.configure:1: sleep 1000: " + limit},
+		"shell":   {"#!/bin/sh\nsleep 1000\n", limit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &machine{root: t.TempDir()}
+			h := m.host(wire.BootArgs{})
+			h.Run, h.Limit = command.On(&m.log), 50*time.Millisecond
+			_, err := configure.Run(t.Context(), h, wire.Configuration{Profile: "vm", Script: tt.script})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %s", err, tt.want)
+			}
+		})
+	}
+	m := &machine{root: t.TempDir()}
+	h := m.host(wire.BootArgs{})
+	h.Limit = time.Hour
+	if _, err := configure.Run(t.Context(), h, wire.Configuration{Profile: "vm", Script: "sleep(0.001)\nset_role('a', '1', 'sda')"}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.starlark.net/starlark"
 
@@ -30,6 +31,7 @@ func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variabl
 		"raid1":        (*helperEnv).raid1,
 		"disks":        (*helperEnv).disks,
 		"wipe":         (*helperEnv).wipe,
+		"sleep":        (*helperEnv).sleep,
 	} {
 		names[name] = starlark.NewBuiltin(name, func(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			return f(env, args, kwargs)
@@ -56,6 +58,24 @@ func (e *helperEnv) run(args starlark.Tuple, kwargs []starlark.Tuple) (starlark.
 		return nil, err
 	}
 	return starlark.None, e.shell(cmd)
+}
+
+// sleep(seconds) waits.
+func (e *helperEnv) sleep(args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var value starlark.Value
+	if err := starlark.UnpackArgs("sleep", args, kwargs, "seconds", &value); err != nil {
+		return nil, err
+	}
+	seconds, ok := starlark.AsFloat(value)
+	if !ok || seconds < 0 {
+		return nil, fmt.Errorf("sleep: %v: want a number of seconds", value)
+	}
+	select {
+	case <-time.After(time.Duration(seconds * float64(time.Second))):
+		return starlark.None, nil
+	case <-e.ctx.Done():
+		return nil, context.Cause(e.ctx)
+	}
 }
 
 // shell runs a command, when the images can be had and the disks that it names

@@ -37,6 +37,40 @@ func (c *console) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// maxScriptOutput bounds what a script and its commands say on the console,
+// which is slow, and in the log, which is in memory.
+const maxScriptOutput = 4 << 20
+
+// bounded passes so many bytes on, and says how many there were besides.
+type bounded struct {
+	mu         sync.Mutex
+	to         *console
+	left, over int
+}
+
+// Write takes the output of commands.
+func (b *bounded) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := min(len(p), b.left)
+	if now > 0 {
+		_, _ = b.to.Write(p[:now])
+	}
+	if b.left -= now; b.left == 0 && b.over == 0 && now < len(p) {
+		b.to.printf("the script has said %d bytes: the rest is left out here and in the log", maxScriptOutput)
+	}
+	b.over += len(p) - now
+	return len(p), nil
+}
+
+func (b *bounded) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over > 0 {
+		b.to.printf("%d more bytes of the script's output were left out", b.over)
+	}
+}
+
 // lines is a slog.Handler that writes to the console:
 //
 //	[  12.3s] network: eth0 is up address=10.0.3.20

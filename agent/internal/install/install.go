@@ -156,7 +156,10 @@ func (l layout) splitLinks() bool {
 }
 
 func (in *installation) configure(ctx context.Context, conf wire.Configuration, log *slog.Logger) (layout, error) {
-	host := configure.Host{Root: in.env.Root, Run: in.env.Run(in.console), Log: in.console, Args: in.args, Firmware: string(in.env.Firmware())}
+	output := &bounded{to: in.console, left: maxScriptOutput}
+	defer output.end()
+	host := configure.Host{Root: in.env.Root, Run: in.env.Run(output), Log: output, Args: in.args, Firmware: string(in.env.Firmware()),
+		Limit: time.Duration(in.args.ScriptMinutes) * time.Minute}
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
 		return in.source(args, nil, log).Has(ctx, image)
 	}

@@ -330,6 +330,26 @@ func TestOnSuccess(t *testing.T) {
 	}
 }
 
+// TestLoudScript: what a script says is bounded, and the installation goes on.
+func TestLoudScript(t *testing.T) {
+	a := newAppliance(t)
+	a.script = "for i in range(20000): print('x' * 999)\n" + seedScript
+	m := newBlank(t, a, "")
+	m.env.Console = &m.console
+	if err := m.install(t); err != nil {
+		t.Fatal(err)
+	}
+	said := m.console.String()
+	if n := len(said); n > 5<<20 {
+		t.Errorf("the console says %d bytes", n)
+	}
+	for _, want := range []string{"the script has said 4194304 bytes: the rest is left out here and in the log", "more bytes of the script's output were left out"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the console does not say %q", want)
+		}
+	}
+}
+
 func TestRescueChangesNothing(t *testing.T) {
 	a := newAppliance(t)
 	m := newBlank(t, a, "RESCUE=1")
