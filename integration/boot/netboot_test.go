@@ -19,6 +19,7 @@ import (
 // everything else that way, and comes into the agent.
 func TestHTTPBoot(t *testing.T) {
 	labtest.NeedVM(t)
+	long(t)
 	if !needs.Namespace(t, own.programs...) {
 		return
 	}

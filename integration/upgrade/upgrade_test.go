@@ -135,12 +135,13 @@ func (s *story) upgrade(vm *lab.VM, to wire.ImageRef, status int) string {
 
 // An installed machine is upgraded to another MariaDB, back, and on to another
 // kernel: it is exactly the version each time, and its rows are there. Then
-// power is cut at three random instants of an upgrade: the machine boots and is
-// exactly one of the two versions. SEED repeats the instants of a run.
+// power is cut at a random instant of an upgrade: the machine boots and is
+// exactly one of the two versions. SEED repeats the instant of a run.
 func TestUpgrade(t *testing.T) {
 	s := begin(t, node, "")
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
-	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, post}, 0)
+	random := rand.New(rand.NewPCG(needs.Seed(t), 0))
+	s.powerCuts(random, []instant{[]instant{stage, apply, post}[random.IntN(3)]}, 0)
 }
 
 // The long campaign: power is cut 20 times, on two racks at once, until it was
@@ -220,7 +221,6 @@ func (s *story) thereAndBack() {
 		s.t.Errorf("MariaDB is %s after the rollback, want %s", after, before)
 	}
 
-	s.upgrade(vm, newer, 0)
 	release := s.SSH(vm, "uname -r")
 	s.upgrade(vm, newest, wire.RebootExitCode)
 	s.SSH(vm, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
