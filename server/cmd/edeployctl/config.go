@@ -24,6 +24,7 @@ const configLong = `The server gives machines what its profiles say. A deploymen
   NAME.configure  the script that the machine runs
   NAME.cmdb       optional: one entry (client, host name, ...) per machine
   NAME.bill       optional: the hardware that machines of a profile must have
+  authorized_keys optional: who may log in, by ssh, to a machine's rescue shell
 
 Keep them in a directory of your own and push it:
 
@@ -105,8 +106,8 @@ func newConfigPushCommand(client *api.Client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push DIR",
 		Short: "Replace the server's profiles by those of a directory, all of them or none",
-		Long: `Push sends state, *.specs, *.configure, *.cmdb and *.bill of DIR; other files in it are
-left alone. They are looked at as "edeployctl lint" does, together with the files
+		Long: `Push sends state, authorized_keys, *.specs, *.configure, *.cmdb and *.bill of DIR;
+other files in it are left alone. They are looked at as "edeployctl lint" does, together with the files
 that the server keeps, before anything is changed: errors refuse the push with
 exit status 1 (--force overrides), warnings are shown. Machines that ask meanwhile
 see either all the old files or all the new ones.
@@ -118,7 +119,7 @@ Machines keep what they hold:
              on. Leave the file out of DIR to keep the counts as they are.
 
 With --prune the server's profiles that are not in DIR are removed; its state
-file never is.`,
+file and authorized_keys never are.`,
 		Example: "  edeployctl config push profiles --server 192.168.122.1\n  edeployctl config push profiles --prune",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -94,7 +94,7 @@ func (c configPush) others(ctx context.Context, files map[string]string) (map[st
 	for _, f := range listed {
 		name, err := fileset.ParseName(f.Name)
 		_, replaced := files[f.Name]
-		if err != nil || replaced || name.Kind == fileset.Original || c.prune && name.Kind != fileset.State {
+		if err != nil || replaced || name.Kind == fileset.Original || c.prune && name.Profile != "" {
 			continue
 		}
 		text, _, err := c.client.ConfigFile(ctx, c.section, f.Name)

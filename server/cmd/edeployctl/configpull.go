@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const configPullLong = `Pull writes state, *.specs, *.configure, *.cmdb and *.bill of the server into DIR, which
-is made when it does not exist. Files that only DIR has are left alone. When DIR
+const configPullLong = `Pull writes state, authorized_keys, *.specs, *.configure, *.cmdb and *.bill of the
+server into DIR, which is made when it does not exist. Files that only DIR has are left alone. When DIR
 has other texts, pull asks before it replaces any of them; without a terminal it
 wants --force.
 

@@ -28,6 +28,7 @@ asked without --live. Take it first when you bring an existing configuration:
                    variables that neither specs nor CMDB give
   NAME.bill        bills of materials that are broken, missing, or that no
                    profile expects
+  authorized_keys  lines that are no public key, keys with options
   *.hw             hardware descriptions that cannot be read
 
 With --machines DIR or --live it also knows machines: a fact that none of them

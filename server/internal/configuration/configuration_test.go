@@ -62,7 +62,7 @@ func (s site) decide(q configuration.Replacement) (configuration.Result, allocat
 
 func files() map[string]string {
 	return map[string]string{"state": "[('vm', 2), ('db', 1)]\n", "vm.specs": "[('disk', '$d', 'size', '4')]\n", "vm.configure": "set_role('a', '1', 'x')\n",
-		"vm.cmdb": "[{'ip': '10.0.0.1', 'used': 1}, {'ip': '10.0.0.2'}]\n", "vm.cmdb.orig": "generate({'ip': '10.0.0.1-2'})\n", "db.specs": "[]\n", "r7.bill": "{'facts': [('a', 'b', 'c', 'd')]}\n", "notes.txt": "mine"}
+		"vm.cmdb": "[{'ip': '10.0.0.1', 'used': 1}, {'ip': '10.0.0.2'}]\n", "vm.cmdb.orig": "generate({'ip': '10.0.0.1-2'})\n", "db.specs": "[]\n", "r7.bill": "{'facts': [('a', 'b', 'c', 'd')]}\n", "notes.txt": "mine", "authorized_keys": "# nobody\n"}
 }
 
 // TestNew: what a set may have, by its names and sizes.
@@ -158,7 +158,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _, after, err := s.decide(q)
-	if names := slices.Sorted(maps.Keys(after)); err != nil || !slices.Equal(names, []string{"notes.txt", "state", "vm.specs"}) {
+	if names := slices.Sorted(maps.Keys(after)); err != nil || !slices.Equal(names, []string{"authorized_keys", "notes.txt", "state", "vm.specs"}) {
 		t.Errorf("%v: left %v", err, names)
 	}
 	slices.Sort(got.Removed)

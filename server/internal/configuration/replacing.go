@@ -121,7 +121,7 @@ func (r *replacing) change(name fileset.Name, c store.Change) {
 }
 
 // others are the profiles' files that were not given: what prune removes. It
-// leaves the state alone. An original is no file of its own: it goes when its
+// leaves state and authorized_keys alone. An original is no file of its own: it goes when its
 // CMDB goes.
 func (r *replacing) others() ([]fileset.Name, error) {
 	documents, err := r.snapshot.Documents.List(r.collection)
@@ -132,7 +132,7 @@ func (r *replacing) others() ([]fileset.Name, error) {
 	for _, document := range documents {
 		name, err := fileset.ParseName(strings.TrimPrefix(document, r.collection+"/"))
 		_, given := r.Files[name]
-		if err == nil && !given && name.Kind != fileset.State && name.Kind != fileset.Original {
+		if err == nil && !given && name.Profile != "" && name.Kind != fileset.Original {
 			all = append(all, name)
 		}
 	}

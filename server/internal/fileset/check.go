@@ -3,6 +3,7 @@ package fileset
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"unicode/utf8"
 
@@ -86,20 +87,39 @@ func checkState(file, text string) []Problem {
 	return all
 }
 
+// keyLines are the lines of authorized_keys that are no comments, by where they
+// begin.
+func keyLines(text string) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		at := 0
+		for line := range strings.Lines(text) {
+			if is := strings.TrimSpace(line); is != "" && !strings.HasPrefix(is, "#") && !yield(at, is) {
+				return
+			}
+			at += len(line)
+		}
+	}
+}
+
+// CountKeys is how many keys authorized_keys has.
+func CountKeys(text string) (n int) {
+	for range keyLines(text) {
+		n++
+	}
+	return n
+}
+
 // checkKeys wants a key on each line that is no comment: the agent passes over
 // others without a word.
 func checkKeys(file, text string) []Problem {
-	doc, at := literal.Document{File: file, Text: text}, 0
-	for line := range strings.Lines(text) {
-		if is := strings.TrimSpace(line); is != "" && !strings.HasPrefix(is, "#") {
-			switch _, _, options, _, err := ssh.ParseAuthorizedKey([]byte(is)); {
-			case err != nil:
-				return []Problem{problemOf(file, doc.ErrorAt(at, "want a public key as ssh-keygen writes it into a .pub file"))}
-			case len(options) > 0:
-				return []Problem{problemOf(file, doc.ErrorAt(at, "a key with options: machines would let it in without them"))}
-			}
+	doc := literal.Document{File: file, Text: text}
+	for at, line := range keyLines(text) {
+		switch _, _, options, _, err := ssh.ParseAuthorizedKey([]byte(line)); {
+		case err != nil:
+			return []Problem{problemOf(file, doc.ErrorAt(at, "want a public key as ssh-keygen writes it into a .pub file"))}
+		case len(options) > 0:
+			return []Problem{problemOf(file, doc.ErrorAt(at, "a key with options: machines do not know them, and pass the key over"))}
 		}
-		at += len(line)
 	}
 	return nil
 }

@@ -219,6 +219,9 @@ func (l *linter) file(name string) {
 	case fileset.Original:
 		l.cmdb(n)
 	case fileset.Configure, fileset.Keys: // the others' readers tell bytes that are no text
+		if n.Kind == fileset.Keys {
+			l.verdicts[name] = "who may log in: " + count(fileset.CountKeys(l.texts[name]), "key")
+		}
 		for _, p := range fileset.Check(n, l.texts[name]) {
 			l.find(p.File, p.Line, p.Column, Error, "%s", strings.TrimPrefix(p.Text, fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)))
 			l.unreadable = append(l.unreadable, name)
