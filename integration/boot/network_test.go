@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -129,10 +130,13 @@ func (installing) BootAction(string, string) wire.BootAction { return wire.BootI
 
 // services are boot services, and the server that an agent asks.
 type services struct {
+	conf  pxe.Config
 	agent chan string // the address of an agent that asks the server
+	stop  func()      // as a power cut would
 
 	mu    sync.Mutex
 	steps []step
+	more  chan struct{} // closed at the next step
 }
 
 // step is what the services noticed, and when.
@@ -145,7 +149,7 @@ type step struct {
 // without a BootDir the one that make has built.
 func serve(t *testing.T, conf pxe.Config) *services {
 	t.Helper()
-	s := &services{agent: make(chan string, 1)}
+	s := &services{agent: make(chan string, 1), more: make(chan struct{})}
 	conf.LeaseFile = filepath.Join(t.TempDir(), "leases")
 	if conf.BootDir == "" {
 		conf.BootDir = "../../out/boot"
@@ -156,29 +160,46 @@ func serve(t *testing.T, conf pxe.Config) *services {
 	conf.Args, conf.KernelArgs = wire.DefaultBootArgs(), "console=ttyS0,115200 panic=30"
 	conf.Args.Serv = "" // these services' address
 	conf.OnEvent = func(e api.Event) { s.note(e.Message) }
-	conf.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	boot, err := pxe.New(conf)
+	conf.Log = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), noted{s}), nil))
+	s.conf = conf
+	s.start(t)
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+func (s *services) start(t *testing.T) {
+	t.Helper()
+	boot, err := pxe.New(s.conf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp4", netip.AddrPortFrom(conf.Address.Addr(), 80).String())
+	listener, err := net.Listen("tcp4", netip.AddrPortFrom(s.conf.Address.Addr(), 80).String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	web := &http.Server{Handler: s.web(boot.Handler())}
 	go web.Serve(listener)
+	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := boot.Run(t.Context()); err != nil {
+		if err := boot.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
+	s.stop = func() {
+		cancel()
 		web.Close()
 		running.Wait()
-	})
+	}
 	<-boot.Ready()
-	return s
+}
+
+// noted notes the lines of the services' log.
+type noted struct{ *services }
+
+func (n noted) Write(line []byte) (int, error) {
+	n.note(string(line))
+	return len(line), nil
 }
 
 // web notes what is asked for by HTTP; what is not for booting comes from an
@@ -209,6 +230,27 @@ func (s *services) note(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.steps = append(s.steps, step{time.Now(), what})
+	close(s.more)
+	s.more = make(chan struct{})
+}
+
+// await waits until something is noticed that holds the text.
+func (s *services) await(t *testing.T, text string, within time.Duration) {
+	t.Helper()
+	late := time.After(lab.Patience(within))
+	for {
+		s.mu.Lock()
+		more := s.more
+		s.mu.Unlock()
+		if !s.at(text).IsZero() {
+			return
+		}
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("%q is not noticed", text)
+		}
+	}
 }
 
 // at is when something was first noticed that holds the text; the zero time:

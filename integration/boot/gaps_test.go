@@ -1,0 +1,45 @@
+package boot
+
+import (
+	"testing"
+	"time"
+
+	"edeploy/integration/lab"
+	"edeploy/integration/lab/labtest"
+	"edeploy/integration/needs"
+	"edeploy/pxe"
+)
+
+// TestGaps: the boot services are gone for 30 s after each step of a boot: the
+// machine comes into the agent every time, by its loader's patience or by its
+// firmware's.
+func TestGaps(t *testing.T) {
+	labtest.NeedVM(t)
+	long(t)
+	if !needs.Namespace(t, own.programs...) {
+		return
+	}
+	for _, f := range []struct {
+		name     string
+		firmware lab.Firmware
+		loader   pxe.Loader
+	}{{"SeaBIOS", lab.BIOS, pxe.LoaderIPXE}, {"OVMF", lab.UEFI, pxe.LoaderIPXE}, {"OVMF Secure Boot", lab.SecureBoot, pxe.LoaderGRUB}} {
+		for _, gap := range []struct{ after, log string }{
+			{"OFFER", "answer=OFFER"}, {"ACK", "answer=ACK"}, {"loader", "msg=TFTP"}, {"script", `msg="boot script"`}, {"kernel", "GET /boot/file/vmlinuz"},
+		} {
+			t.Run(f.name+", "+gap.after, func(t *testing.T) {
+				conf := own.lay(t)
+				conf.Loader = f.loader
+				s := serve(t, conf)
+				began := time.Now()
+				start(t, machine(f.firmware))
+				s.await(t, gap.log, 2*time.Minute)
+				s.stop()
+				time.Sleep(30 * time.Second) // what the story is about
+				s.start(t)
+				s.reaches(t, 8*time.Minute)
+				t.Logf("power-on to agent: %.0f s", time.Since(began).Seconds())
+			})
+		}
+	}
+}
