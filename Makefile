@@ -133,7 +133,7 @@ abuse: build ## one bad client against edeployd: the others are served (as root,
 
 .PHONY: stories
 stories: modules rack scenario ## all stories that need virtual machines
-	EDEPLOY_VM=1 go test -count=1 -p 2 -timeout 50m ./integration/upgrade ./integration/install ./integration/... ./initrd/...
+	EDEPLOY_VM=1 go test -count=1 -p 2 -timeout 75m ./integration/upgrade ./integration/install ./integration/... ./initrd/...
 
 .PHONY: story
 story: modules rack scenario ## one of them: make story STORY=install

@@ -127,13 +127,9 @@ func prepare(ctx context.Context, r *rack.Rack, say func(string, ...any)) (*demo
 		return nil, err
 	}
 	files := rack.VM(image.Role, image.Version, key)
-	files["vm.configure"] += byArchive
+	files["vm.configure"] += rack.ByArchive
 	return &demo{rack: r, key: key, say: say}, r.Configure(ctx, files)
 }
-
-// byArchive lets the agent fetch the role as one file over HTTP: in emulation
-// transfer and verify take half of what they take by rsync.
-var byArchive = fmt.Sprintf("open('/vars', 'a').write('HSERV=%s\\n')\n", rack.Appliance)
 
 // install switches blank machines on and waits until all run what they should.
 func (d *demo) install(ctx context.Context, machines int) error {

@@ -40,6 +40,11 @@ func CMDB(first, last int) string {
 		"          'netmask': '255.255.255.0', 'gateway': '10.0.3.1'})\n", first, last, first, last)
 }
 
+// ByArchive is the line of a configuration script that lets the agent fetch the
+// role as one file over HTTP: in emulation transfer and verify take half of what
+// they take by rsync.
+var ByArchive = fmt.Sprintf("open('/vars', 'a').write('HSERV=%s\\n')\n", Appliance)
+
 // Configure is a configuration script: one partition on one disk, a static
 // address, the operator's key.
 func Configure(role, version string, key *Key) string {
@@ -57,7 +62,7 @@ set_role('%s', '%s', disk1)
 
 // BothFirmwares is a configuration script whose disk BIOS and UEFI machines
 // start: a GPT with the root, an EFI system partition, and a place for GRUB's
-// own for BIOS.
+// own for BIOS. The tree comes as an archive.
 func BothFirmwares(role, version string, key *Key) string {
 	return `disk = '/dev/' + var['disk']
 
@@ -65,7 +70,7 @@ run('parted -s %s mklabel gpt mkpart root 258MiB 100%% mkpart esp fat32 2MiB 258
 run('mkfs.ext4 -q %s1' % disk)
 run('mkdir -p /chroot; mount %s1 /chroot' % disk)
 run('mkfs.vfat -F 32 %s2; mkdir -p /chroot/boot/efi; mount %s2 /chroot/boot/efi' % (disk, disk))
-` + Settings(key) + fmt.Sprintf(`
+` + ByArchive + Settings(key) + fmt.Sprintf(`
 set_role('%s', '%s', disk)
 `, role, version)
 }
@@ -104,9 +109,9 @@ run('mkdir -p /chroot; mount /dev/vg0/root /chroot')
 )
 
 // LaidOut is a configuration script: a layout such as RAID1, a static address,
-// the operator's key.
+// the operator's key. The tree comes as an archive.
 func LaidOut(layout, role, version string, key *Key) string {
-	return layout + Settings(key) + fmt.Sprintf("\nset_role('%s', '%s', boot)\n", role, version)
+	return layout + ByArchive + Settings(key) + fmt.Sprintf("\nset_role('%s', '%s', boot)\n", role, version)
 }
 
 // Settings is the part of a configuration script that every profile here

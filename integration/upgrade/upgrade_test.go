@@ -46,6 +46,8 @@ func begin(t *testing.T, node rack.Blank, layout string) *story {
 		files["vm.configure"] = rack.LaidOut(layout, first.Role, first.Version, r.Key)
 	case node.Firmware == lab.UEFI:
 		files["vm.configure"] = rack.BothFirmwares(first.Role, first.Version, r.Key)
+	default:
+		files["vm.configure"] += rack.ByArchive
 	}
 	r.Configure(files)
 	vm := r.Power(node)
