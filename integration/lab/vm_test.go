@@ -311,10 +311,18 @@ func TestNetboot(t *testing.T) {
 		SMBIOS: lab.SMBIOS{Manufacturer: "Dell"},
 	})
 	labtest.Expect(t, vm, 20*time.Second, `Ctrl-B`)
-	if err := vm.Send("\x02"); err != nil {
-		t.Fatal(err)
+	// iPXE looks for the key for two seconds, which a busy host may sleep through.
+	for ctx, found := deadline(t, time.Minute), false; !found; {
+		if err := vm.Send("\x02"); err != nil {
+			t.Fatal(err)
+		}
+		second, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := vm.Expect(second, `iPXE>`)
+		cancel()
+		if found = err == nil; !found && ctx.Err() != nil {
+			t.Fatal(err)
+		}
 	}
-	labtest.Expect(t, vm, 20*time.Second, `iPXE>`)
 	commands := "set net0/ip 10.0.3.7 && set net0/netmask 255.255.255.0 && ifopen net0 && chain http://10.0.3.1/boot.ipxe\r"
 	if err := vm.Type(deadline(t, 30*time.Second), commands); err != nil {
 		t.Fatal(err)
