@@ -28,6 +28,9 @@ func TestGaps(t *testing.T) {
 		for _, gap := range []struct{ after, log string }{
 			{"OFFER", "answer=OFFER"}, {"ACK", "answer=ACK"}, {"loader", "msg=TFTP"}, {"script", `msg="boot script"`}, {"kernel", "GET /boot/file/vmlinuz"},
 		} {
+			if f.firmware == lab.BIOS && gap.after == "loader" {
+				continue // iPXE is in the card
+			}
 			t.Run(f.name+", "+gap.after, func(t *testing.T) {
 				conf := own.lay(t)
 				conf.Loader = f.loader
