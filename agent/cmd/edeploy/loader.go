@@ -13,7 +13,8 @@ import (
 )
 
 const loaderHelp = `Make shim and GRUB on the EFI system partitions (/boot/efi, on the other disks of
-an array /boot/efi2 and on) those of the installed version: the "post" of an upgrade that brings another shim or GRUB calls it.
+an array /boot/efi2 and on) those of the installed version: the "post" of an
+upgrade that brings another shim or GRUB calls it.
 Losing power meanwhile leaves a machine that starts. Machines without an EFI
 system partition have nothing to do; a loader that is not signed was made by
 grub-install and is left alone.

@@ -94,19 +94,26 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestCommand: input, output, environment and exit status are the command's.
-func TestCommand(t *testing.T) {
+// newSession is one of an operator who has a key.
+func newSession(t *testing.T) *ssh.Session {
+	t.Helper()
 	mine, _, line := key(t)
 	address, _ := serve(t, line)
 	client, err := dial(address, ssh.PublicKeys(mine))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	t.Cleanup(func() { client.Close() })
 	session, err := client.NewSession()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return session
+}
+
+// TestCommand: input, output, environment and exit status are the command's.
+func TestCommand(t *testing.T) {
+	session := newSession(t)
 	session.Stdin = strings.NewReader("typed")
 	out, err := session.CombinedOutput("echo $GREETING from $PWD; cat; echo oops >&2; exit 3")
 	if got := string(out); !strings.HasPrefix(got, "hello from /\ntyped") || !strings.Contains(got, "oops") {
@@ -119,17 +126,7 @@ func TestCommand(t *testing.T) {
 
 // TestTerminal: a shell in a terminal of the operator's size.
 func TestTerminal(t *testing.T) {
-	mine, _, line := key(t)
-	address, _ := serve(t, line)
-	client, err := dial(address, ssh.PublicKeys(mine))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	session, err := client.NewSession()
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := newSession(t)
 	if err := session.RequestPty("vt220", 33, 77, nil); err != nil {
 		t.Fatal(err)
 	}
