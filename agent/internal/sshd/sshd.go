@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/creack/pty"
@@ -148,11 +149,23 @@ func inTerminal(session ssh.Session, cmd *exec.Cmd) error {
 		return err
 	}
 	defer terminal.Close()
-	go func() {
-		for size := range sizes {
-			_ = pty.Setsize(terminal, winsize(size))
+	done := make(chan struct{})
+	var resizing sync.WaitGroup
+	resizing.Go(func() {
+		for {
+			select {
+			case size, more := <-sizes:
+				if !more {
+					return
+				}
+				_ = pty.Setsize(terminal, winsize(size))
+			case <-done:
+				return
+			}
 		}
-	}()
+	})
+	defer resizing.Wait() // before the terminal is closed
+	defer close(done)
 	go io.Copy(terminal, session)
 	_, _ = io.Copy(session, terminal) // EIO is the shell's end
 	return cmd.Wait()

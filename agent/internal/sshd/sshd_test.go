@@ -115,9 +115,11 @@ func newSession(t *testing.T) *ssh.Session {
 func TestCommand(t *testing.T) {
 	session := newSession(t)
 	session.Stdin = strings.NewReader("typed")
-	out, err := session.CombinedOutput("echo $GREETING from $PWD; cat; echo oops >&2; exit 3")
-	if got := string(out); !strings.HasPrefix(got, "hello from /\ntyped") || !strings.Contains(got, "oops") {
-		t.Errorf("%q", got)
+	var out, complaints strings.Builder
+	session.Stdout, session.Stderr = &out, &complaints
+	err := session.Run("echo $GREETING from $PWD; cat; echo oops >&2; exit 3")
+	if out.String() != "hello from /\ntyped" || complaints.String() != "oops\n" {
+		t.Errorf("%q, %q", &out, &complaints)
 	}
 	if exit, ok := errors.AsType[*ssh.ExitError](err); !ok || exit.ExitStatus() != 3 {
 		t.Errorf("%v, want exit status 3", err)
@@ -171,9 +173,12 @@ func TestOpenSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(address)
-	out, err := exec.Command(program, "-v", "-F", "none", "-i", file, "-p", port, "-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile="+known,
-		"root@127.0.0.1", "echo in; echo $((6 * 7))").CombinedOutput()
-	if got := string(out); err != nil || !strings.Contains(got, "in\n42\n") || !strings.Contains(got, fingerprint) {
-		t.Errorf("%v\n%s", err, got)
+	cmd := exec.Command(program, "-v", "-F", "none", "-i", file, "-p", port, "-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile="+known,
+		"root@127.0.0.1", "echo in; echo $((6 * 7))")
+	var told strings.Builder
+	cmd.Stderr = &told
+	out, err := cmd.Output()
+	if err != nil || string(out) != "in\n42\n" || !strings.Contains(told.String(), fingerprint) {
+		t.Errorf("%v, %q\n%s", err, out, &told)
 	}
 }
