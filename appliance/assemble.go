@@ -114,7 +114,7 @@ func (a *Appliance) makeBoot(context.Context) error {
 		KernelArgs: a.config.Boot.KernelArgs,
 		Policy:     a.server,
 		Section:    a.server.BootSection,
-		BootDisk:   a.server.BootDisk,
+		BootDisks:  a.server.BootDisks,
 		Pinned:     a.server.Loader,
 		Model:      a.server.Model,
 		LoaderFile: filepath.Join(a.config.StateDir, "loaders"),

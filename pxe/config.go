@@ -82,9 +82,10 @@ type Config struct {
 	// existing directory; "": it is forgotten with a restart.
 	LoaderFile string
 
-	// BootDisk is asked for every script that boots a machine's own disk: the
-	// disk that it was installed on. "" is not known; nil for always "".
-	BootDisk func(mac, uuid string) wire.DiskID
+	// BootDisks is asked for every script that boots a machine's own disk: the
+	// disks that it was installed on, first the one to start. None: not known; nil
+	// for always none.
+	BootDisks func(mac, uuid string) []wire.DiskID
 	// OnEvent is called for what belongs into a machine's history, and for what
 	// happens to the services themselves (without a MAC), from many goroutines.
 	// It must not block; nil: nobody wants to know.
@@ -171,8 +172,8 @@ func (c Config) withDefaults() Config {
 	if c.Pinned == nil {
 		c.Pinned = func(string, string) string { return "" }
 	}
-	if c.BootDisk == nil {
-		c.BootDisk = func(string, string) wire.DiskID { return "" }
+	if c.BootDisks == nil {
+		c.BootDisks = func(string, string) []wire.DiskID { return nil }
 	}
 	if c.LeaseTime == 0 {
 		c.LeaseTime = DefaultLeaseTime

@@ -92,7 +92,7 @@ func New(conf Config) (*Server, error) {
 	s.openLadder()
 	s.handler = &httpboot.Handler{
 		BaseURL: conf.baseURL(), Root: root, Args: conf.machineLine,
-		Action: conf.action, Disk: conf.BootDisk, Reached: s.ladder.Script, Notify: s.note, Log: conf.Log,
+		Action: conf.action, Disks: conf.BootDisks, Reached: s.ladder.Script, Notify: s.note, Log: conf.Log,
 	}
 	if conf.Mode != ModeOff {
 		s.dhcp = &dhcp.Server{

@@ -32,10 +32,14 @@ func (s *Server) Known(mac, uuid string) bool {
 	return ok || err != nil
 }
 
-// BootDisk is the disk that the machine was installed on; "" when nobody said.
-func (s *Server) BootDisk(mac, uuid string) wire.DiskID {
+// BootDisks are the disks that the machine was installed on, the one with the
+// boot loader first; none when nobody said.
+func (s *Server) BootDisks(mac, uuid string) []wire.DiskID {
 	r, _, _ := s.records.Index().Booting(mac, uuid)
-	return r.BootDisk
+	if r.BootDisk == "" {
+		return nil
+	}
+	return r.Written()
 }
 
 // Loader is the loader that the machine is pinned to, one of api.Loaders; "":

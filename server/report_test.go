@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,7 +66,7 @@ func TestReports(t *testing.T) {
 	l.report(wire.Report{Machine: vm(1).Identity(), Step: wire.StepReboot, Status: wire.StatusInstalled, BootDisk: "${net0/ip}"}, http.StatusBadRequest)
 	l.restart() // everything but the progress is on the disk
 	state("installed")
-	if got := l.server.BootDisk(vm(1).Identity().MACs[0], ""); got != "12345678" {
+	if got := l.server.BootDisks(vm(1).Identity().MACs[0], ""); !slices.Equal(got, []wire.DiskID{"12345678"}) {
 		t.Errorf("boot disk %q, want 12345678", got)
 	}
 	m := l.machine(idOf(1))
@@ -187,7 +188,7 @@ func TestWrittenDisks(t *testing.T) {
 	l.report(wire.Report{Machine: is, Step: wire.StepReboot, Status: wire.StatusInstalled, BootDisk: "aaaa0003", Disks: []wire.DiskID{"aaaa0002"}}, http.StatusOK)
 	l.restart()
 	l.boot(idOf(1), "reinstall", http.StatusOK)
-	if diff := cmp.Diff([]wire.DiskID{"aaaa0002", "aaaa0003"}, l.mustGet(vm(1)).Disks); diff != "" {
+	if diff := cmp.Diff([]wire.DiskID{"aaaa0003", "aaaa0002"}, l.mustGet(vm(1)).Disks); diff != "" {
 		t.Errorf("after an installation (-want +got):\n%s", diff)
 	}
 	for _, bad := range [][]wire.DiskID{{""}, {"a b"}, {"a\n#EDEPLOY_SCRIPT = x"}, make([]wire.DiskID, wire.MaxDisks+1)} {

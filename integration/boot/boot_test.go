@@ -157,9 +157,9 @@ func network(t *testing.T, disk wire.DiskID) []string {
 		Address: netip.MustParsePrefix("10.0.2.2/24"), HTTPPort: port,
 		RangeFirst: netip.MustParseAddr("10.0.2.15"), RangeLast: netip.MustParseAddr("10.0.2.20"),
 		LeaseFile: filepath.Join(t.TempDir(), "leases"), BootDir: t.TempDir(),
-		Policy:   installed{},
-		BootDisk: func(string, string) wire.DiskID { return disk },
-		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Policy:    installed{},
+		BootDisks: func(string, string) []wire.DiskID { return []wire.DiskID{disk} },
+		Log:       slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -95,7 +95,7 @@ func TestSecureBootLocal(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			conf := own.lay(t)
 			conf.Loader, conf.Policy = pxe.LoaderGRUB, installed{}
-			conf.BootDisk = func(string, string) wire.DiskID { return test.disk }
+			conf.BootDisks = func(string, string) []wire.DiskID { return []wire.DiskID{test.disk} }
 			serve(t, conf)
 			l := labtest.New(t)
 			m := machine(lab.SecureBoot)

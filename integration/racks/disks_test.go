@@ -279,3 +279,25 @@ func (l *layout) planned(t *testing.T, m *api.Machine) {
 		}
 	}
 }
+
+// TestFailingDisk: a disk that fails while it is formatted ends the installation
+// with the disk and what the kernel says of it.
+func TestFailingDisk(t *testing.T) {
+	labtest.NeedVM(t)
+	s, machines := startUpload(t), labtest.New(t)
+	path, faults := machines.Path("failing.img"), machines.Path("failing.conf")
+	if err := lab.BlankDisk(path, 300e6); err != nil {
+		t.Fatal(err)
+	}
+	// Where the file system keeps its second superblock: block 32768 of 4096 bytes.
+	if err := os.WriteFile(faults, []byte("[inject-error]\nevent = \"write_aio\"\nerrno = \"5\"\nsector = \"262144\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(t, "disk = disks(serial='FAILING')[0]\nrun('mkfs.ext4 -q -F -b 4096 %s' % disk)\nset_role('base', '1', disk)\n")
+	vm := labtest.Start(t, machines, lab.Machine{Name: "failing", NICs: []lab.NIC{{User: &lab.UserNet{}}}, Extra: []string{
+		"-kernel", built(t, "vmlinuz"), "-initrd", built(t, "initrd.pxe"), "-append", "console=ttyS0 panic=-1 SERV=10.0.2.2 HTTP_PORT=" + s.port,
+		"-drive", "if=none,id=failing,format=raw,werror=report,file=blkdebug:" + faults + ":" + path, "-device", "virtio-blk-pci,drive=failing,serial=FAILING"}})
+	if m := s.failed(t, vm); !regexp.MustCompile(`vm\.configure:2: .*the disk /dev/vda .*fails: I/O error, dev vda, sector `).MatchString(m.LastError) {
+		t.Errorf("the server says %q", m.LastError)
+	}
+}

@@ -28,7 +28,7 @@ var diskLayouts = []diskLayout{
 	{"raid1", 2, rack.RAID1, "findmnt -no SOURCE,FSTYPE / | xargs; swapon --noheadings --show=NAME; cat /sys/block/md0/md/level; lsmod | grep -ow '^megaraid_sas\\|^e1000e' | sort",
 		"/dev/md0 ext4\n/dev/md1\nraid1\ne1000e\nmegaraid_sas\n", true},
 
-	{"raid1-uefi", 2, rack.RAID1UEFI, "findmnt -no SOURCE,FSTYPE / | xargs; cat /sys/block/md0/md/level; diff -r /boot/efi/EFI /boot/efi2/EFI && efibootmgr | grep -c ' debian'", "/dev/md0 ext4\nraid1\n2\n", false},
+	{"raid1-uefi", 2, rack.RAID1UEFI, "findmnt -no SOURCE,FSTYPE / | xargs; cat /sys/block/md0/md/level; mountpoint -q /boot/efi && diff -r /boot/efi/EFI /boot/efi2/EFI; efibootmgr | grep -c ' debian'", "/dev/md0 ext4\nraid1\n2\n", false},
 
 	{"lvm", 1, rack.LVM, "findmnt -no SOURCE,FSTYPE / | xargs; swapon --noheadings --show=NAME | xargs readlink -f | xargs dmsetup info -c --noheadings -o name", "/dev/mapper/vg0-root ext4\nvg0-swap\n", false},
 
@@ -126,9 +126,9 @@ func TestLayouts(t *testing.T) {
 
 // starts are the machines that must start from what the installation left: as
 // it is; of an array also with either disk pulled, the first one first, which
-// the boot loader was asked for.
+// the boot loader was asked for. On UEFI the network's script names both.
 func (l diskLayout) starts(b rack.Blank) []rack.Blank {
-	if l.name != "raid1" { // on UEFI, the network first: README of pxe, Local boot
+	if l.disks < 2 || !strings.HasPrefix(l.name, "raid1") {
 		return []rack.Blank{b}
 	}
 	first, second := b, b

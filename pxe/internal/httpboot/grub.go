@@ -33,6 +33,10 @@ func (h *Handler) writeGRUB(mac, uuid string, action wire.BootAction, why string
 	if action == wire.BootInstall || action == wire.BootRescue {
 		args = h.Args(mac, uuid)
 	}
+	var disk wire.DiskID
+	if disks := h.Disks(mac, uuid); len(disks) > 0 {
+		disk = disks[0]
+	}
 	return grub.Write(grub.Script{
 		Machine: mac,
 		Action:  action,
@@ -40,6 +44,6 @@ func (h *Handler) writeGRUB(mac, uuid string, action wire.BootAction, why string
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
 		Args:    args,
-		Disk:    h.Disk(mac, uuid),
+		Disk:    disk,
 	})
 }

@@ -52,9 +52,9 @@ type Handler struct {
 	// Action says what a machine boots, and why when it is not what others would
 	// boot. It is asked once for every script.
 	Action func(mac, uuid string, client netip.Addr) (action wire.BootAction, why string)
-	// Disk is the disk that the machine was installed on; "" when it is not
-	// known.
-	Disk func(mac, uuid string) wire.DiskID
+	// Disks are those that the machine was installed on, first the one to start;
+	// none when they are not known.
+	Disks func(mac, uuid string) []wire.DiskID
 	// Reached is told that a machine has its script, and, with done, all that it
 	// wants here: its script when that starts no agent, else the agent. nil: nobody
 	// wants to know.
@@ -159,14 +159,12 @@ func history(last, action wire.BootAction) string {
 // write writes a machine's script for iPXE.
 func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (string, error) {
 	who := "?" + names(mac, uuid)
-	args, disk := "", ""
+	args, programs := "", []string(nil)
 	switch action {
 	case wire.BootInstall, wire.BootRescue:
 		args = h.Args(mac, uuid)
 	case wire.BootLocal:
-		if h.Disk(mac, uuid) != "" {
-			disk = h.BaseURL + diskPath + who
-		}
+		programs = h.diskURLs(mac, uuid)
 	}
 	return ipxe.Write(ipxe.Script{
 		Machine: mac,
@@ -176,14 +174,30 @@ func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (s
 		Kernel:  h.FileURL(Kernel) + who,
 		Initrd:  h.FileURL(Initrd) + who,
 		Args:    args,
-		Disk:    disk,
+		Disks:   programs,
 	})
 }
 
-// disk sends the program that starts the machine's installed disk.
+// maxDisks bounds the disks that a machine tries to start, one after another.
+const maxDisks = 8
+
+// diskURLs are where the programs are that start the machine's disks; a disk
+// without a partition table starts nothing.
+func (h *Handler) diskURLs(mac, uuid string) []string {
+	var urls []string
+	for _, id := range h.Disks(mac, uuid) {
+		if _, _, _, err := id.Where(); err == nil && len(urls) < maxDisks {
+			urls = append(urls, h.BaseURL+diskPath+"?"+names(mac, uuid)+"&disk="+string(id))
+		}
+	}
+	return urls
+}
+
+// disk sends the program that starts a disk that the machine was installed on.
 func (h *Handler) disk(w http.ResponseWriter, r *http.Request) {
-	mac, uuid := machine(r.URL.Query())
-	program, err := bootdisk.Program(h.Disk(mac, uuid), r.URL.Query().Get("platform"))
+	query := r.URL.Query()
+	mac, _ := machine(query)
+	program, err := bootdisk.Program(wire.DiskID(query.Get("disk")), query.Get("platform"))
 	if err != nil {
 		h.Log.Warn("boot disk", "mac", mac, "client", client(r), "err", err)
 		http.Error(w, err.Error(), http.StatusNotFound)

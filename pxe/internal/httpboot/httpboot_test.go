@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ const (
 type lab struct {
 	*httptest.Server
 	action wire.BootAction
-	disk   wire.DiskID
+	disks  []wire.DiskID
 	asked  []string
 	told   []string
 }
@@ -56,7 +57,7 @@ func newLab(t *testing.T) *lab {
 			l.asked = append(l.asked, mac+" "+uuid)
 			return l.action, ""
 		},
-		Disk: func(string, string) wire.DiskID { return l.disk },
+		Disks: func(string, string) []wire.DiskID { return l.disks },
 		Notify: func(mac, uuid string, _ netip.Addr, sentence string) {
 			l.told = append(l.told, mac+" "+uuid+" "+sentence)
 		},
@@ -101,16 +102,25 @@ func TestBootDisk(t *testing.T) {
 	if resp, text := l.get(t, "GET", path); resp.StatusCode != 404 || !strings.Contains(text, "want the signature of an MBR") {
 		t.Errorf("unknown disk: status %d %q", resp.StatusCode, text)
 	}
-	l.disk = "12345678"
-	if _, script := l.get(t, "GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid); !strings.Contains(script, "\nchain --autofree http://192.168.122.1"+path+"&platform=${platform} || echo") {
-		t.Errorf("script does not chain to %s:\n%s", path, script)
+	l.disks = []wire.DiskID{"12345678", "vda-2", "9abcdef0", "00000003", "00000004", "00000005", "00000006", "00000007", "00000008", "00000009"}
+	_, script := l.get(t, "GET", "/boot/ipxe?mac="+mac+"&uuid="+uuid)
+	next := "chain --autofree http://192.168.122.1" + path + "&disk="
+	want := []string{"12345678", "9abcdef0", "00000003", "00000004", "00000005", "00000006", "00000007", "00000008"}
+	var got []string
+	for line := range strings.Lines(script) {
+		if disk, ok := strings.CutPrefix(line, next); ok {
+			got = append(got, disk[:strings.Index(disk, "&platform=${platform} || echo")])
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the script starts %q, want %q:\n%s", got, want, script)
 	}
 	for _, platform := range []string{"pcbios", "efi"} {
 		want, err := bootdisk.Program("12345678", platform)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp, text := l.get(t, "GET", path+"&platform="+platform); resp.StatusCode != 200 || text != string(want) {
+		if resp, text := l.get(t, "GET", path+"&disk=12345678&platform="+platform); resp.StatusCode != 200 || text != string(want) {
 			t.Errorf("%s: status %d, %d bytes, want the program", platform, resp.StatusCode, len(text))
 		}
 	}

@@ -23,7 +23,7 @@ type Script struct {
 	Kernel, Initrd string // URLs; for install and rescue
 	Args           string // the kernel's command line; for install and rescue
 
-	Disk string // URL of the program that starts the installed disk; for local, "" when the disk is not known
+	Disks []string // URLs of the programs that start the installed disks, in their order; for local, none when they are not known
 }
 
 // Names of the two files inside iPXE; "initrd=" on the kernel's command line
@@ -37,8 +37,10 @@ const (
 // else": the command before it failed. --replace keeps a machine that asks
 // all night from nesting scripts until memory ends.
 //
-// Local boot: the program finds the installed disk (package bootdisk), one for
-// each platform. Without it a BIOS machine tries the drives in the BIOS's order. "sanboot" starts a boot
+// Local boot: a program finds an installed disk (package bootdisk), one for
+// each platform. That for BIOS does not come back; that for UEFI fails when its
+// disk is not there, and the next one is tried: another disk of the array. Without
+// it a BIOS machine tries the drives in the BIOS's order. "sanboot" starts a boot
 // sector, without describing a SAN disk to it, and fails where there is none;
 // exit, as the last chance, lets the BIOS go on with the next device of its own
 // list.
@@ -61,7 +63,7 @@ chain --replace --autofree {{.Again}} || goto again
 {{- define "local"}}#!ipxe
 echo
 echo eDeploy: {{.Machine}} is installed, booting its own disk
-{{with .Disk}}chain --autofree {{.}}&platform=${platform} || echo eDeploy: the program that finds the installed disk does not start, trying the disks in their order
+{{range .Disks}}chain --autofree {{.}}&platform=${platform} || echo eDeploy: this disk does not start, trying the next one
 {{end}}iseq ${platform} efi && exit 1 ||
 sanboot --no-describe --drive 0x80 ||
 sanboot --no-describe --drive 0x81 ||

@@ -20,18 +20,19 @@ func TestWrite(t *testing.T) {
 			args := wire.DefaultBootArgs()
 			args.Serv, args.OnFailure, args.Kept = "192.168.122.1", "console", "console=tty0 panic=30"
 			const base, query = "http://192.168.122.1/boot/", "?mac=52:54:12:34:00:01&uuid=6a3c0a52-5a9d-4d3f-8a75-0123456789ab"
-			disk, why := "", ""
+			var disks []string
+			why := ""
 			if name == "hold-unknown" {
 				why = "it is not known here; edeployctl add 52:54:12:34:00:01 lets it be installed"
 			}
 			if name == "local-disk" {
-				disk = base + "disk" + query
+				disks = []string{base + "disk" + query + "&disk=12345678", base + "disk" + query + "&disk=9abcdef0"}
 			}
 			got, err := ipxe.Write(ipxe.Script{
 				Machine: "52:54:12:34:00:01", Action: action, Why: why,
 				Again:  base + "ipxe" + query + "&again=" + string(action),
 				Kernel: base + "file/vmlinuz" + query, Initrd: base + "file/initrd.pxe" + query,
-				Args: "console=ttyS0 " + args.String(), Disk: disk,
+				Args: "console=ttyS0 " + args.String(), Disks: disks,
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -86,13 +86,13 @@ type Allocation struct {
 }
 
 // Written are the disks that installations of the machine have written, as far
-// as they said so.
+// as they said so, first the one with the boot loader.
 func (r Record) Written() []wire.DiskID {
-	disks := slices.Clone(r.Disks)
-	if r.BootDisk != "" && !slices.Contains(disks, r.BootDisk) {
-		disks = append(disks, r.BootDisk)
+	if r.BootDisk == "" {
+		return r.Disks
 	}
-	return disks
+	others := slices.DeleteFunc(slices.Clone(r.Disks), func(d wire.DiskID) bool { return d == r.BootDisk })
+	return slices.Insert(others, 0, r.BootDisk)
 }
 
 // DisplayName is what an operator calls the machine: the host name of its
