@@ -155,7 +155,7 @@ fuzz: modules ## every fuzz target, FUZZTIME each
 .PHONY: bench
 bench: modules rack scenario ## measured figures, a line each
 	@EDEPLOY_BENCH=1 EDEPLOY_VM=1 go test -count=1 -p 1 -timeout 50m -run '^TestFigure' -v ./... 2>&1 | \
-		awk '/figure [a-z0-9-]+ [0-9.]+ /{sub(/^.*figure /, "figure "); print} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
+		awk '/figure [a-z0-9-]+ [0-9.]+ /{sub(/^.*figure /, "figure "); print; fflush()} /^--- FAIL|^FAIL|panic:/{print; bad=1} END {exit bad}'
 
 .PHONY: golden
 golden: modules ## write the golden files in testdata again, and the examples in READMEs

@@ -19,7 +19,9 @@ const (
 	// which it must take minPace bytes.
 	DefaultPatience = 10 * time.Second
 	minPace         = 4096
-	resendAfter     = time.Second
+	// resendAfter is when a block is sent again; later resends wait longer, up to
+	// four times as long.
+	resendAfter = 250 * time.Millisecond
 )
 
 // Why a transfer ended early.

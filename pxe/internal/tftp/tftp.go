@@ -6,6 +6,7 @@
 package tftp
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,7 @@ func (s *Server) serve(ctx context.Context, t *transfer, req request, largest in
 	protocol.SetBlockSize(req.block(largest))
 	protocol.SetTimeout(resendAfter)
 	protocol.SetRetries(math.MaxInt) // the session ends it
-	protocol.SetBackoff(func(int) time.Duration { return 0 })
+	protocol.SetBackoff(func(resent int) time.Duration { return resendAfter * time.Duration(min(resent, 3)) })
 	if err := protocol.Serve(wire); err != nil {
 		s.warn(t.client, req.name, err)
 		return
@@ -233,7 +234,11 @@ func (s *Server) send(name string, to io.ReaderFrom) error {
 		return err
 	}
 	defer file.Close()
-	_, _ = to.ReadFrom(file)
+	// The library seeks for the size, before it reads.
+	_, _ = to.ReadFrom(struct {
+		io.Reader
+		io.Seeker
+	}{bufio.NewReaderSize(file, 64<<10), file})
 	return nil
 }
 
