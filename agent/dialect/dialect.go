@@ -16,10 +16,17 @@ var Options = &syntax.FileOptions{
 }
 
 // Names are what a script finds (reference section 8.2).
-var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe", "ipmi", "sleep"}
+var Names = []string{"var", "run", "set_role", "open", "config", "grub_options", "inject_facts", "raid1", "disks", "wipe", "ipmi", "hpacucli", "megacli", "sleep"}
 
-// IPMI are the functions of the module ipmi (reference section 8.3).
-var IPMI = []string{"setup_user", "setup_network", "restart_bmc"}
+// Modules are what the modules among them have (reference sections 8.3 and 8.4).
+var Modules = map[string][]string{
+	"ipmi":     {"setup_user", "setup_network", "restart_bmc"},
+	"hpacucli": {"Cli"},
+	"megacli":  {"adp_count", "adp_all_info", "pd_get_num", "enc_info", "pdinfo", "ld_get_num", "ld_get_info", "run_megacli", "run_and_parse"},
+}
+
+// Cli are the methods of what hpacucli.Cli() answers.
+var Cli = []string{"launch", "ctrl_all_show", "ctrl_show", "ctrl_pd_all_show", "ctrl_pd_disk_show", "ctrl_ld_all_show", "ctrl_ld_show", "ctrl_delete", "ctrl_create_ld"}
 
 // FirmwareKey is the variable that the agent adds to those of the server: how
 // the machine starts its disk, "bios" or "uefi".

@@ -43,8 +43,8 @@ func (c Command) String() string {
 // failed is a *Failure.
 type Runner func(context.Context, Command) (output []byte, err error)
 
-// keptOutput bounds the memory that the output of one command takes.
-const keptOutput = 64 << 10
+// KeptOutput is how many bytes of a command's output are returned: its end.
+const KeptOutput = 64 << 10
 
 // lingering is how long a command's descendants may keep its output open
 // after it ended (a daemon that it started does so for ever).
@@ -149,7 +149,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	// A full disk below the log must not stop the command.
 	_, _ = t.copy.Write(p)
 	t.kept = append(t.kept, p...)
-	if over := len(t.kept) - keptOutput; over > keptOutput {
+	if over := len(t.kept) - KeptOutput; over > KeptOutput {
 		t.kept = append([]byte(nil), t.kept[over:]...)
 	}
 	return len(p), nil
@@ -162,5 +162,5 @@ func (t *tail) end() []byte {
 	if n := len(t.kept); n > 0 && t.kept[n-1] != '\n' {
 		_, _ = fmt.Fprintln(t.copy)
 	}
-	return t.kept[max(0, len(t.kept)-keptOutput):]
+	return t.kept[max(0, len(t.kept)-KeptOutput):]
 }

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"edeploy/agent/dialect"
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/drive"
 	"edeploy/server/wire"
@@ -131,6 +132,9 @@ func (h Host) runWatched(ctx context.Context, conf wire.Configuration) (written 
 	run := runStarlark
 	if conf.Interpreter() != "" {
 		run = runInterpreter
+	}
+	if language(dialect.Program(conf.Script)) == "python" {
+		h.Run = h.serving(conf, w)
 	}
 	err = run(ctx, h, conf, w)
 	if w.guard != nil {

@@ -1,7 +1,6 @@
 package configure_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -9,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,8 +29,27 @@ const seedVar = `{'disk': 'vda', 'disk2': 'vdb', 'eth': 'eth0', 'mac': '02:00:00
 type machine struct {
 	root string
 	ran  []string
-	log  bytes.Buffer
+	log  logged
 	fail string // a command that holds this text fails
+}
+
+// logged is what a script says; Python and the functions that it calls do so side
+// by side.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func (m *machine) host(args wire.BootArgs) configure.Host {
@@ -213,7 +232,6 @@ func TestBadScripts(t *testing.T) {
 		{"import", "{}", "\nimport os\n", `vm.configure:2: got import, want primary expression (import needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"try", "{}", "try:\n    run('x')\nexcept:\n    pass\n", `(try needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"print statement", "{}", "print 'x'", `(write print(...), or let the script start with "#!/usr/bin/python3")`},
-		{"module of the original", "{}", "\n\nhpacucli.Cli()", "vm.configure:3: undefined: hpacucli (a module of the original eDeploy that is not here: call its program with run)"},
 		{"module of Python", "{}", "re.match('a', 'b')", `vm.configure:1: undefined: re (re needs real Python: let the script start with "#!/usr/bin/python3")`},
 		{"undefined name", "{}", "run(disk1)", "vm.configure:1: undefined: disk1"},
 		{"missing file", "{}", "open('/no/such')", "vm.configure:1: open "},
@@ -292,17 +310,11 @@ set_role('db', 'D12-1', var['disk'])
 if not os.path.exists('/dev/null') or re.match('vd.', var['disk']) is None: sys.exit('what?')
 time.sleep(0)
 print(commands.getoutput('echo disk'))
-import commands, ipmi
+import commands, ipmi, hpacucli, megacli
 config('/etc/q').write(var['quote'] + '\n')
 grub_options('quiet')
 set_role('db', 'D12-1', var['disk'])
 `, "", "disk\n"},
-		{"python, module of the original", "python3", "#!/usr/bin/env python3\nipmi.setup_user(1, 'a', 'b')\n",
-			"NameError: there is no module ipmi here: call the program with run('ipmitool ...')", ""},
-		{"python, imported module of the original", "python3", "#!/usr/bin/env python3\nfrom hpacucli import Cli\n",
-			"NameError: there is no module hpacucli here: call the program with run('ssacli ...')", ""},
-		{"python, object of a module of the original", "python3", "#!/usr/bin/env python3\nimport megacli\nmegacli.adp_count()\n",
-			"NameError: there is no module megacli here", ""},
 		{"shell, failing command", "sh", "#!/usr/bin/env sh\nrun 'echo no such disk; exit 4'\nset_role a 1 sda\n", "vm.configure: sh: exit status 4: ", ""},
 		{"python, failing command", "python3", "#!/usr/bin/env python3\n\nrun('exit 4')\nset_role('a', '1', 'sda')\n", "line 3: exit 4: exit status 4", ""},
 		{"python, exception", "python3", "#!/usr/bin/env python3\nprint(var['none'])\n", "KeyError: 'none'", ""},
@@ -371,5 +383,12 @@ func TestHelperNames(t *testing.T) {
 	want := slices.Sorted(slices.Values(dialect.Names))
 	if diff := cmp.Diff(want, configure.HelperNames()); diff != "" {
 		t.Errorf("(-dialect +helpers):\n%s", diff)
+	}
+	modules := map[string][]string{"Cli": slices.Sorted(slices.Values(dialect.Cli))}
+	for name, has := range dialect.Modules {
+		modules[name] = slices.Sorted(slices.Values(has))
+	}
+	if diff := cmp.Diff(modules, configure.ModuleNames()); diff != "" {
+		t.Errorf("(-dialect +modules):\n%s", diff)
 	}
 }

@@ -174,8 +174,6 @@ func hint(script string, line int) string {
 	case "import", "from", "try", "except", "class", "with", "raise", "assert", "global", "yield", "exec",
 		"os", "sys", "time", "re", "commands", "subprocess":
 		return " (" + word + ` needs real Python: let the script start with "#!/usr/bin/python3")`
-	case "hpacucli", "megacli":
-		return " (a module of the original eDeploy that is not here: call its program with run)"
 	case "print":
 		return ` (write print(...), or let the script start with "#!/usr/bin/python3")`
 	}

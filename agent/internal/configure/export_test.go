@@ -15,5 +15,12 @@ func HelperNames() []string {
 	return slices.Sorted(maps.Keys(helpers(context.Background(), Host{}, wire.Configuration{}, &variables{}, &openFiles{}, &watch{})))
 }
 
-// IPMINames are the names of the module ipmi, sorted.
-func IPMINames() []string { return (&helperEnv{}).ipmi().(*starlarkstruct.Module).Members.Keys() }
+// ModuleNames are the names of each module, and as Cli the methods of hpacucli's,
+// sorted.
+func ModuleNames() map[string][]string {
+	names := map[string][]string{"Cli": slices.Sorted(maps.Keys(hpFunctions))}
+	for module := range modules {
+		names[module] = (&helperEnv{}).module(module).(*starlarkstruct.Module).Members.Keys()
+	}
+	return names
+}

@@ -17,10 +17,12 @@ import (
 
 // helpers are the names that a script finds (reference section 8.2).
 func helpers(ctx context.Context, h Host, conf wire.Configuration, vars *variables, files *openFiles, w *watch) starlark.StringDict {
-	env := &helperEnv{ctx: ctx, host: h, profile: conf.Profile, files: files, script: conf.Script, watch: w}
-	_, settled := h.source(conf.Script)
-	env.early = !settled
-	names := starlark.StringDict{"var": vars, "ipmi": env.ipmi()}
+	env := newHelperEnv(ctx, h, conf, w)
+	env.files = files
+	names := starlark.StringDict{"var": vars}
+	for module := range modules {
+		names[module] = env.module(module)
+	}
 	for name, f := range map[string]func(*helperEnv, starlark.Tuple, []starlark.Tuple) (starlark.Value, error){
 		"run":          (*helperEnv).run,
 		"set_role":     (*helperEnv).setRole,
@@ -51,6 +53,11 @@ type helperEnv struct {
 	unasked *wire.ImageRef // named by set_role; whether it can be had is asked before the next command
 }
 
+func newHelperEnv(ctx context.Context, h Host, conf wire.Configuration, w *watch) *helperEnv {
+	_, settled := h.source(conf.Script)
+	return &helperEnv{ctx: ctx, host: h, profile: conf.Profile, script: conf.Script, watch: w, early: !settled}
+}
+
 // run(cmd) runs a shell command.
 func (e *helperEnv) run(args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var cmd string
@@ -78,16 +85,21 @@ func (e *helperEnv) sleep(args starlark.Tuple, kwargs []starlark.Tuple) (starlar
 	}
 }
 
-// shell runs a command, when the images can be had and the disks that it names
-// may be written to.
+// shell runs a command.
 func (e *helperEnv) shell(cmd string) error {
-	if err := e.ask(); err != nil {
-		return err
-	}
-	if err := e.watch.command(cmd); err != nil {
+	if err := e.ready(cmd); err != nil {
 		return err
 	}
 	return e.watch.explain(e.host.run(e.ctx, cmd), cmd)
+}
+
+// ready says whether a command may run: the images can be had, and the disks
+// that it names may be written to.
+func (e *helperEnv) ready(cmd string) error {
+	if err := e.ask(); err != nil {
+		return err
+	}
+	return e.watch.command(cmd)
 }
 
 // set_role(role, version, disk) says what is installed and where it boots.

@@ -11,31 +11,24 @@ import (
 	"time"
 
 	"go.starlark.net/starlark"
-	"go.starlark.net/starlarkstruct"
 
 	"edeploy/agent/internal/command"
 )
 
-// ipmi is the module of that name (reference section 8.3): it sets the machine's
-// BMC up by ipmitool. Unlike the original, a command that fails ends the script,
-// passwords are not shown, and a user gets an account of its own instead of
-// number 1, which is nobody's on most BMCs.
-func (e *helperEnv) ipmi() starlark.Value {
-	module := &starlarkstruct.Module{Name: "ipmi", Members: starlark.StringDict{}}
-	for name, f := range map[string]func(bmc, starlark.Tuple, []starlark.Tuple) error{
-		"setup_user":    bmc.setupUser,
-		"setup_network": bmc.setupNetwork,
-		"restart_bmc":   bmc.restart,
-	} {
-		full := "ipmi." + name
-		module.Members[name] = starlark.NewBuiltin(full, func(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-			if err := f(bmc{e.ctx, e.host}, args, kwargs); err != nil {
-				return nil, fmt.Errorf("%s: %w", full, err)
-			}
-			return starlark.None, nil
-		})
+// ipmiFunctions are those of the module ipmi (reference section 8.3): they set
+// the machine's BMC up by ipmitool. Unlike in the original, a command that fails
+// ends the script, passwords are not shown, and a user gets an account of its own
+// instead of number 1, which is nobody's on most BMCs.
+var ipmiFunctions = map[string]function{
+	"setup_user":    onBMC(bmc.setupUser),
+	"setup_network": onBMC(bmc.setupNetwork),
+	"restart_bmc":   onBMC(bmc.restart),
+}
+
+func onBMC(f func(bmc, starlark.Tuple, []starlark.Tuple) error) function {
+	return func(e *helperEnv, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		return starlark.None, f(bmc{e.ctx, e.host}, args, kwargs)
 	}
-	return module
 }
 
 // bmc is the machine's BMC.
@@ -47,11 +40,12 @@ type bmc struct {
 // setup_user(channel, user, password) lets a user administrate the machine over
 // the channel: the one of that name, or a new one.
 func (b bmc) setupUser(args starlark.Tuple, kwargs []starlark.Tuple) error {
-	var channel int
-	var user, password string
-	if err := starlark.UnpackArgs("setup_user", args, kwargs, "channel", &channel, "user", &user, "password", &password); err != nil {
+	var channel number
+	var name, secret word
+	if err := starlark.UnpackArgs("arguments", args, kwargs, "channel", &channel, "user", &name, "password", &secret); err != nil {
 		return err
 	}
+	user, password, on := string(name), string(secret), strconv.Itoa(int(channel))
 	size := "16"
 	if len(password) > 16 {
 		size = "20"
@@ -65,8 +59,7 @@ func (b bmc) setupUser(args starlark.Tuple, kwargs []starlark.Tuple) error {
 	if err := b.await(); err != nil {
 		return err
 	}
-	number := strconv.Itoa(channel)
-	list, err := b.tool(nil, "-c", "user", "list", number)
+	list, err := b.tool(nil, "-c", "user", "list", on)
 	if err != nil {
 		return err
 	}
@@ -80,7 +73,7 @@ func (b bmc) setupUser(args starlark.Tuple, kwargs []starlark.Tuple) error {
 	}
 	steps = append(steps,
 		[]string{"user", "set", "password", id, password, size},
-		[]string{"channel", "setaccess", number, id, "callin=on", "ipmi=on", "link=on", "privilege=4"},
+		[]string{"channel", "setaccess", on, id, "callin=on", "ipmi=on", "link=on", "privilege=4"},
 		[]string{"user", "enable", id},
 		[]string{"user", "test", id, size, password})
 	for _, words := range steps {
@@ -118,9 +111,9 @@ func account(list, user string) (id string, is bool, err error) {
 // setup_network(channel, ip, netmask, gateway, vlan_id=-1) gives the BMC a static
 // address, and restarts it.
 func (b bmc) setupNetwork(args starlark.Tuple, kwargs []starlark.Tuple) error {
-	channel, vlan := 0, -1
+	channel, vlan := number(0), number(-1)
 	var ip, netmask, gateway string
-	if err := starlark.UnpackArgs("setup_network", args, kwargs, "channel", &channel, "ip", &ip, "netmask", &netmask, "gateway", &gateway, "vlan_id?", &vlan); err != nil {
+	if err := starlark.UnpackArgs("arguments", args, kwargs, "channel", &channel, "ip", &ip, "netmask", &netmask, "gateway", &gateway, "vlan_id?", &vlan); err != nil {
 		return err
 	}
 	if err := b.await(); err != nil {
@@ -128,9 +121,9 @@ func (b bmc) setupNetwork(args starlark.Tuple, kwargs []starlark.Tuple) error {
 	}
 	id := "off"
 	if vlan >= 0 {
-		id = strconv.Itoa(vlan)
+		id = strconv.Itoa(int(vlan))
 	}
-	set := []string{"lan", "set", strconv.Itoa(channel)}
+	set := []string{"lan", "set", strconv.Itoa(int(channel))}
 	for _, words := range [][]string{{"ipsrc", "static"}, {"ipaddr", ip}, {"netmask", netmask}, {"defgw", "ipaddr", gateway}, {"vlan", "id", id}} {
 		if _, err := b.tool(nil, append(set[:3:3], words...)...); err != nil {
 			return err
@@ -144,7 +137,7 @@ func (b bmc) setupNetwork(args starlark.Tuple, kwargs []starlark.Tuple) error {
 
 // restart_bmc() restarts the BMC.
 func (b bmc) restart(args starlark.Tuple, kwargs []starlark.Tuple) error {
-	if err := starlark.UnpackArgs("restart_bmc", args, kwargs); err != nil {
+	if err := starlark.UnpackArgs("arguments", args, kwargs); err != nil {
 		return err
 	}
 	if err := b.await(); err != nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"edeploy/agent/dialect"
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/configure"
 	"edeploy/integration/needs"
@@ -44,6 +43,8 @@ func TestIPMI(t *testing.T) {
 		{"a password that fails", "ipmi.setup_user(1, 'admin', 'secret')", users, "set password", append(begin, user("2")[0]), "ipmitool user set password 2 *** 16: exit status 1"},
 		{"network", "ipmi.setup_network(1, '10.0.0.9', '255.255.255.0', '10.0.0.1')", "", "", append(network, "ipmitool lan set 1 vlan id off", "ipmitool lan set 1 arp respond on", "ipmitool mc reset cold"), ""},
 		{"network, VLAN, no switch for ARP", "ipmi.setup_network(1, '10.0.0.9', '255.255.255.0', gateway='10.0.0.1', vlan_id=7)", "", "arp", append(network, "ipmitool lan set 1 vlan id 7", "ipmitool lan set 1 arp respond on", "ipmitool mc reset cold"), ""},
+		{"texts for numbers, as variables are", "ipmi.setup_user('1', 'admin', 12345)", users, "", slices.Concat(begin, user("2")), ""},
+		{"no number", "ipmi.setup_user('one', 'admin', 'secret')", users, "", nil, `ipmi.setup_user: arguments: for parameter channel: want a whole number, not "one"`},
 		{"restart", "ipmi.restart_bmc()", "", "", []string{"ipmitool mc info", "ipmitool mc reset cold"}, ""},
 		{"no BMC", "ipmi.restart_bmc()", "", "mc info", []string{"ipmitool mc info"}, "ipmi.restart_bmc: this machine has no BMC that the kernel knows (/dev/ipmi0)"},
 		{"no such function", "ipmi.bmc()", "", "", nil, "module has no .bmc field or method"},
@@ -88,13 +89,6 @@ func TestNoIPMITool(t *testing.T) {
 	_, err := configure.Run(t.Context(), h, wire.Configuration{Profile: "vm", Script: "ipmi.restart_bmc()\nset_role('a', '1', 'sda')"})
 	if err == nil || !strings.Contains(err.Error(), "vm.configure:1: ipmi.restart_bmc: the initrd has no ipmitool") {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestIPMINames: the module has what lint knows.
-func TestIPMINames(t *testing.T) {
-	if diff := cmp.Diff(slices.Sorted(slices.Values(dialect.IPMI)), configure.IPMINames()); diff != "" {
-		t.Errorf("(-dialect +module):\n%s", diff)
 	}
 }
 

@@ -11,23 +11,38 @@ except ImportError:  # Python 3 has its functions elsewhere
     commands = sys.modules['commands'] = _subprocess
 
 
-class _Absent(object):
-    """A module of the original eDeploy that is not here: its first use says so."""
+def _function(name, error=RuntimeError):
+    """A function that the agent does, as for scripts of all languages."""
+    def call(*args, **named):
+        import json, socket
+        sys.stdout.flush()
+        agent = socket.socket(socket.AF_UNIX)
+        agent.connect(os.environ['EDEPLOY_MODULES'])
+        agent.sendall((json.dumps([name, args, named]) + '\n').encode('ascii'))
+        answer = agent.makefile('rb').read()
+        agent.close()
+        answer = answer if str is bytes else answer.decode('utf-8')
+        if answer[:1] != '=':
+            raise error(answer[1:] or name + ': the agent does not answer')
+        return eval(answer[1:])  # a literal
+    return call
 
-    def __init__(self, name, program):
-        self._text = 'there is no module %s here: call the program with run(%r)' % (name, program + ' ...')
 
-    def __getattr__(self, name):
-        if name.startswith('__'):  # asked for by the statement import
-            raise AttributeError(name)
-        raise NameError(self._text)
+def _module(name, functions):
+    module = sys.modules[name] = type(sys)(name)
+    for function in functions.split():
+        setattr(module, function, _function(name + '.' + function))
+    return module
 
 
-for _name, _program in (('ipmi', 'ipmitool'), ('hpacucli', 'ssacli'), ('megacli', 'megacli')):
-    try:
-        globals()[_name] = __import__(_name)
-    except ImportError:
-        globals()[_name] = sys.modules[_name] = _Absent(_name, _program)
+ipmi = _module('ipmi', 'setup_user setup_network restart_bmc')
+megacli = _module('megacli', 'run_megacli run_and_parse adp_count adp_all_info pd_get_num enc_info pdinfo ld_get_num ld_get_info')
+hpacucli = _module('hpacucli', '')
+hpacucli.Error = type('Error', (Exception,), {'__module__': 'hpacucli', 'value': property(lambda self: self.args[0])})
+hpacucli.Cli = type('Cli', (object,), {'__init__': lambda self, debug=False: None})  # every command is in the log
+for _name in ('launch ctrl_all_show ctrl_show ctrl_pd_all_show ctrl_pd_disk_show ctrl_ld_all_show ctrl_ld_show '
+              'ctrl_delete ctrl_create_ld').split():
+    setattr(hpacucli.Cli, _name, staticmethod(_function('hpacucli.' + _name, hpacucli.Error)))
 
 
 def run(cmd):

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"edeploy/agent/internal/raidtool"
 )
 
 // arecaUnits are units that the original splits off; "/unit" behind the key has them.
@@ -16,7 +18,7 @@ const arecaDisks = 254
 // tool's password before it asks; that is not done here.
 func areca(ctx context.Context, r reader, f *facts) error {
 	text, err := r.good(ctx, "cli64", "sys", "info")
-	if valueOf(properties(text), "ControllerName") == "" {
+	if raidtool.Value(raidtool.Properties(text), "ControllerName") == "" {
 		return unless(err, errNoProgram)
 	}
 	arecaPart(f, "system", text)
@@ -31,7 +33,7 @@ func areca(ctx context.Context, r reader, f *facts) error {
 	}
 	for n := range arecaDisks {
 		text, err := r.good(ctx, "cli64", "disk", "info", fmt.Sprintf("drv=%d", n+1))
-		if err != nil || len(properties(text)) < 3 { // the message counts as one
+		if err != nil || len(raidtool.Properties(text)) < 3 { // the message counts as one
 			return err
 		}
 		arecaPart(f, fmt.Sprintf("disk%d", n+1), text)
@@ -40,18 +42,18 @@ func areca(ctx context.Context, r reader, f *facts) error {
 }
 
 func arecaPart(f *facts, id, text string) {
-	for _, p := range properties(text) {
-		if strings.HasPrefix(p.key, "Guierrmsg") {
+	for _, p := range raidtool.Properties(text) {
+		if strings.HasPrefix(p.Key, "Guierrmsg") {
 			continue
 		}
 		unit := ""
 		for _, known := range arecaUnits {
-			if number, ok := strings.CutSuffix(p.value, known); ok {
-				p.value, unit = plainValue(strings.ReplaceAll(number, " ", "")), strings.TrimSpace(known)
+			if number, ok := strings.CutSuffix(p.Value, known); ok {
+				p.Value, unit = raidtool.PlainValue(strings.ReplaceAll(number, " ", "")), strings.TrimSpace(known)
 				break
 			}
 		}
-		f.add("areca", id, p.key, p.value)
-		f.add("areca", id, p.key+"/unit", unit)
+		f.add("areca", id, p.Key, p.Value)
+		f.add("areca", id, p.Key+"/unit", unit)
 	}
 }

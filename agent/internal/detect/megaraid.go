@@ -3,16 +3,17 @@ package detect
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"edeploy/agent/internal/raidtool"
 )
 
 // megaRAID describes LSI's and Dell's controllers, by the tool MegaCli.
 func megaRAID(ctx context.Context, r reader, f *facts) error {
-	name, text, err := firstProgram(ctx, r, []string{"megacli", "MegaCli", "MegaCli64"}, "-adpCount")
-	controllers, _ := strconv.Atoi(valueOf(properties(text), "ControllerCount"))
+	name, text, err := firstProgram(ctx, r, raidtool.MegaRAID, "-adpCount")
+	controllers, _ := strconv.Atoi(raidtool.Value(raidtool.Properties(text), "ControllerCount"))
 	if err != nil || controllers == 0 {
 		return err
 	}
@@ -49,45 +50,27 @@ func (m *megacli) ask(args ...string) string {
 func (m *megacli) controller(c int) {
 	adapter := fmt.Sprintf("-a%d", c)
 	id := fmt.Sprintf("Controller_%d", c)
-	for _, p := range properties(m.ask("-adpallinfo", adapter)) {
-		m.f.add("megaraid", id, p.key, p.value)
+	for _, p := range raidtool.Properties(m.ask("-adpallinfo", adapter)) {
+		m.f.add("megaraid", id, p.Key, p.Value)
 	}
-	for _, part := range parts(m.ask("-EncInfo", adapter), regexp.MustCompile(` +Enclosure [0-9]+:`)) {
-		m.enclosure(id, adapter, part)
+	for _, enclosure := range raidtool.Enclosures(m.ask("-EncInfo", adapter)) {
+		m.enclosure(id, adapter, enclosure)
 	}
-	drives, _ := strconv.Atoi(valueOf(properties(m.ask("-LDGetNum", adapter)), fmt.Sprintf("NumberOfVirtualDrivesConfiguredOnAdapter%d", c)))
+	drives, _ := strconv.Atoi(raidtool.Value(raidtool.Properties(m.ask("-LDGetNum", adapter)), fmt.Sprintf("NumberOfVirtualDrivesConfiguredOnAdapter%d", c)))
 	for l := range min(drives, mostSlots) {
 		m.logical(l, adapter)
 	}
 }
 
-// parts are the pieces of a text that begin with a line of a form.
-func parts(text string, begin *regexp.Regexp) []string {
-	var list []string
-	for line := range strings.Lines(text) {
-		if begin.MatchString(line) {
-			list = append(list, "")
-		}
-		if len(list) > 0 {
-			list[len(list)-1] += line
+func (m *megacli) enclosure(controller, adapter string, is raidtool.Enclosure) {
+	for _, p := range is.Properties {
+		if !strings.Contains(p.Key, "ExitCode") && !strings.Contains(p.Key, "Enclosure") {
+			m.f.add("megaraid", fmt.Sprintf("%s/Enclosure_%d", controller, is.Number), p.Key, p.Value)
 		}
 	}
-	return list
-}
-
-var enclosureNumber = regexp.MustCompile(`Enclosure ([0-9]+):`)
-
-func (m *megacli) enclosure(controller, adapter, text string) {
-	number := enclosureNumber.FindStringSubmatch(text)[1]
-	list := properties(text)
-	for _, p := range list {
-		if !strings.Contains(p.key, "ExitCode") && !strings.Contains(p.key, "Enclosure") {
-			m.f.add("megaraid", controller+"/Enclosure_"+number, p.key, p.value)
-		}
-	}
-	slots, _ := strconv.Atoi(valueOf(list, "NumberOfSlots"))
+	slots, _ := strconv.Atoi(raidtool.Value(is.Properties, "NumberOfSlots"))
 	for slot := range min(slots, mostSlots) {
-		m.physical(valueOf(list, "DeviceId"), slot, adapter)
+		m.physical(raidtool.Value(is.Properties, "DeviceId"), slot, adapter)
 	}
 	if m.size > 0 {
 		m.f.add("pdisk", "all", "size", fmt.Sprintf("%.2f", m.size))
@@ -95,8 +78,8 @@ func (m *megacli) enclosure(controller, adapter, text string) {
 }
 
 func (m *megacli) physical(enclosure string, slot int, adapter string) {
-	list := properties(m.ask("-pdinfo", fmt.Sprintf("-PhysDrv[%s:%d]", enclosure, slot), adapter))
-	kind := valueOf(list, "PdType")
+	list := raidtool.Properties(m.ask("-pdinfo", fmt.Sprintf("-PhysDrv[%s:%d]", enclosure, slot), adapter))
+	kind := raidtool.Value(list, "PdType")
 	if kind == "" {
 		return // an empty slot
 	}
@@ -104,8 +87,8 @@ func (m *megacli) physical(enclosure string, slot int, adapter string) {
 	add := func(field, value string) { m.f.add("pdisk", fmt.Sprintf("disk%d", slot), field, value) }
 	add("ctrl", strconv.Itoa(m.controllers))
 	add("type", kind)
-	add("id", fmt.Sprintf("%s:%d", valueOf(list, "EnclosureDeviceId"), slot))
-	size := gigabytes(firstWords(valueOf(list, "CoercedSize"), 2))
+	add("id", fmt.Sprintf("%s:%d", raidtool.Value(list, "EnclosureDeviceId"), slot))
+	size := gigabytes(firstWords(raidtool.Value(list, "CoercedSize"), 2))
 	if n, err := strconv.ParseFloat(size, 64); err == nil {
 		m.size += n
 	}
@@ -115,21 +98,21 @@ func (m *megacli) physical(enclosure string, slot int, adapter string) {
 	}
 }
 
-func (m *megacli) property(add func(field, value string), p property) {
+func (m *megacli) property(add func(field, value string), p raidtool.Property) {
 	switch {
-	case slices.Contains([]string{"PdType", "EnclosureDeviceId", "CoercedSize", "ExitCode"}, p.key):
-	case strings.Contains(p.key, "DriveTemperature"):
-		degrees, _, celsius := strings.Cut(firstWords(p.value, 1), "C") // "34C (93.20 F)"
-		add(p.key, degrees)
+	case slices.Contains([]string{"PdType", "EnclosureDeviceId", "CoercedSize", "ExitCode"}, p.Key):
+	case strings.Contains(p.Key, "DriveTemperature"):
+		degrees, _, celsius := strings.Cut(firstWords(p.Value, 1), "C") // "34C (93.20 F)"
+		add(p.Key, degrees)
 		if celsius {
-			add(p.key+"_units", "Celsius")
+			add(p.Key+"_units", "Celsius")
 		}
-	case strings.Contains(p.key, "InquiryData"):
-		for i, word := range strings.Fields(p.value) {
-			add(fmt.Sprintf("%s[%d]", p.key, i), word)
+	case strings.Contains(p.Key, "InquiryData"):
+		for i, word := range strings.Fields(p.Value) {
+			add(fmt.Sprintf("%s[%d]", p.Key, i), word)
 		}
 	default:
-		add(p.key, p.value)
+		add(p.Key, p.Value)
 	}
 }
 
@@ -139,10 +122,10 @@ func firstWords(text string, n int) string {
 }
 
 func (m *megacli) logical(number int, adapter string) {
-	for _, p := range properties(m.ask("-LDInfo", fmt.Sprintf("-L%d", number), adapter)) {
-		if p.key == "Size" {
-			p.value = gigabytes(p.value)
+	for _, p := range raidtool.Properties(m.ask("-LDInfo", fmt.Sprintf("-L%d", number), adapter)) {
+		if p.Key == "Size" {
+			p.Value = gigabytes(p.Value)
 		}
-		m.f.add("ldisk", fmt.Sprintf("disk%d", number), p.key, p.value)
+		m.f.add("ldisk", fmt.Sprintf("disk%d", number), p.Key, p.Value)
 	}
 }

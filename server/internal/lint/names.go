@@ -9,7 +9,7 @@ import (
 
 // pythonNames are what a script of a real Python finds without importing it:
 // helpers and modules of the agent's prelude, and the builtins of Python 3.
-var pythonNames = wordSet(`var run set_role config grub_options inject_facts raid1 wipe os re sys time commands
+var pythonNames = wordSet(`var run set_role config grub_options inject_facts raid1 wipe ipmi hpacucli megacli os re sys time commands
 ArithmeticError AssertionError AttributeError BaseException BaseExceptionGroup BlockingIOError BrokenPipeError BufferError
 BytesWarning ChildProcessError ConnectionAbortedError ConnectionError ConnectionRefusedError ConnectionResetError
 DeprecationWarning EOFError Ellipsis EncodingWarning EnvironmentError Exception ExceptionGroup FileExistsError
@@ -39,7 +39,7 @@ var python2Modules = map[string]string{
 }
 
 // ownModules are modules of the original eDeploy that no initrd has.
-var ownModules = []string{"ipmi", "hpacucli", "megacli", "areca"}
+var ownModules = []string{"areca"}
 
 const ownModuleText = " is a module of the original eDeploy that the initrd has not: call its program with run(...)"
 
@@ -67,6 +67,7 @@ type named struct {
 type names struct {
 	loads    []named // in the order of the text
 	imports  []named // first part of the modules
+	members  []named // "module.member" of modules that scripts find
 	guarded  bool    // the script knows that a module may be absent: except ImportError
 	bound    map[string]bool
 	anything bool // nobody knows what is bound: from MODULE import *, globals(), except NameError
@@ -258,6 +259,9 @@ func (n *names) expression(all []piece) {
 			n.anything = n.anything || name == "globals" || name == "exec" || name == "execfile" || name == "NameError"
 			n.guarded = n.guarded || name == "ImportError" || name == "ModuleNotFoundError"
 			n.loads = append(n.loads, named{name, p.line, p.column})
+			if attribute != "" && dialect.Modules[name] != nil {
+				n.members = append(n.members, p.named)
+			}
 		}
 	}
 }
@@ -297,6 +301,10 @@ func (l *linter) pythonNames(file, text string, two bool, told map[string]bool) 
 		}
 		told[u.name] = true
 	}
+	for _, m := range n.members {
+		l.member(file, n, m)
+	}
+	l.makers(file, n)
 }
 
 func (l *linter) module(file string, m named, two bool) {

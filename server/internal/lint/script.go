@@ -136,6 +136,7 @@ func (l *linter) parse(p *profile, s *script, needsPython bool) {
 		l.find(file, f.line, f.column, Error, "%% knows no %s: the dialect has %%s %%r %%d %%o %%x %%e %%f %%g %%c without width", f.key)
 	}
 	l.methods(file, s, found)
+	l.makers(file, readNames(s.original))
 	known := func(name string) bool { return slices.Contains(dialect.Names, name) || s.imported[name] }
 	var unknown resolve.ErrorList
 	if err := resolve.File(tree, known, starlark.Universe.Has); !errors.As(err, &unknown) {
@@ -199,9 +200,9 @@ func nameAdvice(msg string) string {
 
 func (l *linter) methods(file string, s *script, found usage) {
 	for _, m := range found.methods {
-		if m.of == "ipmi" && !s.imported[m.of] {
-			if !slices.Contains(dialect.IPMI, m.key) {
-				l.find(file, m.line, m.column, Error, "ipmi has no %s: it has %s", m.key, strings.Join(dialect.IPMI, " "))
+		if has := dialect.Modules[m.of]; has != nil && !s.imported[m.of] {
+			if !slices.Contains(has, m.key) {
+				l.find(file, m.line, m.column, Error, "%s has no %s: it has %s", m.of, m.key, strings.Join(has, " "))
 			}
 			continue
 		}

@@ -7,6 +7,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"edeploy/agent/dialect"
 )
 
 type usage struct {
@@ -193,19 +195,20 @@ func (w *walker) call(n *syntax.CallExpr) {
 			w.optional[key] = true
 		}
 	}
-	if slices.Contains(knownMethods, dot.Name.Name) {
-		return
-	}
 	of := ""
 	if name, ok := dot.X.(*syntax.Ident); ok {
 		of = name.Name
 	}
+	if _, own := w.texts[of]; (own || dialect.Modules[of] == nil) && slices.Contains(knownMethods, dot.Name.Name) {
+		return
+	}
 	w.methods = append(w.methods, place{key: dot.Name.Name, of: of, line: int(dot.Name.NamePos.Line), column: w.s.column(dot.Name.NamePos)})
 }
 
-// knownMethods are those of the dialect's values, and of the agent's files.
+// knownMethods are those of the dialect's values, of the agent's files, and of
+// hpacucli.Cli().
 var knownMethods = slices.Concat(
 	starlark.String("").AttrNames(), starlark.Bytes("").AttrNames(), new(starlark.List).AttrNames(),
 	new(starlark.Dict).AttrNames(), new(starlark.Set).AttrNames(),
-	[]string{"close", "flush", "read", "readline", "readlines", "write", "writelines"},
+	[]string{"close", "flush", "read", "readline", "readlines", "write", "writelines"}, dialect.Cli,
 )
