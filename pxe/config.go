@@ -144,7 +144,7 @@ func (c Config) checked() (Config, error) {
 	if err := c.checkNetworks(); err != nil {
 		return c, err
 	}
-	return c, ipxe.CheckArgs(c.kernelLine(""))
+	return c, ipxe.CheckArgs(c.kernelLine("", ""))
 }
 
 func (c Config) withDefaults() Config {

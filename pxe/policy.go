@@ -50,12 +50,15 @@ func (c Config) alone(mac, uuid string, link netip.Addr) bool {
 	return c.unknown(mac, link) == UnknownIgnore && !c.Known(mac, uuid) && c.Policy.BootAction(mac, uuid) == wire.BootInstall
 }
 
-// kernelLine is the agent's kernel command line for a deployment; "" is the
-// one of Args.
-func (c Config) kernelLine(section string) string {
+// kernelLine is the agent's kernel command line for a deployment, "" is the one
+// of Args, and for the card that a machine boots from.
+func (c Config) kernelLine(section, mac string) string {
 	args := c.Args
 	if section != "" {
 		args.Section = section
+	}
+	if mac != "" {
+		args.BootIF = "01-" + strings.ReplaceAll(mac, ":", "-") // as iPXE's ${mac:hexhyp}; 01 is Ethernet
 	}
 	return strings.TrimSpace(c.KernelArgs + " " + args.String())
 }
@@ -65,17 +68,17 @@ func (c Config) kernelLine(section string) string {
 // and the server, which knows where it belongs, decides.
 func (c Config) machineLine(mac, uuid string) string {
 	if c.Section == nil {
-		return c.kernelLine("")
+		return c.kernelLine("", mac)
 	}
 	section := c.Section(mac, uuid)
-	line := c.kernelLine(section)
+	line := c.kernelLine(section, mac)
 	err := ipxe.CheckArgs(line)
 	if err == nil && strings.ContainsFunc(section, unicode.IsSpace) {
 		err = errors.New("kernel arguments cannot hold blanks")
 	}
 	if err != nil {
 		c.Log.Error("section", "mac", mac, "section", section, "err", err)
-		return c.kernelLine("")
+		return c.kernelLine("", mac)
 	}
 	return line
 }

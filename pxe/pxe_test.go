@@ -164,8 +164,9 @@ func TestJourney(t *testing.T) {
 	script := fetch(t, ack.BootFileName)
 	base := fmt.Sprintf("http://127.0.0.1:%d/boot/file/", conf.HTTPPort)
 	args := fmt.Sprintf("initrd=initrd.pxe console=ttyS0 SERV=127.0.0.1 HTTP_PORT=%d ", conf.HTTPPort)
-	if !strings.Contains(script, base+"vmlinuz?mac=02:00:00:00:00:01 "+args) {
-		t.Fatalf("script does not start %s with %s:\n%s", base+"vmlinuz", args, script)
+	const card = " BOOTIF=01-02-00-00-00-00-01 "
+	if !strings.Contains(script, base+"vmlinuz?mac=02:00:00:00:00:01 "+args) || !strings.Contains(script, card) {
+		t.Fatalf("script does not start %s with %s and %s:\n%s", base+"vmlinuz", args, card, script)
 	}
 	if got := fetch(t, base+"vmlinuz?mac=02:00:00:00:00:01") + ", " + fetch(t, base+"initrd.pxe?mac=02:00:00:00:00:01"); got != "the kernel, the initrd" {
 		t.Errorf("kernel and initrd are %q", got)

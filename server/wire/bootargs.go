@@ -35,7 +35,9 @@ type BootArgs struct {
 	NoConsole bool   // NOCONSOLE: no shell even when OnFailure is console
 
 	IP                   string // IP: network plan, reference section 1.3
+	BootIF               string // BOOTIF: the network card that the machine booted from, "01-" and its MAC address with hyphens
 	LinkUpTimeoutSeconds int    // LINK_UP_TIMEOUT: longest wait for a carrier
+	LLDPSeconds          int    // LLDP_SECONDS: how long after its carrier came a card without a word of a switch is waited for
 	ScriptMinutes        int    // SCRIPT_MINUTES: how long the configuration script may take; 0: as long as it wants
 	OS                   string // OS: replaces the role given to set_role
 	OSVer                string // OS_VER: replaces the version given to set_role
@@ -47,6 +49,9 @@ type BootArgs struct {
 	Kept string
 }
 
+// MaxLLDPSeconds is the longest LLDP_SECONDS: some switches speak every half a minute.
+const MaxLLDPSeconds = 300
+
 // DefaultBootArgs are the values of parameters that are not given.
 func DefaultBootArgs() BootArgs {
 	return BootArgs{
@@ -55,7 +60,7 @@ func DefaultBootArgs() BootArgs {
 		HServPort: 80, HPath: "install",
 		Section:   "SERVER",
 		OnSuccess: "reboot", OnFailure: "halt", UploadLog: true,
-		IP: "all:dhcp", LinkUpTimeoutSeconds: 10, ScriptMinutes: 120,
+		IP: "all:dhcp", LinkUpTimeoutSeconds: 10, LLDPSeconds: 3, ScriptMinutes: 120,
 	}
 }
 
@@ -117,6 +122,8 @@ var params = []param{
 	flag("VERBOSE", "1", func(a *BootArgs) *bool { return &a.Verbose }),
 	text("IP", func(a *BootArgs) *string { return &a.IP }),
 	number("LINK_UP_TIMEOUT", 3600, func(a *BootArgs) *int { return &a.LinkUpTimeoutSeconds }),
+	text("BOOTIF", func(a *BootArgs) *string { return &a.BootIF }),
+	number("LLDP_SECONDS", MaxLLDPSeconds, func(a *BootArgs) *int { return &a.LLDPSeconds }),
 	number("SCRIPT_MINUTES", 7*24*60, func(a *BootArgs) *int { return &a.ScriptMinutes }),
 	text("OS", func(a *BootArgs) *string { return &a.OS }),
 	text("OS_VER", func(a *BootArgs) *string { return &a.OSVer }),

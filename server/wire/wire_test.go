@@ -32,6 +32,11 @@ func TestBootArgs(t *testing.T) {
 			set(func(a *wire.BootArgs) {
 				a.Serv, a.Kept, a.OnSuccess = "a", "console=tty0 console=ttyS0,115200", "kexec"
 			}), "SERV=a ONSUCCESS=kexec | console=tty0 console=ttyS0,115200 |"},
+		{"network", "BOOTIF=01-02-00-00-00-00-01 IP=eth0:10.9.0.5/24+10.9.0.1@12,other:none LLDP_SECONDS=40",
+			set(func(a *wire.BootArgs) {
+				a.BootIF, a.IP, a.LLDPSeconds = "01-02-00-00-00-00-01", "eth0:10.9.0.5/24+10.9.0.1@12,other:none", 40
+			}),
+			"SERV=10.0.3.1 IP=eth0:10.9.0.5/24+10.9.0.1@12,other:none BOOTIF=01-02-00-00-00-00-01 LLDP_SECONDS=40"},
 		{"one bar only", "SERV=a | x=1", set(func(a *wire.BootArgs) { a.Serv, a.Kept = "a", "x=1" }), "SERV=a | x=1 |"},
 		{"log", "UPLOAD_LOG=yes NOCONSOLE=0", set(func(a *wire.BootArgs) { a.UploadLog, a.NoConsole = false, true }),
 			"SERV=10.0.3.1 UPLOAD_LOG=0 NOCONSOLE=1"},

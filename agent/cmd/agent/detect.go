@@ -14,18 +14,20 @@ import (
 	"github.com/google/renameio/v2"
 
 	"edeploy/agent/internal/detect"
+	"edeploy/agent/internal/machine"
+	"edeploy/agent/internal/network"
 	"edeploy/server/wire"
 )
 
 const detectUsage = `Usage: agent detect [-record FILE [-anonymous] [-comment TEXT]] [-play FILE]
 
 Describes the hardware of this machine as it is uploaded to the server: a list
-of [category, id, field, value], JSON, one a line. Nothing is changed and
-nothing is sent. What failed or did not answer in time is named on the standard
-error and by facts system/detection/skipped.
+of [category, id, field, value], JSON, one a line. Nothing is changed, and nothing
+is sent but announcements to the switches (LLDP). What failed or did not answer in
+time is named on the standard error and by facts system/detection/skipped.
 
 A recording is all that the description was made of: files of /sys and /proc and
-what smartctl, ethtool, ipmitool and RAID tools said. Send one in when your
+what smartctl, ethtool, ipmitool, RAID tools and switches said. Send one in when your
 machine is described wrongly; copy it off the machine with rsync, for instance.
 
   agent detect                                 the description
@@ -64,8 +66,17 @@ func runDetect(ctx context.Context, args []string, out, messages io.Writer) erro
 }
 
 func (o detectOptions) run(ctx context.Context, out, messages io.Writer) error {
-	source := detect.ThisMachine()
-	if o.play != "" {
+	var source detect.Source
+	if o.play == "" {
+		cmdline, err := machine.Cmdline()
+		if err != nil {
+			return err
+		}
+		boot, _ := wire.ParseBootArgs(cmdline) // what cannot be read keeps its default
+		neighbours := network.Listen(ctx)
+		defer neighbours.Close()
+		source = thisMachine(neighbours, boot)
+	} else {
 		text, err := os.ReadFile(o.play)
 		if err != nil {
 			return err

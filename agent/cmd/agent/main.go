@@ -15,8 +15,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,7 @@ import (
 	"edeploy/agent/internal/install"
 	"edeploy/agent/internal/machine"
 	"edeploy/agent/internal/network"
+	"edeploy/server/wire"
 )
 
 func main() {
@@ -59,11 +62,30 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	neighbours := network.Listen(ctx)
+	defer neighbours.Close()
 	return install.Run(ctx, install.Env{
 		Cmdline: cmdline, Console: os.Stdout,
-		Devices: machine.Prepare, Network: network.Up, Detect: detect.Hardware, LinkDisks: machine.LinkDisks,
+		Devices: machine.Prepare, Network: network.Up, Detect: describe(neighbours), LinkDisks: machine.LinkDisks,
 		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console, LogIn: logIn,
 		Disks:      drive.ThisMachine(install.KernelMessages),
 		LoadKernel: bootloader.Load, Kexec: bootloader.Start,
 	})
+}
+
+// describe is the step of an installation; after it nobody listens any more.
+func describe(neighbours *network.Neighbours) func(context.Context, wire.BootArgs, *slog.Logger) (wire.Hardware, error) {
+	return func(ctx context.Context, args wire.BootArgs, log *slog.Logger) (wire.Hardware, error) {
+		defer neighbours.Close()
+		return thisMachine(neighbours, args).Hardware(ctx, log)
+	}
+}
+
+// thisMachine is the machine with its neighbours.
+func thisMachine(neighbours *network.Neighbours, args wire.BootArgs) detect.Source {
+	machine := detect.ThisMachine()
+	machine.LLDP = func(ctx context.Context) (map[string]string, error) {
+		return neighbours.Heard(ctx, time.Duration(args.LLDPSeconds)*time.Second)
+	}
+	return machine
 }

@@ -205,7 +205,7 @@ func (a *anonymizer) binary(data []byte) []byte {
 
 func (a *anonymizer) apply(rec Recording) Recording {
 	out := Recording{Comment: rec.Comment, Files: map[string]string{}, Binary: map[string][]byte{}, Links: map[string]string{},
-		Programs: map[string]Program{}, Addresses: map[string][]netip.Prefix{}, Ethtool: rec.Ethtool, NVMe: map[string]NVMe{}}
+		Programs: map[string]Program{}, Addresses: map[string][]netip.Prefix{}, Ethtool: rec.Ethtool, NVMe: map[string]NVMe{}, LLDP: map[string]string{}}
 	for name, text := range rec.Files {
 		if strings.HasPrefix(path.Base(name), "vpd_") {
 			out.Files[a.text(name)] = string(a.binary([]byte(text)))
@@ -229,6 +229,9 @@ func (a *anonymizer) apply(rec Recording) Recording {
 	for command, p := range rec.Programs {
 		p.Text, p.Error = a.text(p.Text), a.text(p.Error)
 		out.Programs[a.text(command)] = p
+	}
+	for device, text := range rec.LLDP {
+		out.LLDP[device] = a.text(text)
 	}
 	for device, list := range rec.Addresses {
 		for _, prefix := range list {

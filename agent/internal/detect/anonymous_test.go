@@ -18,7 +18,8 @@ import (
 // hexadecimal digits are also looked for as bytes, and as text of bytes.
 var secrets = map[string][]string{
 	"dell-r730": {"7QX3Z52", "CN7475163S00AB", "RACK-0417", "0051-5810-8033-b7c04f5a3532", "S0K3A1C0", "40A2C0", "CVFT7342001B1P6DGN",
-		"11:22:31", "11-22-31", "10.20.0", "10.20.8.117", "172.16.9.40", "oobmonitor7", "74F01AB", "a1b2c3"},
+		"11:22:31", "11-22-31", "10.20.0", "10.20.8.117", "172.16.9.40", "oobmonitor7", "74F01AB", "a1b2c3",
+		"81:ad:95", "AC3K-51D4-05", "10.100.5.24", "2001:db8:41"},
 	"hp-dl380":      {"CZJ5120ABC", "PDNLH0BRH8R2AB", "KWK11XYZ0018", "BTYS7431004N1P9DGN", "0a:0b:1", "10.30.4.21", "008e:1a0", "1c4a5b6c7d8e", "5a43-4a35", "H12A0912"},
 	"nvme-uefi":     {"S411795X1603512", "UM213S004711", "S5XANE0R7016", "4a:5b:6c", "3cecef4a5b6c", "10.40.1.9", "2001:db9:40", "H0KE00031A"},
 	"broken-smbios": {"WD-WCC2EX123456", "WCC2EX123456", "2b3c4d5e6", "12:34:56", "10.0.3.77", "9A3D1C77"},
@@ -27,7 +28,7 @@ var secrets = map[string][]string{
 
 // fallacious are fields that an anonymous recording may describe otherwise: who
 // the machine is.
-var otherwise = regexp.MustCompile(`(?i)serial|uuid|guid|wwn|asset|^id$|-id$|ipv4|address|community|gateway|mac|cmdline|inquiry|sn$`)
+var otherwise = regexp.MustCompile(`(?i)serial|uuid|guid|wwn|asset|^id$|-id$|ipv4|address|community|gateway|mac|cmdline|inquiry|sn$|^system name$`)
 
 func TestAnonymous(t *testing.T) {
 	for name, list := range secrets {

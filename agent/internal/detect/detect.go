@@ -6,7 +6,7 @@
 // and /usr/share/misc/pci.ids, the answers of a few programs (smartctl,
 // ethtool, ipmitool and the tools of RAID controllers, those that are there),
 // and what only system calls tell. None of them must exist but /sys. Nothing
-// is changed and nothing is sent.
+// is changed, and nothing is sent but what Source.LLDP sends.
 //
 // The description is made by probes, one for each disk, card and subject. They
 // run side by side, each with a time limit of its own: what fails or hangs is
@@ -45,6 +45,9 @@ type Source struct {
 	// DMI are texts of the firmware's tables, by their names in sys/class/dmi/id;
 	// nil: they are read there.
 	DMI func() map[string]string
+	// LLDP is what the neighbours of network devices say, as lldptool prints it; it
+	// may wait for them.
+	LLDP func(ctx context.Context) (map[string]string, error)
 	// NVMe is what the controller of an NVMe disk says about itself.
 	NVMe func(disk string) (NVMe, error)
 
@@ -62,6 +65,9 @@ func (s Source) whole() Source {
 	}
 	if s.Ethtool == nil {
 		s.Ethtool = func(string) Ethtool { return Ethtool{} }
+	}
+	if s.LLDP == nil {
+		s.LLDP = func(context.Context) (map[string]string, error) { return nil, nil }
 	}
 	if s.NVMe == nil {
 		s.NVMe = func(string) (NVMe, error) { return NVMe{}, fs.ErrNotExist }
@@ -91,11 +97,6 @@ type NVMe struct {
 	Health   []byte `json:"health"`   // SMART / Health Information log page, section 5.16.1.3
 }
 
-// Hardware describes this machine.
-func Hardware(ctx context.Context, log *slog.Logger) (wire.Hardware, error) {
-	return ThisMachine().Hardware(ctx, log)
-}
-
 // Identity says who this machine is: what Hardware's identity would be, without
 // asking disks, BMC and programs.
 func Identity(ctx context.Context) (wire.Identity, error) {
@@ -106,7 +107,7 @@ func Identity(ctx context.Context) (wire.Identity, error) {
 
 // Hardware describes the machine behind the source. Specs take the first fact
 // that fits, so the order is fixed: areca, hpa, megaraid, disk, system,
-// firmware, memory, network, cpu, numa, ipmi, infiniband, hwmon, pci, gpu, tpm;
+// firmware, memory, network, lldp, cpu, numa, ipmi, infiniband, hwmon, pci, gpu, tpm;
 // inside, disks and devices in natural order (sda before sdb before sdaa, eth2
 // before eth10). What cannot be read is left out; an error means that there is
 // no /sys to look at, or that ctx ended.
@@ -146,7 +147,7 @@ func (s Source) probes() []probe {
 	probes = append(probes, diskProbes(r)...)
 	probes = append(probes, s.probe("system", system), s.probe("firmware", firmware), s.probe("memory", memory))
 	probes = append(probes, s.networkProbes()...)
-	return append(probes, s.probe("cpu", processors), s.probe("numa", numa),
+	return append(probes, s.probe("lldp", neighbours), s.probe("cpu", processors), s.probe("numa", numa),
 		s.probe("ipmi", ipmi), s.probe("infiniband", infiniband), s.probe("temperatures", temperatures),
 		s.probe("ipmi sensors", ipmiSensors), s.probe("pci", pci), s.probe("gpu", gpus), s.probe("tpm", tpm))
 }

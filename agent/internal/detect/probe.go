@@ -26,6 +26,7 @@ const defaultLimit = 5 * time.Second
 var limits = map[string]time.Duration{
 	"areca": 30 * time.Second, "hpa": 60 * time.Second, "megaraid": 60 * time.Second,
 	"ipmi": 15 * time.Second, "ipmi sensors": 30 * time.Second,
+	"lldp":  wire.MaxLLDPSeconds*time.Second + defaultLimit,
 	"smart": 30 * time.Second, // behind a RAID controller there are 24 to ask
 }
 

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"context"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -21,7 +22,7 @@ type recorder struct {
 func newRecorder(comment string) *recorder {
 	return &recorder{names: map[string]bool{}, pci: map[string]map[string]bool{}, rec: Recording{Comment: comment,
 		Files: map[string]string{}, Binary: map[string][]byte{}, Links: map[string]string{}, Programs: map[string]Program{},
-		Addresses: map[string][]netip.Prefix{}, Ethtool: map[string]Ethtool{}, NVMe: map[string]NVMe{}}}
+		Addresses: map[string][]netip.Prefix{}, Ethtool: map[string]Ethtool{}, NVMe: map[string]NVMe{}, LLDP: map[string]string{}}}
 }
 
 // file notes what was read; a file that cannot be read is one that is not there.
@@ -94,19 +95,29 @@ func (n *recorder) program(argv []string, out Output, err error) {
 }
 
 // questions are those of a source, and their answers are noted.
-func (n *recorder) questions(s Source) (func(string) []netip.Prefix, func(string) Ethtool, func(string) (NVMe, error)) {
-	addresses, tool, nvme := s.Addresses, s.Ethtool, s.NVMe
-	return func(device string) []netip.Prefix {
-			return noted(n, n.rec.Addresses, device, addresses)
-		}, func(device string) Ethtool {
-			return noted(n, n.rec.Ethtool, device, tool)
-		}, func(disk string) (NVMe, error) {
-			answers, err := nvme(disk)
-			if err == nil {
-				noted(n, n.rec.NVMe, disk, func(string) NVMe { return answers })
-			}
-			return answers, err
+func (n *recorder) questions(s Source) Source {
+	asked := s
+	asked.Addresses = func(device string) []netip.Prefix {
+		return noted(n, n.rec.Addresses, device, s.Addresses)
+	}
+	asked.Ethtool = func(device string) Ethtool {
+		return noted(n, n.rec.Ethtool, device, s.Ethtool)
+	}
+	asked.NVMe = func(disk string) (NVMe, error) {
+		answers, err := s.NVMe(disk)
+		if err == nil {
+			noted(n, n.rec.NVMe, disk, func(string) NVMe { return answers })
 		}
+		return answers, err
+	}
+	asked.LLDP = func(ctx context.Context) (map[string]string, error) {
+		said, err := s.LLDP(ctx)
+		for device, text := range said {
+			noted(n, n.rec.LLDP, device, func(string) string { return text })
+		}
+		return said, err
+	}
+	return asked
 }
 
 func noted[T any](n *recorder, notes map[string]T, about string, ask func(string) T) T {

@@ -30,6 +30,7 @@ type Recording struct {
 	Addresses map[string][]netip.Prefix `json:"addresses,omitempty"`
 	Ethtool   map[string]Ethtool        `json:"ethtool,omitempty"`
 	NVMe      map[string]NVMe           `json:"nvme,omitempty"`
+	LLDP      map[string]string         `json:"lldp,omitempty"` // what neighbours of network devices say, as lldptool -t -n prints it
 }
 
 // Program is how a command ended, by its words with blanks between.
@@ -43,7 +44,7 @@ type Program struct {
 func (s Source) Record(ctx context.Context, comment string) (Recording, wire.Hardware, error) {
 	s = s.whole()
 	s.seen = newRecorder(comment)
-	s.Addresses, s.Ethtool, s.NVMe = s.seen.questions(s)
+	s = s.seen.questions(s)
 	h, err := s.Hardware(ctx, nil)
 	if err != nil {
 		return Recording{}, nil, fmt.Errorf("record: %w", err)
@@ -136,6 +137,7 @@ func (rec Recording) Source() Source {
 		},
 		Addresses: func(device string) []netip.Prefix { return rec.Addresses[device] },
 		Ethtool:   func(device string) Ethtool { return rec.Ethtool[device] },
+		LLDP:      func(context.Context) (map[string]string, error) { return rec.LLDP, nil },
 		NVMe: func(disk string) (NVMe, error) {
 			if answers, known := rec.NVMe[disk]; known {
 				return answers, nil
@@ -168,7 +170,7 @@ func (rec Recording) content(place string, data []byte) {
 // clone keeps a recording from what a probe that hangs may still add.
 func (rec Recording) clone() Recording {
 	rec.Files, rec.Binary, rec.Links = maps.Clone(rec.Files), maps.Clone(rec.Binary), maps.Clone(rec.Links)
-	rec.Programs, rec.NVMe = maps.Clone(rec.Programs), maps.Clone(rec.NVMe)
+	rec.Programs, rec.NVMe, rec.LLDP = maps.Clone(rec.Programs), maps.Clone(rec.NVMe), maps.Clone(rec.LLDP)
 	rec.Addresses, rec.Ethtool = maps.Clone(rec.Addresses), maps.Clone(rec.Ethtool)
 	return rec
 }

@@ -33,6 +33,8 @@ var (
 	secretLine  = regexp.MustCompile(`(?im)^[^:=|\n]*\b(serial|community|asset tag)\b[^:=\n]*[:=][ \t]*(.+?)[ \t]*$|\(sn: ([^)]+)\)`)
 	namedLine   = regexp.MustCompile(`(?im)^[^:=|\n]*\b(wwn|wwid|logical unit id|sas address|guid)\b[^:=\n]*[:=][ \t]*(.+?)[ \t]*$`)
 	inquiryLine = regexp.MustCompile(`(?im)^inquiry data[ \t]*:[ \t]*(.+?)[ \t]*$`)
+	switchName  = regexp.MustCompile(`(?m)^System Name TLV\n\t(.+)$`)
+	switchIP    = regexp.MustCompile(`(?m)^\tIPv[46]: (\S+)$`)
 	ipLine      = regexp.MustCompile(`(?im)^[^:=|\n]*\b(ip address|gateway)\b[^:=\n]*[:=][ \t]*(.+?)[ \t]*$`)
 )
 
@@ -70,6 +72,9 @@ func (a *anonymizer) collect(rec Recording) {
 		if identify := rec.NVMe[disk].Identify; len(identify) >= 24 {
 			a.hide(string(identify[4:24]), 0)
 		}
+	}
+	for _, device := range slices.Sorted(maps.Keys(rec.LLDP)) {
+		addresses = append(addresses, a.neighbour(rec.LLDP[device])...)
 	}
 	a.network(addresses)
 }
@@ -166,6 +171,20 @@ func (a *anonymizer) forms(text string) {
 	for _, mac := range regexp.MustCompile(`(?i)\b(?:01-)?([0-9a-f]{2}(?:[:-][0-9a-f]{2}){5})\b`).FindAllStringSubmatch(text, -1) { // BOOTIF=01-...
 		a.hide(mac[1], vendorOfMAC)
 	}
+}
+
+// neighbour hides who a switch is, and answers its addresses.
+func (a *anonymizer) neighbour(text string) (addresses []netip.Addr) {
+	a.lines(text)
+	for _, name := range switchName.FindAllStringSubmatch(text, -1) {
+		a.hide(name[1], 0)
+	}
+	for _, ip := range switchIP.FindAllStringSubmatch(text, -1) {
+		if address, err := netip.ParseAddr(ip[1]); err == nil {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
 }
 
 // secretStrings are where SMBIOS tables (DMTF DSP0134) have serial numbers and

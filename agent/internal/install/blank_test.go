@@ -50,7 +50,7 @@ func newBlank(t *testing.T, a *appliance, cmdline string) *blank {
 			note("network")
 			return nil
 		},
-		Detect: func(context.Context, *slog.Logger) (wire.Hardware, error) {
+		Detect: func(context.Context, wire.BootArgs, *slog.Logger) (wire.Hardware, error) {
 			return wire.Hardware{
 				{Category: "disk", ID: "vda", Field: "size", Value: "8"},
 				{Category: "system", ID: "product", Field: "vendor", Value: "Acme Ltd."},

@@ -24,7 +24,7 @@ type Env struct {
 
 	Devices   func(context.Context, *slog.Logger) error                // once, first
 	Network   func(context.Context, wire.BootArgs, *slog.Logger) error // once, after Devices
-	Detect    func(context.Context, *slog.Logger) (wire.Hardware, error)
+	Detect    func(context.Context, wire.BootArgs, *slog.Logger) (wire.Hardware, error)
 	LinkDisks func(context.Context, *slog.Logger) error // makes /dev/disk/by-uuid; after the disks are ready
 
 	Reboot   func() error

@@ -121,7 +121,7 @@ func (in *installation) network(ctx context.Context, _ none, log *slog.Logger) (
 
 // detect describes the hardware, and says who this machine is from now on.
 func (in *installation) detect(ctx context.Context, _ none, log *slog.Logger) (wire.Hardware, error) {
-	hw, err := in.env.Detect(ctx, log)
+	hw, err := in.env.Detect(ctx, in.args, log)
 	if err != nil {
 		return nil, err
 	}

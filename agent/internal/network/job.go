@@ -17,7 +17,9 @@ type job struct {
 	port     *port // only handed back with outcomes
 	name     string
 	config   Config
+	boot     bool   // the machine booted from this port
 	server   string // host and port
+	hurry    hurry
 	log      *slog.Logger
 	resolver *resolver
 	send     func(outcome) bool // false: nobody wants to know any more
@@ -30,7 +32,7 @@ func (j job) run(ctx context.Context) {
 		return
 	}
 	if err == nil {
-		err = setAddress(link, j.config.Address)
+		err = j.setStatic(link)
 	}
 	if err != nil {
 		j.send(outcome{port: j.port, err: err, final: true})
@@ -38,6 +40,28 @@ func (j job) run(ctx context.Context) {
 	}
 	j.send(outcome{port: j.port, address: j.config.Address})
 	j.reach(ctx, link.Attrs().Name)
+}
+
+// setStatic sets the address of the plan, and its gateway.
+func (j job) setStatic(link netlink.Link) error {
+	if err := setAddress(link, j.config.Address); err != nil || !j.config.Gateway.IsValid() {
+		return err
+	}
+	route := netlink.Route{LinkIndex: link.Attrs().Index, Gw: j.config.Gateway.AsSlice(), Priority: j.metric(link)}
+	if err := netlink.RouteReplace(&route); err != nil {
+		return fmt.Errorf("set gateway %s on %s: %w", j.config.Gateway, link.Attrs().Name, err)
+	}
+	return nil
+}
+
+// metric keeps the default routes of several devices apart; that of the card which
+// the machine booted from goes first.
+func (j job) metric(link netlink.Link) int {
+	const least = 100
+	if j.boot {
+		return least
+	}
+	return least + link.Attrs().Index
 }
 
 // device is the port itself, or the VLAN device on it.

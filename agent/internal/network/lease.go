@@ -28,7 +28,7 @@ const vendorClass = "edeploy"
 func (j job) lease(ctx context.Context, link netlink.Link) {
 	reach := sync.OnceFunc(func() { go j.reach(ctx, link.Attrs().Name) })
 	for ctx.Err() == nil {
-		lease, err := requestLease(ctx, link, nil)
+		lease, err := j.requestLease(ctx, link, nil)
 		if err == nil {
 			err = j.apply(link, lease.ACK)
 		}
@@ -37,7 +37,7 @@ func (j job) lease(ctx context.Context, link netlink.Link) {
 		}
 		if err != nil {
 			j.send(outcome{port: j.port, err: err})
-			wait(ctx, time.Second) // errors may come at once
+			wait(ctx, j.hurry.of(time.Second)) // errors may come at once
 			continue
 		}
 		j.send(outcome{port: j.port, address: prefix(lease.ACK)})
@@ -48,8 +48,8 @@ func (j job) lease(ctx context.Context, link netlink.Link) {
 
 // requestLease gets a lease, or a renewal of the one given. The client's raw socket sees
 // every packet of the device, so it must not stay open.
-func requestLease(ctx context.Context, link netlink.Link, old *nclient4.Lease) (*nclient4.Lease, error) {
-	client, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(firstWait), nclient4.WithRetry(triesARound))
+func (j job) requestLease(ctx context.Context, link netlink.Link, old *nclient4.Lease) (*nclient4.Lease, error) {
+	client, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(j.hurry.of(firstWait)), nclient4.WithRetry(triesARound))
 	if err != nil {
 		return nil, fmt.Errorf("open DHCP socket on %s: %w", link.Attrs().Name, err)
 	}
@@ -74,7 +74,7 @@ func (j job) keep(ctx context.Context, link netlink.Link, lease *nclient4.Lease)
 		if !ok || !wait(ctx, pause) {
 			break
 		}
-		renewed, err := requestLease(ctx, link, lease)
+		renewed, err := j.requestLease(ctx, link, lease)
 		if ctx.Err() != nil {
 			return
 		}
@@ -141,7 +141,7 @@ func (j job) apply(link netlink.Link, ack *dhcpv4.DHCPv4) error {
 	if err := setAddress(link, address); err != nil {
 		return err
 	}
-	for _, route := range routes(ack, address, link.Attrs().Index) {
+	for _, route := range routes(ack, address, link.Attrs().Index, j.metric(link)) {
 		if err := netlink.RouteReplace(&route); err != nil {
 			return fmt.Errorf("set route %s on %s: %w", route, link.Attrs().Name, err)
 		}
@@ -168,12 +168,11 @@ func dropAddresses(link netlink.Link, keep netip.Prefix) error {
 }
 
 // routes are the classless static routes, or the default route when the server
-// sent none (RFC 3442: then the router option is ignored). Several devices may
-// have a default route: the metric keeps them apart.
-func routes(ack *dhcpv4.DHCPv4, address netip.Prefix, index int) []netlink.Route {
+// sent none (RFC 3442: then the router option is ignored).
+func routes(ack *dhcpv4.DHCPv4, address netip.Prefix, index, metric int) []netlink.Route {
 	var found []netlink.Route
 	add := func(destination *net.IPNet, gateway net.IP) {
-		route := netlink.Route{LinkIndex: index, Dst: destination, Gw: gateway, Priority: 100 + index}
+		route := netlink.Route{LinkIndex: index, Dst: destination, Gw: gateway, Priority: metric}
 		if gw, ok := netip.AddrFromSlice(gateway.To4()); ok && !address.Masked().Contains(gw) {
 			route.Flags = int(netlink.FLAG_ONLINK) // hosting networks with /32 leases
 		}
@@ -194,16 +193,41 @@ func routes(ack *dhcpv4.DHCPv4, address netip.Prefix, index int) []netlink.Route
 	return found
 }
 
+// Packets that every host takes (RFC 791), and the longest that switches pass on.
+const (
+	leastMTU = 576
+	mostMTU  = 9216
+)
+
 // setMTU follows the server within reason; a driver that refuses goes on with
 // its own.
 func (j job) setMTU(link netlink.Link, ack *dhcpv4.DHCPv4) {
 	mtu, err := dhcpv4.GetUint16(dhcpv4.OptionInterfaceMTU, ack.Options)
-	if err != nil || mtu < 576 || int(mtu) == link.Attrs().MTU {
+	if err != nil || int(mtu) == link.Attrs().MTU {
 		return
 	}
-	if err := netlink.LinkSetMTU(link, int(mtu)); err != nil {
+	if err := changeMTU(link, int(mtu)); err != nil {
 		j.log.Warn("MTU of the DHCP server is not set", "mtu", mtu, "error", err)
 	}
+}
+
+// changeMTU also changes the card below a VLAN, whose packets must fit into its.
+func changeMTU(link netlink.Link, mtu int) error {
+	if mtu < leastMTU || mtu > mostMTU {
+		return fmt.Errorf("it is not between %d and %d", leastMTU, mostMTU)
+	}
+	if link.Type() == "vlan" {
+		card, err := netlink.LinkByIndex(link.Attrs().ParentIndex)
+		if err != nil {
+			return err
+		}
+		if card.Attrs().MTU < mtu {
+			if err := netlink.LinkSetMTU(card, mtu); err != nil {
+				return err
+			}
+		}
+	}
+	return netlink.LinkSetMTU(link, mtu)
 }
 
 func servers(ack *dhcpv4.DHCPv4) []netip.Addr {

@@ -162,7 +162,8 @@ func TestUpWithDnsmasq(t *testing.T) {
 	_, out := otherEnd(t, served, "10.9.0.1/24", dnsmasq(t, "far0", 5353, "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,1h", "--dhcp-option=option:router,10.9.0.254",
 		"--dhcp-option=option:dns-server,10.9.0.53", "--dhcp-option=option:mtu,1400", "--domain=rack.example")...)
 	until(t, out, "DHCP, IP range")
-	pid, _ := otherEnd(t, fixed, "10.8.0.1/24", "sleep", "60")
+	pid, there := otherEnd(t, fixed, "10.8.0.1/24", "sh", "-c", "echo there; sleep 60")
+	until(t, there, "there")
 	if err := netlink.LinkSetNsPid(unplugged, pid); err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,12 @@ package network
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -28,6 +30,10 @@ import (
 // their carrier is there. DHCP leases are renewed in the background until ctx
 // ends, so ctx must last as long as the network is needed.
 func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
+	return up(ctx, args, log, 1)
+}
+
+func up(ctx context.Context, args wire.BootArgs, log *slog.Logger, hurry hurry) error {
 	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	plan, err := ParsePlan(args.IP)
 	if err != nil {
@@ -41,11 +47,12 @@ func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
 		return err
 	}
 	defer u.close()
+	u.hurry, u.bootIF = hurry, strings.ToLower(strings.ReplaceAll(args.BootIF, "-", ":"))
 	if err := u.findPorts(ctx); err != nil {
 		return err
 	}
 	u.server = serverAddress(args.Serv, args.HTTPPort)
-	u.begin, u.linkUpTime = time.Now(), time.Duration(args.LinkUpTimeoutSeconds)*time.Second
+	u.begin, u.linkUpTime = time.Now(), hurry.of(time.Duration(args.LinkUpTimeoutSeconds)*time.Second)
 	u.lastCarrier = u.begin
 	return u.run(ctx)
 }
@@ -53,6 +60,7 @@ func Up(ctx context.Context, args wire.BootArgs, log *slog.Logger) error {
 type setup struct {
 	progress
 	plan     Plan
+	bootIF   string // MAC address of the card that the machine booted from, behind its type; "": not known
 	log      *slog.Logger
 	changes  chan netlink.LinkUpdate
 	stop     chan struct{} // ends changes
@@ -126,9 +134,9 @@ func (u *setup) findPorts(ctx context.Context) error {
 
 // addPorts takes devices that are new; drivers may find some late.
 func (u *setup) addPorts() error {
-	links, err := netlink.LinkList()
+	links, err := linkList()
 	if err != nil {
-		return fmt.Errorf("list network devices: %w", err)
+		return err
 	}
 	for _, link := range links {
 		name := link.Attrs().Name
@@ -140,10 +148,22 @@ func (u *setup) addPorts() error {
 			u.log.Warn("network device cannot be set up", "device", name, "error", err)
 			continue
 		}
-		u.ports = append(u.ports, &port{name: name, index: link.Attrs().Index, config: u.plan.For(name)})
+		mac := link.Attrs().HardwareAddr.String()
+		boot := mac != "" && strings.HasSuffix(u.bootIF, mac)
+		u.ports = append(u.ports, &port{name: name, index: link.Attrs().Index, config: u.plan.For(name), boot: boot})
 	}
 	slices.SortFunc(u.ports, func(a, b *port) int { return cmp.Compare(a.index, b.index) })
 	return nil
+}
+
+// linkList are the network devices, or most of them: while links come and go the
+// kernel may have left some out, and the next look finds them.
+func linkList() ([]netlink.Link, error) {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list network devices: %w", err)
+	}
+	return links, nil
 }
 
 // isPort excludes the loopback and all devices that are made of others.
@@ -171,7 +191,7 @@ func (u *setup) run(ctx context.Context) error {
 			}
 		case news := <-u.outcomes:
 			u.handle(news)
-		case <-time.After(min(wait, pollTime)):
+		case <-time.After(min(wait, u.hurry.of(pollTime))):
 		case <-ctx.Done():
 			return fmt.Errorf("bring network up: %w", ctx.Err())
 		}
@@ -194,11 +214,11 @@ func (u *setup) refresh() error {
 }
 
 func (u *setup) start(ctx context.Context) {
-	for _, p := range u.startable() {
+	for _, p := range u.startable(time.Now()) {
 		p.started = time.Now()
 		ctx, quit := context.WithCancel(ctx)
 		u.quit[p.name] = quit
-		job := job{port: p, name: p.name, config: p.config, server: u.server, log: u.log.With("device", p.name), resolver: u.resolver,
+		job := job{port: p, name: p.name, config: p.config, boot: p.boot, server: u.server, hurry: u.hurry, log: u.log.With("device", p.name), resolver: u.resolver,
 			send: func(o outcome) bool {
 				select {
 				case u.outcomes <- o:
@@ -220,11 +240,11 @@ func (u *setup) handle(news outcome) {
 	p.failed = news.final
 	if news.address.IsValid() {
 		p.address, p.err = news.address, nil
-		u.log.Info("address set", "device", p.name, "address", news.address.String())
+		u.log.Info("address set", "device", p.config.device(p.name), "address", news.address.String())
 		return
 	}
 	p.asked, p.err = p.asked+1, news.err
-	u.log.Warn("no address yet", "device", p.name, "error", news.err)
+	u.log.Warn("no address yet", "device", p.config.device(p.name), "error", news.err)
 }
 
 func (u *setup) handleServer(p *port, news outcome) {
@@ -235,10 +255,10 @@ func (u *setup) handleServer(p *port, news outcome) {
 		}
 		return
 	}
-	first := !u.reached()
+	preferred := !u.reached() || p.boot
 	p.reached = true
 	u.log.Info("the server answers", "device", news.device, "server", u.server)
-	if first {
+	if preferred {
 		if err := routeServer(news.device, news.server); err != nil {
 			u.log.Warn("what is for the server may go by another device", "error", err)
 		}

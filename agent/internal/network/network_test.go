@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/vishvananda/netlink"
 
@@ -42,6 +43,10 @@ func TestPlan(t *testing.T) {
 		{text: "eth1:dhcp@7,other:none", eth0: none, eth1: network.Config{Method: network.DHCP, VLAN: 7}},
 		{text: "eth0:fd00::5/64,eth1:none@4", eth0: static("fd00::5/64", 0), eth1: network.Config{Method: network.None, VLAN: 4}},
 		{text: "eth1:10.0.0.1/8,eth1:none", eth0: dhcp, eth1: static("10.0.0.1/8", 0)},
+		{text: "eth0:10.9.0.5/24+10.9.0.1@12,other:none", eth0: network.Config{Method: network.Static, Address: netip.MustParsePrefix("10.9.0.5/24"), Gateway: netip.MustParseAddr("10.9.0.1"), VLAN: 12}, eth1: none},
+		{text: "all:dhcp@7", eth0: network.Config{Method: network.DHCP, VLAN: 7}, eth1: network.Config{Method: network.DHCP, VLAN: 7}},
+		{text: "eth0:10.9.0.5/24+10.8.0.1", err: `gateway "10.8.0.1": want an address in the network of 10.9.0.5/24`},
+		{text: "eth0:10.9.0.5/24+", err: `gateway ""`},
 		{text: "eth0:static", err: `kernel parameter IP=eth0:static: entry "eth0:static": "static": want dhcp, none or an address with prefix length such as 10.9.0.5/24`},
 		{text: "eth0:10.9.0.5", err: `entry "eth0:10.9.0.5"`},
 		{text: "eth0:dhcp@0", err: `VLAN "0": want a number from 1 to 4094`},
@@ -59,7 +64,7 @@ func TestPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := []network.Config{plan.For("eth0"), plan.For("eth1")}
-			if diff := cmp.Diff([]network.Config{test.eth0, test.eth1}, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff([]network.Config{test.eth0, test.eth1}, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 				t.Errorf("eth0, eth1 (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(test.ignored, plan.Ignored); diff != "" {
@@ -71,6 +76,7 @@ func TestPlan(t *testing.T) {
 
 func FuzzPlan(f *testing.F) {
 	f.Add("eth0:10.9.0.5/24@12,other:none")
+	f.Add("eth0:10.9.0.5/24+10.9.0.1")
 	f.Add("all:dhcp,,x:@,=:")
 	f.Fuzz(func(t *testing.T, text string) {
 		plan, err := network.ParsePlan(text)
@@ -78,7 +84,7 @@ func FuzzPlan(f *testing.F) {
 			return
 		}
 		c := plan.For("eth0")
-		if c.Method == network.Static != c.Address.IsValid() || c.VLAN < 0 || c.VLAN > 4094 {
+		if c.Method == network.Static != c.Address.IsValid() || c.Gateway.IsValid() && !c.Address.Contains(c.Gateway) || c.VLAN < 0 || c.VLAN > 4094 {
 			t.Errorf("%q gives %+v", text, c)
 		}
 	})
@@ -104,12 +110,17 @@ func TestDecision(t *testing.T) {
 		{"link-up time bounds carriers", 10 * s, ports{{Method: "dhcp", Address: true, Reached: true, Carrier: true, Started: 9 * s, Changed: 9 * s}, {Method: "dhcp"}}, 0, ""},
 		{"further answer may come", 4 * s, ports{{Method: "static", Address: true, Reached: true, Carrier: true, Started: s, Changed: s}, {Method: "dhcp", Carrier: true, Started: s}}, 7 * s, ""},
 		{"further answer is late", 11 * s, ports{{Method: "dhcp", Address: true, Reached: true, Carrier: true, Started: s, Changed: s}, {Method: "dhcp", Carrier: true, Started: s}}, 0, ""},
+		{"the boot card asks the server", 4 * s, ports{{Method: "dhcp", Address: true, Reached: true, Carrier: true, Started: s, Changed: s}, {Method: "dhcp", Boot: true, Address: true, Carrier: true, Started: s}}, 7 * s, ""},
+		{"the boot card leads elsewhere", 4 * s, ports{{Method: "dhcp", Address: true, Reached: true, Carrier: true, Started: s, Changed: s}, {Method: "dhcp", Boot: true, Address: true, Carrier: true, Started: s, Silence: silent}}, 0, ""},
 		{"an address is no success", 20 * s, ports{{Method: "dhcp", Address: true, Carrier: true, Started: s}, {Method: "dhcp", Carrier: true, Started: s}}, 3580 * s, ""},
 		{"all have addresses, and no server", 200 * s, ports{{Method: "dhcp", Address: true, Carrier: true, Started: s}}, 3400 * s, ""},
 		{"no server at all", 3600 * s, ports{{Method: "dhcp", Address: true, Carrier: true, Started: s, Silence: errors.New("connection refused")}, {Method: "dhcp", Carrier: true, Started: s, Asked: 9, Err: silent}, {Method: "static"}}, 0,
 			"no answer of the server 10.9.0.1:80 after 3600 s: eth0 has 10.9.0.5/24, and does not lead to the server: connection refused; eth1 has a carrier, DHCP was asked 9 times: no answer; eth2 has no carrier"},
-		{"the only answer is late", 50 * s, ports{{Method: "dhcp", Carrier: true, Started: s}}, 50 * s, ""},
-		{"no answer", 100 * s, ports{{Method: "dhcp", Carrier: true, Started: s, Asked: 6, Err: silent}}, 0, "no network after 100 s: eth0 has a carrier, DHCP was asked 6 times: no answer"},
+		{"the only answer takes two minutes", 120 * s, ports{{Method: "dhcp", Carrier: true, Started: s}}, 190 * s, ""},
+		{"no answer", 310 * s, ports{{Method: "dhcp", Carrier: true, Started: s, Asked: 6, Err: silent}}, 0, "no network after 310 s: eth0 has a carrier, DHCP was asked 6 times: no answer"},
+		{"the link is gone again", 100 * s, ports{{Method: "dhcp", Started: s, Asked: 6, Err: silent}}, 0, "no network after 100 s: eth0 has no carrier"},
+		{"the wrong VLAN", 3600 * s, ports{{Method: "static", VLAN: 13, Address: true, Carrier: true, Started: s, Silence: errors.New("no answer within 5 s")}, {Method: "dhcp", VLAN: 14, Carrier: true, Started: s, Asked: 9, Err: silent}}, 0,
+			"no answer of the server 10.9.0.1:80 after 3600 s: VLAN 13 on eth0 has 10.9.0.5/24, and does not lead to the server: no answer within 5 s; VLAN 14 on eth1 has a carrier, DHCP was asked 9 times: no answer"},
 		{"static failed at once", s, ports{{Method: "static", Carrier: true, Started: s, Failed: true, Err: errors.New("no VLANs")}}, 0, "no network after 1 s: eth0: no VLANs"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -128,6 +139,58 @@ func TestDecision(t *testing.T) {
 				t.Errorf("result %q, want %q", got, test.err)
 			}
 		})
+	}
+}
+
+// The card that the machine booted from is tried first, as far as it has a cable
+// and shall have an address, and not for long.
+func TestStarts(t *testing.T) {
+	const s = time.Second
+	ready := network.PortState{Method: "dhcp", Carrier: true}
+	boot := network.PortState{Method: "dhcp", Carrier: true, Boot: true}
+	for _, test := range []struct {
+		name  string
+		at    time.Duration
+		ports []network.PortState
+		want  string
+	}{
+		{"nobody knows", 0, []network.PortState{ready, ready}, "eth0 eth1"},
+		{"first", 0, []network.PortState{ready, boot, ready}, "eth1"},
+		{"its carrier is late", s, []network.PortState{ready, {Method: "dhcp", Boot: true}}, ""},
+		{"too late", 3 * s, []network.PortState{ready, {Method: "dhcp", Boot: true}}, "eth0"},
+		{"it leads to the server", s, []network.PortState{ready, {Method: "dhcp", Carrier: true, Boot: true, Started: s / 2, Reached: true}}, "eth0"},
+		{"it leads nowhere", 3 * s, []network.PortState{ready, {Method: "dhcp", Carrier: true, Boot: true, Started: s / 2}}, "eth0"},
+		{"it failed", s, []network.PortState{ready, {Method: "static", Carrier: true, Boot: true, Started: s / 2, Failed: true}}, "eth0"},
+		{"it shall have no address", 0, []network.PortState{ready, {Method: "none", Carrier: true, Boot: true}}, "eth0"},
+	} {
+		if got := strings.Join(network.Starts(test.at, test.ports...), " "); got != test.want {
+			t.Errorf("%s: %q begin, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	silent := errors.New("no answer within 5 s")
+	routed := static("10.8.0.5/24", 0)
+	routed.Gateway = netip.MustParseAddr("10.8.0.1")
+	for _, test := range []struct {
+		config network.Config
+		server string
+		err    error
+		want   string
+	}{
+		{static("10.8.0.5/24", 0), "10.9.0.1:80", silent, "no answer within 5 s; 10.9.0.1 is in another network: IP= takes a gateway behind a +, such as 10.8.0.5/24+10.8.0.1"},
+		{static("10.9.0.5/24", 0), "10.9.0.1:80", silent, "no answer within 5 s"},
+		{routed, "10.9.0.1:80", silent, "no answer within 5 s"},
+		{dhcp, "10.9.0.1:80", silent, "no answer within 5 s"},
+		{static("10.8.0.5/24", 0), "server:80", silent, "no answer within 5 s"},
+	} {
+		if got := network.Advise(test.config, test.server, test.err); got.Error() != test.want || !errors.Is(got, silent) {
+			t.Errorf("%v and %s: %v, want %s", test.config, test.server, got, test.want)
+		}
+	}
+	if err := network.Advise(static("10.8.0.5/24", 0), "10.9.0.1:80", nil); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -175,7 +238,7 @@ func TestRoutes(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, r := range network.Routes(ack, netip.MustParsePrefix(test.address), 3) {
+			for _, r := range network.Routes(ack, netip.MustParsePrefix(test.address), 3, 103) {
 				text := r.Dst.String() + " via " + strings.Trim(r.Gw.String(), "<nil>") + " metric 103"
 				if r.Priority != 103 {
 					t.Errorf("metric %d, want 103", r.Priority)

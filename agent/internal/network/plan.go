@@ -21,11 +21,13 @@ const (
 type Config struct {
 	Method  Method
 	Address netip.Prefix // of Static
+	Gateway netip.Addr   // of Static, for what is not in its network; invalid: none
 	VLAN    int          // 802.1Q tag, 1 to 4094; 0: untagged
 }
 
 // Plan is the IP= parameter: IP = entry *( "," entry ), entry = iface ":"
-// ("dhcp" | "none" | CIDR) [ "@" vlan ] (reference section 1.3).
+// ("dhcp" | "none" | CIDR [ "+" gateway ]) [ "@" vlan ] (reference section 1.3; the
+// gateway is ours).
 type Plan struct {
 	entries []entry
 	Ignored []string // entries without a colon: they never match, as in the original
@@ -71,12 +73,27 @@ func parseConfig(text string) (Config, error) {
 		c.Method = Method(method)
 		return c, nil
 	}
-	address, err := netip.ParsePrefix(method)
-	if err != nil {
-		return c, fmt.Errorf("%q: want dhcp, none or an address with prefix length such as 10.9.0.5/24", method)
+	address, gateway, routed := strings.Cut(method, "+")
+	var err error
+	if c.Address, err = netip.ParsePrefix(address); err != nil {
+		return c, fmt.Errorf("%q: want dhcp, none or an address with prefix length such as 10.9.0.5/24", address)
 	}
-	c.Method, c.Address = Static, address
+	c.Method = Static
+	if !routed {
+		return c, nil
+	}
+	if c.Gateway, err = netip.ParseAddr(gateway); err != nil || !c.Address.Contains(c.Gateway) {
+		return c, fmt.Errorf("gateway %q: want an address in the network of %s", gateway, address)
+	}
 	return c, nil
+}
+
+// device says where the address is: on the card, or in a VLAN on it.
+func (c Config) device(card string) string {
+	if c.VLAN == 0 {
+		return card
+	}
+	return fmt.Sprintf("VLAN %d on %s", c.VLAN, card)
 }
 
 // For is the configuration of one device: the first entry with its name or

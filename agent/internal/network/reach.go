@@ -27,10 +27,10 @@ const (
 func (j job) reach(ctx context.Context, device string) {
 	for ctx.Err() == nil {
 		server, err := j.dial(ctx, device)
-		if !j.send(outcome{port: j.port, device: device, server: server, serverErr: err}) || err == nil {
+		if !j.send(outcome{port: j.port, device: device, server: server, serverErr: j.advise(err)}) || err == nil {
 			return
 		}
-		wait(ctx, askAgain)
+		wait(ctx, j.hurry.of(askAgain))
 	}
 }
 
@@ -52,6 +52,16 @@ func (j job) dial(ctx context.Context, device string) (netip.Addr, error) {
 	}
 	defer conn.Close()
 	return conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// advise says what to do about a server that a static address alone does not lead to.
+func (j job) advise(err error) error {
+	server, parsed := netip.ParseAddrPort(j.server)
+	if err == nil || parsed != nil || j.config.Method != Static || j.config.Gateway.IsValid() || j.config.Address.Contains(server.Addr()) {
+		return err
+	}
+	return fmt.Errorf("%w; %s is in another network: IP= takes a gateway behind a +, such as %s+%s", err,
+		server.Addr(), j.config.Address, j.config.Address.Masked().Addr().Next())
 }
 
 // withoutAddresses leaves out the addresses: the sentence around it has them.

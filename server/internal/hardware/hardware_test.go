@@ -101,6 +101,24 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestPlugged: equal machines are on different ports of switches, and one of them is
+// on a switch that says nothing.
+func TestPlugged(t *testing.T) {
+	port := func(field, value string) wire.Fact {
+		return wire.Fact{Category: "lldp", ID: "eth0", Field: field, Value: value}
+	}
+	a := machine("a", "01", "480", port("Port ID/Ifname", "gi1_1"), port("Port Description/rack 4", "node 1"))
+	b, c := machine("b", "02", "480", port("Port ID/Ifname", "gi1_2"), port("Management Address/IPv4", "10.0.0.9")), machine("c", "03", "480")
+	for _, other := range []node{b, c} {
+		if d := hardware.Diff(a.facts, other.facts, false); len(d) != 0 {
+			t.Errorf("%s: %v", other.name, d)
+		}
+	}
+	if kinds := groups(a, b, c); len(kinds) != 1 {
+		t.Errorf("%d kinds of machines, want one", len(kinds))
+	}
+}
+
 // TestOrder: the order in which several values of a property come says nothing.
 func TestOrder(t *testing.T) {
 	one := wire.Fact{Category: "disk", ID: "sda", Field: "model", Value: "x"}

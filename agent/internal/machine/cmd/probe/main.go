@@ -53,7 +53,7 @@ func probe(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	fmt.Printf("probe: network %s\n", uptime())
-	hardware, err := detect.Hardware(ctx, log)
+	hardware, err := detect.ThisMachine().Hardware(ctx, log)
 	if err != nil {
 		return err
 	}
