@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -99,9 +100,13 @@ func Refusal(message string) string {
 	return b.String()
 }
 
-// ParseRefusal reads the message out of a Refusal; any other text is its own
-// message, shortened.
+// ParseRefusal reads the message out of a Refusal, or out of the JSON that the
+// API answers with; any other text is its own message, shortened.
 func ParseRefusal(body string) string {
+	var plain struct{ Error string }
+	if json.Unmarshal([]byte(body), &plain) == nil && plain.Error != "" {
+		return plain.Error
+	}
 	if !strings.Contains(body, "\n"+errorMarker+"\n") {
 		return clip([]byte(strings.TrimSpace(body)))
 	}

@@ -289,7 +289,7 @@ func (a *allocating) grant(decision assign.Decision) {
 		got.Given, got.Asked, got.Installed = old.Given, old.Asked+1, old.Installed
 		words += ", as before"
 	}
-	r.Allocation, r.Host = &got, machine.HostName(got.Var)
+	r.Allocation, r.Host, r.Wipe = &got, machine.HostName(got.Var), nil
 	if r.Differs = nil; decision.Differs != nil {
 		passed := *decision.Differs
 		passed.Anyway = true

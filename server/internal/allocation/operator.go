@@ -14,6 +14,9 @@ func SetBoot(s *Snapshot, name string, boot machine.Boot) (Outcome, Changes, err
 	if err != nil {
 		return Outcome{}, Changes{}, err
 	}
+	if err := mayBoot(r, boot); err != nil {
+		return Outcome{}, Changes{}, err
+	}
 	r.Boot = boot
 	return word(s, r, "the operator sets it to "+string(boot)), Changes{Records: []machine.Record{r}}, nil
 }

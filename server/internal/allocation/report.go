@@ -16,9 +16,12 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	if err != nil {
 		return Outcome{}, Changes{}, identityRefused("report", err)
 	}
+	if rep.Step == wire.StepWipe && !noticed.New {
+		return wipeReport(s, noticed.Record, rep)
+	}
 	r, replaced := arrive(s, noticed.Record)
 	old, _ := s.Machines.Get(r.ID)
-	if next := nextState(r.State, rep); next != r.State || noticed.New {
+	if next := nextState(r, rep); next != r.State || noticed.New {
 		r.State, r.Since = next, s.Time
 	}
 	if a := r.Allocation; rep.Status == wire.StatusInstalled && a != nil && a.Installed.IsZero() {
@@ -63,10 +66,13 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 // things too. Only a configuration that is handed out makes it "installing"
 // again. One that upgrades is installed, also if the server has never heard
 // that or has forgotten it.
-func nextState(is machine.State, rep wire.Report) machine.State {
+func nextState(r machine.Record, rep wire.Report) machine.State {
+	is := r.State
 	switch {
 	case rep.Status == wire.StatusInstalled:
 		return machine.Installed
+	case r.Boot == machine.Wipe, rep.Step == wire.StepWipe: // see OrderWipe and wipeReport
+		return is
 	case is == machine.Installed:
 		return machine.Installed
 	case rep.Step.Later() && (is == machine.Unknown || rep.Status == wire.StatusDone):

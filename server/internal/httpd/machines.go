@@ -87,7 +87,7 @@ func (h *Handlers) showMachine(r *http.Request) (any, error) {
 func (h *Handlers) show(r machine.Record) api.Machine {
 	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
-		Boot: string(r.Boot), NextBoot: r.BootAction(), Loader: cmp.Or(r.Loader, api.AnyLoader), Model: r.Model, LastError: r.LastError, Expected: r.Expected, Differs: r.Differs}
+		Boot: string(r.Boot), NextBoot: r.BootAction(), Loader: cmp.Or(r.Loader, api.AnyLoader), Model: r.Model, LastError: r.LastError, Expected: r.Expected, Differs: r.Differs, Wipe: r.Wipe}
 	if h.Loaders != nil {
 		m.Loaders = h.Loaders(r.MACs)
 	}

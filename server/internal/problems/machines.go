@@ -38,6 +38,8 @@ func machineProblem(r machine.Record, restorable func(id string) bool) string {
 	who := fmt.Sprintf("machine %s (%s)", r.ID, r.DisplayName())
 	first, _, _ := strings.Cut(r.LastError, "\n")
 	switch {
+	case r.State == machine.WipeFailed:
+		return fmt.Sprintf("%s: its disks are not all erased: %s. edeployctl show %s has them; edeployctl wipe %s tries again", who, first, r.ID, r.ID)
 	case r.Boot == machine.Hold: // the operator knows
 		return ""
 	case r.Differs != nil && !r.Differs.Anyway:
