@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,4 +142,59 @@ func TestWipeTwice(t *testing.T) {
 	if a := l.do("POST", wire.WipePath, "application/json", strings.NewReader("{")); a.status != http.StatusBadRequest {
 		t.Errorf("no JSON: status %d", a.status)
 	}
+}
+
+// TestForeign: a profile that asks before it overwrites somebody's data. The
+// operator lets pass what it has asked about, once.
+func TestForeign(t *testing.T) {
+	files := seedFiles()
+	files["vm.specs"] = "# edeploy: wipe ask\n" + vmSpecs
+	l := startLab(t, files)
+	stopped := func(mark wire.DiskID) {
+		t.Helper()
+		l.report(wire.Report{Machine: vm(1).Identity(), Step: wire.StepConfigure, Status: wire.StatusFailed, Message: "wipe('ask'): no",
+			Foreign: []wire.ForeignDisk{{Disk: "/dev/sdb (SSD)", Holds: "sdb1 ntfs", Mark: mark}}}, http.StatusOK)
+		l.fail("vm", vm(1))
+	}
+	anyway := func(want int) {
+		t.Helper()
+		if a := l.do("POST", "/api/v1/machines/"+idOf(1)+"/wipe-anyway", "", nil); a.status != want {
+			t.Errorf("status %d, want %d: %s", a.status, want, a.body)
+		}
+	}
+	gets := func(disks ...wire.DiskID) {
+		t.Helper()
+		if c := l.mustGet(vm(1)); c.Wipe != wire.WipeAsk || !slices.Equal(c.Disks, disks) {
+			t.Errorf("policy %q, disks %q, want %q", c.Wipe, c.Disks, disks)
+		}
+	}
+	gets()
+	anyway(http.StatusConflict)
+	stopped("12345678")
+	if now := l.machine(idOf(1)).Now; now != "HELD: the disk /dev/sdb (SSD) holds sdb1 ntfs" {
+		t.Errorf("now %q", now)
+	}
+	if p := l.server.Problems(); len(p) != 1 || !strings.Contains(p[0].Text, "the disk /dev/sdb (SSD) holds sdb1 ntfs. If it may be overwritten: edeployctl wipe-anyway "+idOf(1)) {
+		t.Errorf("problems %+v", p)
+	}
+	gets() // it boots, and nobody has said so
+	stopped("12345678")
+	l.restart()
+	anyway(http.StatusOK)
+	if m := l.machine(idOf(1)); m.LastError != "" || m.Foreign == nil || !m.Foreign.Anyway || len(l.server.Problems()) > 0 {
+		t.Errorf("let pass: %+v, %+v", m, l.server.Problems())
+	}
+	gets("12345678")
+	stopped("99999999") // other data by now
+	gets()
+	stopped("99999999")
+	anyway(http.StatusOK)
+	gets("99999999")
+	l.installed(vm(1))
+	if m := l.machine(idOf(1)); m.Foreign != nil {
+		t.Errorf("installed, and %+v", m.Foreign)
+	}
+	l.boot(idOf(1), "reinstall", http.StatusOK)
+	gets()
+	l.report(wire.Report{Machine: vm(1).Identity(), Step: wire.StepConfigure, Status: wire.StatusFailed, Foreign: []wire.ForeignDisk{{Disk: "x"}}}, http.StatusBadRequest)
 }

@@ -37,6 +37,7 @@ func values() map[string]any {
 			Expected: &api.Expected{Name: "node1", Rack: "R1", Unit: "12", Came: noon},
 			Differs: &api.Differing{Profile: "vm", Bill: "r7", More: 1, Mark: "00", Anyway: true,
 				Differences: []api.Difference{{Category: "firmware", ID: "bios", Field: "version", Want: "1.1", Has: "1.0"}}},
+			Foreign: &api.Foreign{Disks: []wire.ForeignDisk{{Disk: "/dev/sdb (SSD)", Holds: "sdb1 ntfs", Mark: "12345678"}}, Anyway: true},
 			Wipe: &api.Wipe{Begun: noon, Ended: noon, Disks: []wire.WipedDisk{{Name: "sda", Model: "ACME", Serial: "S1", Bytes: 400, Method: "zeros", Seconds: 1.5,
 				Samples: 1512, Held: 3, Error: "it is broken"}}},
 			Progress: &api.Progress{Step: "transfer", Status: "progress", Message: "half", Bytes: 200, TotalBytes: 400, Percent: 50,

@@ -6,6 +6,7 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	"edeploy/server/wire"
@@ -35,6 +36,7 @@ type Machine struct {
 	Allocation  *Allocation      `json:"allocation,omitempty"`
 	Expected    *Expected        `json:"expected,omitempty"` // what the operator has said before it came
 	Differs     *Differing       `json:"differs,omitempty"`  // from the expected hardware
+	Foreign     *Foreign         `json:"foreign,omitempty"`  // data on its disks, because of which it is held
 	Wipe        *Wipe            `json:"wipe,omitempty"`     // how its disks were erased
 	Now         string           `json:"now"`                // what it is doing, in words
 	Progress    *Progress        `json:"progress,omitempty"`
@@ -74,6 +76,22 @@ type Allocation struct {
 	Given     time.Time `json:"given"`
 	Asked     int       `json:"asked"`
 	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
+}
+
+// Foreign is data that no installation of the machine has written, on disks that
+// the script of its profile may write to.
+type Foreign struct {
+	Disks  []wire.ForeignDisk `json:"disks"`
+	Anyway bool               `json:"anyway,omitempty"` // it may be overwritten, until the machine is installed
+}
+
+// String is "the disk /dev/sdb (...) holds sdb1 ntfs".
+func (f Foreign) String() string {
+	var words []string
+	for _, d := range f.Disks {
+		words = append(words, "the disk "+d.Disk+" holds "+d.Holds)
+	}
+	return strings.Join(words, "; ")
 }
 
 // Wipe is the erasing of a machine's disks.

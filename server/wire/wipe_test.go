@@ -75,3 +75,45 @@ func TestParseRefusalOfAPI(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestWipePolicy: the stricter one counts, and "" is yes.
+func TestWipePolicy(t *testing.T) {
+	for _, tt := range []struct{ a, b, want wire.WipePolicy }{
+		{"", "", wire.WipeYes}, {wire.WipeAsk, "", wire.WipeAsk}, {"", wire.WipeAsk, wire.WipeAsk},
+		{wire.WipeAsk, wire.WipeRefuse, wire.WipeRefuse}, {wire.WipeRefuse, wire.WipeYes, wire.WipeRefuse}, {wire.WipeYes, wire.WipeAsk, wire.WipeAsk},
+	} {
+		if got := tt.a.Stricter(tt.b); got != tt.want {
+			t.Errorf("%q and %q: %q, want %q", tt.a, tt.b, got, tt.want)
+		}
+	}
+	if _, err := wire.ParseWipePolicy("maybe"); err == nil {
+		t.Error("maybe is a policy")
+	}
+}
+
+// TestConfigurationWipe: the policy comes through; one that the agent does not
+// know overwrites nothing.
+func TestConfigurationWipe(t *testing.T) {
+	c := wire.Configuration{Profile: "vm", Disks: []wire.DiskID{"12345678"}, Var: "{}", Script: "#EDEPLOY_WIPE = yes\n"}
+	for _, tt := range []struct{ sent, want wire.WipePolicy }{{"", ""}, {wire.WipeYes, ""}, {wire.WipeAsk, wire.WipeAsk}, {wire.WipeRefuse, wire.WipeRefuse}, {"never", wire.WipeRefuse}} {
+		c.Wipe = tt.sent
+		got, err := wire.ParseConfiguration(c.Encode())
+		if err != nil || got.Wipe != tt.want || len(got.Disks) != 1 || got.Script != c.Script {
+			t.Errorf("%q: %+v, %v", tt.sent, got, err)
+		}
+	}
+}
+
+func TestCheckForeign(t *testing.T) {
+	good := wire.ForeignDisk{Disk: "/dev/sdb (no model)", Holds: `sdb1 ntfs "Windows"`, Mark: "12345678"}
+	noMark, lines := good, good
+	noMark.Mark, lines.Holds = "", "a\nb"
+	for _, tt := range []struct {
+		disks []wire.ForeignDisk
+		want  string
+	}{{nil, ""}, {[]wire.ForeignDisk{good}, ""}, {[]wire.ForeignDisk{good, noMark}, "PTUUID"}, {[]wire.ForeignDisk{lines}, "one line"}} {
+		if err := wire.CheckForeign(tt.disks); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v, want %q", tt.disks, err, tt.want)
+		}
+	}
+}

@@ -166,9 +166,13 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
 		return in.source(args, nil, log).Has(ctx, image)
 	}
-	host.Disks, host.Ours, host.Note = in.env.Disks, conf.Disks, in.note
+	host.Disks, host.Ours, host.Wipe, host.Note = in.env.Disks, conf.Disks, conf.Wipe, in.note
 	res, err := configure.Run(ctx, host, conf)
 	in.written = res.Written
+	if foreign, is := errors.AsType[*configure.Foreign](err); is && foreign.Policy == wire.WipeAsk {
+		in.foreign = foreign.Disks
+		return layout{}, fmt.Errorf("%w; edeployctl wipe-anyway lets it go on, once", err)
+	}
 	if err != nil {
 		return layout{}, err
 	}

@@ -28,16 +28,17 @@ type installation struct {
 	reports *client.Reporter
 	stop    context.CancelFunc // ends the reporter
 
-	online   bool             // after network
-	hardware wire.Hardware    // after detect
-	machine  wire.Identity    // after detect
-	profile  string           // after upload
-	image    wire.ImageRef    // after configure
-	written  []wire.DiskID    // after configure, also when it failed
-	bootDisk wire.DiskID      // after bootloader
-	wiped    []wire.WipedDisk // after the disks were erased, also when that has failed
-	step     wire.Step        // that runs, or failed
-	failure  error            // of the step
+	online   bool               // after network
+	hardware wire.Hardware      // after detect
+	machine  wire.Identity      // after detect
+	profile  string             // after upload
+	image    wire.ImageRef      // after configure
+	foreign  []wire.ForeignDisk // when configure has failed because of them
+	written  []wire.DiskID      // after configure, also when it failed
+	bootDisk wire.DiskID        // after bootloader
+	wiped    []wire.WipedDisk   // after the disks were erased, also when that has failed
+	step     wire.Step          // that runs, or failed
+	failure  error              // of the step
 }
 
 const logPath = "/log"
@@ -94,7 +95,7 @@ func (in *installation) complete(r wire.Report) wire.Report {
 	r.Machine, r.Profile, r.Image = in.machine, in.profile, in.image
 	r.Disks = in.written[:min(len(in.written), wire.MaxDisks)]
 	if r.Status == wire.StatusDone || r.Status == wire.StatusFailed {
-		r.Wiped = in.wiped
+		r.Wiped, r.Foreign = in.wiped, in.foreign
 	}
 	if len(r.Message) > maxMessage {
 		r.Message = r.Message[:maxMessage] + "..."

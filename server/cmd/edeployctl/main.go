@@ -95,6 +95,7 @@ func steering(client *api.Client) []*cobra.Command {
 		newBootCommand(client, "release", "auto", "Release a machine from hold, rescue and boot-local: its state decides what it boots", "boot-auto"),
 		newInstallAnywayCommand(client),
 		newWipeCommand(client),
+		newWipeAnywayCommand(client),
 		newForgetCommand(client),
 		newRestoreCommand(client),
 		newForgottenCommand(client),

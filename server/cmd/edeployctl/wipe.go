@@ -28,6 +28,22 @@ far it is, then how each disk was erased and what was read back of it.
 When all disks are erased, the machine gives back its profile, count and CMDB entry, and waits: "reinstall" or "release" let it be installed
 again. When one is not, "problems" names it.`
 
+func newWipeAnywayCommand(client *api.Client) *cobra.Command {
+	return &cobra.Command{
+		Use:   "wipe-anyway ID",
+		Short: "Let a machine overwrite the data that its installation has asked about, once",
+		Long: `Let a machine that is held because of data on its disks overwrite it: "problems" says which data, on which disks. It is
+installed when it boots again. This holds until it is installed, and for what was there when it asked: it asks again about anything
+else. What asks is the line "# edeploy: wipe ask" in the specs of its profile, or wipe('ask') in its script.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeMachine(client),
+		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+			m, err := client.WipeAnyway(cmd.Context(), args[0])
+			return fmt.Sprintf("machine %s (%s) is installed when it boots again", m.ID, m.DisplayName), err
+		}),
+	}
+}
+
 type wiping struct {
 	client *api.Client
 	force  string // the name of the machine

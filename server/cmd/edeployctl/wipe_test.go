@@ -51,6 +51,9 @@ func TestWipe(t *testing.T) {
 		holds(t, stderr.String(), "machine", id, "MAC", "02:00:00:00:00:01", "disk", "vda: 40 GB", "Everything on its disks is destroyed. Erase them? [y/N]")
 	}
 	boots("wipe")
+	if _, stderr := ask(t, 1, "wipe-anyway", id, "--server", address); !strings.Contains(stderr, "has not stopped because of data on its disks") {
+		t.Error(stderr)
+	}
 	if _, stderr := ask(t, 0, "release", id, "--server", address); stderr != "" {
 		t.Error(stderr)
 	}

@@ -63,6 +63,9 @@ func standing(r machine.Record, p api.Progress) string {
 		if r.Differs != nil && !r.Differs.Anyway {
 			return "HELD: its hardware " + r.Differs.String()
 		}
+		if r.Foreign != nil && !r.Foreign.Anyway {
+			return "HELD: " + r.Foreign.String()
+		}
 		return "FAILED " + first
 	case machine.Installing:
 		return "installing" + stepWords(p)

@@ -40,6 +40,25 @@ func InstallAnyway(s *Snapshot, name string) (Outcome, Changes, error) {
 	return word(s, r, fmt.Sprintf("the operator lets pass that it %s: it is installed when it asks again", passed)), Changes{Records: []machine.Record{r}}, nil
 }
 
+// WipeAnyway lets a machine overwrite the data because of which its installation
+// has stopped, until it is installed. Other data stops it again.
+func WipeAnyway(s *Snapshot, name string) (Outcome, Changes, error) {
+	r, err := Named(s.Machines, name)
+	if err != nil {
+		return Outcome{}, Changes{}, err
+	}
+	if r.Foreign == nil {
+		return Outcome{}, Changes{}, refusal.New(refusal.Conflict, "machine %s has not stopped because of data on its disks: there is nothing to let pass", r.ID)
+	}
+	passed := *r.Foreign
+	passed.Anyway = true
+	r.Foreign, r.LastError = &passed, ""
+	if r.State == machine.Failed {
+		r.State, r.Since = machine.Unknown, s.Time
+	}
+	return word(s, r, fmt.Sprintf("the operator lets it overwrite what is there: %s. It is installed when it asks again", passed)), Changes{Records: []machine.Record{r}}, nil
+}
+
 // SetSection sets the deployment that a machine belongs to; "": the default
 // one. A MAC address that is not known yet becomes known.
 func SetSection(s *Snapshot, name, section string) (Outcome, Changes, error) {

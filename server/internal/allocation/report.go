@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"edeploy/server/api"
 	"edeploy/server/internal/machine"
 	"edeploy/server/internal/refusal"
 	"edeploy/server/wire"
@@ -29,8 +30,11 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 		good.Installed = s.Time
 		r.Allocation = &good
 	}
-	if rep.Status == wire.StatusInstalled {
-		r.Differs = nil
+	switch {
+	case rep.Status == wire.StatusInstalled:
+		r.Differs, r.Foreign = nil, nil
+	case rep.Status == wire.StatusFailed && len(rep.Foreign) > 0:
+		r.Foreign = &api.Foreign{Disks: rep.Foreign}
 	}
 	if rep.Status == wire.StatusInstalled && rep.Step == wire.StepReboot {
 		r.BootDisk = rep.BootDisk
@@ -47,7 +51,7 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, refusal.Clip(rep.Message, 2000))
 	}
-	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation || r.Differs != old.Differs || r.Expected != old.Expected
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation || r.Differs != old.Differs || r.Foreign != old.Foreign || r.Expected != old.Expected
 	var c Changes
 	if noticed.New && len(replaced) == 0 {
 		if c, err = room(s); err != nil {

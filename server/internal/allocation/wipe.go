@@ -87,7 +87,7 @@ func wiped(s *Snapshot, r machine.Record) (Outcome, Changes, error) {
 		}
 	}
 	r.State, r.LastError, r.Allocation, r.Differs = machine.Wiped, "", nil, nil
-	r.Image, r.BootDisk, r.Disks = wire.ImageRef{}, "", nil
+	r.Image, r.BootDisk, r.Disks, r.Foreign = wire.ImageRef{}, "", nil, nil
 	out.Record, c.Records = r, []machine.Record{r}
 	return out, c, nil
 }

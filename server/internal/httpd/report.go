@@ -58,7 +58,7 @@ func checkReport(rep wire.Report) error {
 			return refusal.New(refusal.Input, "report: %v", err)
 		}
 	}
-	if err := errors.Join(wire.CheckWritten(rep.Disks), wire.CheckWiped(rep.Wiped)); err != nil {
+	if err := errors.Join(wire.CheckWritten(rep.Disks), wire.CheckWiped(rep.Wiped), wire.CheckForeign(rep.Foreign)); err != nil {
 		return refusal.New(refusal.Input, "report: %v", err)
 	}
 	if rep.Image != (wire.ImageRef{}) {

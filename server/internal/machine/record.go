@@ -76,6 +76,7 @@ type Record struct {
 	HardwareFile string         `json:"hardware_file,omitempty"` // name of its saved description
 	Differs      *api.Differing `json:"differs,omitempty"`       // why it gets nothing: its hardware is not the expected one
 	Expected     *api.Expected  `json:"expected,omitempty"`      // what the operator has said before it came
+	Foreign      *api.Foreign   `json:"foreign,omitempty"`       // why its installation has stopped: data on its disks
 	Wipe         *api.Wipe      `json:"wipe,omitempty"`          // how its disks were erased, until it is installed again
 }
 
