@@ -1,10 +1,10 @@
 package wipe_test
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -38,20 +38,20 @@ func TestBlockDevices(t *testing.T) {
 	}{{"zeros", false}, {"discard", true}} {
 		t.Run(tt.method, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "disk")
-			const bytes = 24<<20 + 512
-			if err := os.WriteFile(file, full(bytes).data, 0o600); err != nil {
+			const size = 24<<20 + 512
+			if err := os.WriteFile(file, full(size).data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			device := loop(t, file)
 			var notes []string
 			host := wipe.Host{Run: command.On(t.Output()), Note: func(text string) { notes = append(notes, text) }, Progress: func(int64) {}}
-			got := host.Erase(t.Context(), []drive.Drive{{Name: filepath.Base(device), SizeBytes: bytes, Discards: tt.discards}})[0]
+			got := host.Erase(t.Context(), []drive.Drive{{Name: filepath.Base(device), SizeBytes: size, Discards: tt.discards}})[0]
 			t.Log(strings.Join(notes, "\n"))
 			if got.Error != "" || got.Method != tt.method || got.Held != got.Samples || got.Samples < 1200 {
 				t.Errorf("%+v", got)
 			}
 			data, err := os.ReadFile(file)
-			if err != nil || !slices.Equal(data, make([]byte, bytes)) {
+			if err != nil || !bytes.Equal(data, make([]byte, size)) {
 				t.Errorf("the disk holds data: %v", err)
 			}
 		})
@@ -72,7 +72,7 @@ func TestInUse(t *testing.T) {
 	defer user.Close()
 	host := wipe.Host{Run: command.On(nil), Note: func(string) {}, Progress: func(int64) {}}
 	got := host.Erase(t.Context(), []drive.Drive{{Name: filepath.Base(device), SizeBytes: size}})[0]
-	if data, err := os.ReadFile(file); err != nil || !slices.Equal(data, full(size).data) || !strings.Contains(got.Error, "an array or a volume of this machine is on it") {
+	if data, err := os.ReadFile(file); err != nil || !bytes.Equal(data, full(size).data) || !strings.Contains(got.Error, "an array or a volume of this machine is on it") {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
