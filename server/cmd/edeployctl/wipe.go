@@ -169,7 +169,10 @@ func diskText(hw wire.Hardware, size wire.Fact) string {
 }
 
 // wipeText says what became of a machine's disks.
-func wipeText(w api.Wipe) string {
+func wipeText(w *api.Wipe) string {
+	if w == nil {
+		return ""
+	}
 	text := "begun " + moment(w.Begun)
 	if !w.Ended.IsZero() {
 		text += ", ended " + moment(w.Ended)

@@ -3,6 +3,7 @@ package allocation
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"edeploy/server/api"
 	"edeploy/server/internal/machine"
@@ -25,9 +26,27 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	if next := nextState(r, rep); next != r.State || noticed.New {
 		r.State, r.Since = next, s.Time
 	}
+	r = said(r, rep, s.Time)
+	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError ||
+		len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation || r.Differs != old.Differs || r.Foreign != old.Foreign || r.Expected != old.Expected
+	var c Changes
+	if noticed.New && len(replaced) == 0 {
+		if c, err = room(s); err != nil {
+			return Outcome{}, Changes{}, err
+		}
+	}
+	c.Removed, c.Lost = append(c.Removed, replaced...), append(c.Lost, replaced...)
+	if changed {
+		c.Records = []machine.Record{r}
+	}
+	return Outcome{Record: r}, c, nil
+}
+
+// said is a record with what a report says beside the state.
+func said(r machine.Record, rep wire.Report, now time.Time) machine.Record {
 	if a := r.Allocation; rep.Status == wire.StatusInstalled && a != nil && a.Installed.IsZero() {
 		good := *a
-		good.Installed = s.Time
+		good.Installed = now
 		r.Allocation = &good
 	}
 	switch {
@@ -51,18 +70,7 @@ func Report(s *Snapshot, rep wire.Report) (Outcome, Changes, error) {
 	case rep.Status == wire.StatusFailed:
 		r.LastError = fmt.Sprintf("%s: %s", rep.Step, refusal.Clip(rep.Message, 2000))
 	}
-	changed := noticed.New || r.State != old.State || r.Image != old.Image || r.BootDisk != old.BootDisk || !slices.Equal(r.Disks, old.Disks) || r.LastError != old.LastError || len(r.MACs) != len(old.MACs) || r.Allocation != old.Allocation || r.Differs != old.Differs || r.Foreign != old.Foreign || r.Expected != old.Expected
-	var c Changes
-	if noticed.New && len(replaced) == 0 {
-		if c, err = room(s); err != nil {
-			return Outcome{}, Changes{}, err
-		}
-	}
-	c.Removed, c.Lost = append(c.Removed, replaced...), append(c.Lost, replaced...)
-	if changed {
-		c.Records = []machine.Record{r}
-	}
-	return Outcome{Record: r}, c, nil
+	return r
 }
 
 // nextState is the state of a machine after a report. One that is installed
