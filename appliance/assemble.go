@@ -17,7 +17,7 @@ func (a *Appliance) makeServer(context.Context) error {
 	deployments := map[string]server.Deployment{}
 	for section, d := range a.config.Deployments {
 		open := server.Deployment{ConfigDir: d.ConfigDir, HWDir: d.HWDir, LogDir: d.LogDir, LockFile: d.LockFile,
-			MetadataURL: d.MetadataURL}
+			MetadataURL: d.MetadataURL, Wipe: d.Wipe}
 		if d.UsePXEMngr {
 			open.PXEMngrURL = d.PXEMngrURL
 		}

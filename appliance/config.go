@@ -47,6 +47,7 @@ type Deployment struct {
 	HWDir       string
 	LogDir      string
 	MetadataURL string
+	Wipe        string // what scripts may do to data that no installation has written: yes, ask, refuse
 	UsePXEMngr  bool
 	PXEMngrURL  string
 }
@@ -80,7 +81,7 @@ var keys = map[string][]string{
 }
 
 var deploymentKeys = []string{"CONFIGDIR", "LOCKFILE", "HWDIR", "LOGDIR", "HEALTHDIR",
-	"METADATAURL", "USEPXEMNGR", "PXEMNGRURL"}
+	"METADATAURL", "USEPXEMNGR", "PXEMNGRURL", "WIPE"}
 
 // knownKeys are the keys of a section of our own.
 func knownKeys(section string) (known []string, ours bool) {
@@ -246,6 +247,7 @@ func (r raw) deployments(abs func(string) string, of func(string) fields) map[st
 			HWDir:       abs(f.text("HWDIR", config)),
 			LogDir:      abs(f.text("LOGDIR", config)),
 			MetadataURL: f.text("METADATAURL", ""),
+			Wipe:        f.text("WIPE", "yes"),
 			UsePXEMngr:  f.text("USEPXEMNGR", "") == "True",
 			PXEMngrURL:  f.text("PXEMNGRURL", ""),
 		}

@@ -14,6 +14,7 @@ import (
 	"edeploy/server/internal/flock"
 	"edeploy/server/internal/httpd"
 	"edeploy/server/internal/upload"
+	"edeploy/server/wire"
 )
 
 // Deployment is one section of edeploy.conf (reference section 4.1).
@@ -22,6 +23,7 @@ type Deployment struct {
 	HWDir       string // HWDIR; empty: ConfigDir
 	LogDir      string // LOGDIR; empty: ConfigDir
 	LockFile    string // LOCKFILE; empty: a file in the state directory
+	Wipe        string // WIPE: yes, ask or refuse: what scripts may do to data that no installation has written; profiles may be stricter
 	MetadataURL string // METADATAURL: handed to the agent as METADATA_URL
 	PXEMngrURL  string // PXEMNGRURL, when USEPXEMNGR is True: handed on as PXEMNGR_URL; pxemngr itself is not called
 }
@@ -42,7 +44,7 @@ func openDeployments(config Config) (map[string]*allocation.Deployment, map[stri
 		if err := d.check(); err != nil {
 			return nil, nil, fmt.Errorf("deployment %s: %w", name, err)
 		}
-		deployments[name] = &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, LockFile: d.LockFile}
+		deployments[name] = &allocation.Deployment{Name: name, ConfigDir: d.ConfigDir, MetadataURL: d.MetadataURL, PXEMngrURL: d.PXEMngrURL, LockFile: d.LockFile, Wipe: wire.WipePolicy(d.Wipe)}
 		archives[name] = d.archives(config.Limits)
 	}
 	for _, d := range deployments { // sections that share a directory share its documents
@@ -73,6 +75,9 @@ func (d Deployment) check() error {
 		} else if !info.IsDir() {
 			return fmt.Errorf("%s: %s is no directory", is.key, is.dir)
 		}
+	}
+	if _, err := wire.ParseWipePolicy(d.Wipe); err != nil {
+		return fmt.Errorf("WIPE: %w", err)
 	}
 	if err := checkURL(d.MetadataURL); err != nil {
 		return fmt.Errorf("METADATAURL: %w", err)

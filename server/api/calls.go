@@ -74,6 +74,12 @@ func (c *Client) InstallAnyway(ctx context.Context, id string) (Machine, error) 
 	return ask[Machine](ctx, c, http.MethodPost, MachinePath(id, "anyway"), nil)
 }
 
+// WipeAnyway lets a machine overwrite the data because of which its installation
+// has stopped.
+func (c *Client) WipeAnyway(ctx context.Context, id string) (Machine, error) {
+	return ask[Machine](ctx, c, http.MethodPost, MachinePath(id, "wipe-anyway"), nil)
+}
+
 // Expect brings a list of machines that are to come, CSV: all of it or, when a
 // line has a mistake, nothing.
 func (c *Client) Expect(ctx context.Context, list []byte) (done Imported, err error) {

@@ -6,6 +6,7 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	"edeploy/server/wire"
@@ -23,9 +24,9 @@ type Machine struct {
 	Hardware    string           `json:"hardware_file,omitempty"` // in HWDIR
 	Section     string           `json:"section,omitempty"`       // deployment of its last upload
 	BootSection string           `json:"boot_section,omitempty"`  // deployment that the operator has set for it
-	State       string           `json:"state"`                   // unknown, installing, installed, failed
+	State       string           `json:"state"`                   // unknown, installing, installed, failed, wiping, wiped, wipe-failed
 	Since       time.Time        `json:"since"`
-	Boot        string           `json:"boot"`              // what the operator has set: auto, reinstall, rescue, hold, local
+	Boot        string           `json:"boot"`              // what the operator has set: auto, reinstall, rescue, hold, local, wipe
 	NextBoot    wire.BootAction  `json:"next_boot"`         // what follows from state and boot
 	Loader      string           `json:"loader"`            // what the operator has pinned: one of Loaders, or auto
 	Loaders     []FirmwareLoader `json:"loaders,omitempty"` // what the boot services have found out
@@ -35,6 +36,8 @@ type Machine struct {
 	Allocation  *Allocation      `json:"allocation,omitempty"`
 	Expected    *Expected        `json:"expected,omitempty"` // what the operator has said before it came
 	Differs     *Differing       `json:"differs,omitempty"`  // from the expected hardware
+	Foreign     *Foreign         `json:"foreign,omitempty"`  // data on its disks, because of which it is held
+	Wipe        *Wipe            `json:"wipe,omitempty"`     // how its disks were erased
 	Now         string           `json:"now"`                // what it is doing, in words
 	Progress    *Progress        `json:"progress,omitempty"`
 	History     []HistoryLine    `json:"history,omitempty"` // only of a single machine; oldest first
@@ -75,6 +78,29 @@ type Allocation struct {
 	Installed time.Time `json:"installed,omitzero"` // first time that an installation with it was good
 }
 
+// Foreign is data that no installation of the machine has written, on disks that
+// the script of its profile may write to.
+type Foreign struct {
+	Disks  []wire.ForeignDisk `json:"disks"`
+	Anyway bool               `json:"anyway,omitempty"` // it may be overwritten, until the machine is installed
+}
+
+// String is "the disk /dev/sdb (...) holds sdb1 ntfs".
+func (f Foreign) String() string {
+	var words []string
+	for _, d := range f.Disks {
+		words = append(words, "the disk "+d.Disk+" holds "+d.Holds)
+	}
+	return strings.Join(words, "; ")
+}
+
+// Wipe is the erasing of a machine's disks.
+type Wipe struct {
+	Begun time.Time        `json:"begun"`           // when the server let it begin
+	Ended time.Time        `json:"ended,omitzero"`  // zero: it is not over
+	Disks []wire.WipedDisk `json:"disks,omitempty"` // known when it is over
+}
+
 // Progress is what a machine is doing now. It is kept in memory only.
 type Progress struct {
 	Step           string    `json:"step"`
@@ -100,7 +126,8 @@ type NewSection struct {
 	Section string `json:"section"`
 }
 
-// NewBoot is what a machine is to boot: auto, reinstall, rescue, hold, local.
+// NewBoot is what a machine is to boot: auto, reinstall, rescue, hold, local,
+// wipe.
 type NewBoot struct {
 	Action string `json:"action"`
 }

@@ -205,6 +205,9 @@ func (a BootArgs) UploadURL() string {
 // ReportURL is where Reports go.
 func (a BootArgs) ReportURL() string { return a.serverURL(ReportPath) }
 
+// WipeURL is where it asks whether it is to erase its disks.
+func (a BootArgs) WipeURL() string { return a.serverURL(WipePath) }
+
 // KeysURL is where it says who may log in while the agent runs.
 func (a BootArgs) KeysURL() string { return a.serverURL(KeysPath + url.PathEscape(a.Section)) }
 

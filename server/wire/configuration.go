@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -9,6 +10,7 @@ import (
 const (
 	profileMarker = "#EDEPLOY_PROFILE = "
 	disksMarker   = "#EDEPLOY_DISKS = "
+	wipeMarker    = "#EDEPLOY_WIPE = "
 	scriptMarker  = "#EDEPLOY_SCRIPT = "
 	errorMarker   = "#EDEPLOY_ERROR"
 )
@@ -17,16 +19,18 @@ const (
 // the matched profile, its variables, and the configuration script, which the
 // agent runs.
 type Configuration struct {
-	Profile string   // name of the matched profile
-	Disks   []DiskID // that earlier installations of this machine wrote
-	Var     string   // the variables: one dictionary in Python syntax
-	Script  string   // text of NAME.configure, unchanged
+	Profile string     // name of the matched profile
+	Disks   []DiskID   // that earlier installations of this machine wrote, or that the operator lets pass
+	Wipe    WipePolicy // for all others; the script may be stricter. "" is WipeYes
+	Var     string     // the variables: one dictionary in Python syntax
+	Script  string     // text of NAME.configure, unchanged
 }
 
 // Encode writes the answer as one script:
 //
 //	#EDEPLOY_PROFILE = NAME
 //	#EDEPLOY_DISKS = ID ID      (where there are any)
+//	#EDEPLOY_WIPE = ask         (where it is not yes)
 //	var = {...}
 //	#EDEPLOY_SCRIPT = NAME.configure
 //	...
@@ -37,6 +41,9 @@ func (c Configuration) Encode() string {
 	}
 	if disks != "" {
 		disks = "\n" + strings.TrimRight(disksMarker, " ") + disks
+	}
+	if c.Wipe != "" && c.Wipe != WipeYes {
+		disks += "\n" + wipeMarker + string(c.Wipe)
 	}
 	return profileMarker + c.Profile + disks + "\nvar = " + c.Var + "\n" +
 		scriptMarker + c.Profile + ".configure\n" + c.Script
@@ -72,6 +79,14 @@ func ParseConfiguration(answer string) (Configuration, error) {
 			c.Disks = append(c.Disks, DiskID(id))
 		}
 	}
+	if _, text, ok := strings.Cut(before, "\n"+wipeMarker); ok {
+		line, _, _ := strings.Cut(text, "\n")
+		policy, err := ParseWipePolicy(line)
+		if err != nil { // one of a newer server: nothing is overwritten
+			policy = WipeRefuse
+		}
+		c.Wipe = policy
+	}
 	return c, nil
 }
 
@@ -99,9 +114,13 @@ func Refusal(message string) string {
 	return b.String()
 }
 
-// ParseRefusal reads the message out of a Refusal; any other text is its own
-// message, shortened.
+// ParseRefusal reads the message out of a Refusal, or out of the JSON that the
+// API answers with; any other text is its own message, shortened.
 func ParseRefusal(body string) string {
+	var plain struct{ Error string }
+	if json.Unmarshal([]byte(body), &plain) == nil && plain.Error != "" {
+		return plain.Error
+	}
 	if !strings.Contains(body, "\n"+errorMarker+"\n") {
 		return clip([]byte(strings.TrimSpace(body)))
 	}

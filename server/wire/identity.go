@@ -34,4 +34,20 @@ const (
 	BootLocal   BootAction = "local"   // the machine's own disk
 	BootRescue  BootAction = "rescue"  // the agent with a console, nothing is changed
 	BootHold    BootAction = "hold"    // nothing: wait and ask again
+	BootWipe    BootAction = "wipe"    // the agent, which erases the machine's disks
 )
+
+// Mode is the kernel parameter that has the agent do something else than
+// install; "" when it installs, and for actions that do not boot it.
+func (a BootAction) Mode() string {
+	switch a {
+	case BootRescue:
+		return "RESCUE=1"
+	case BootWipe:
+		return "WIPE=1"
+	}
+	return ""
+}
+
+// Agent tells whether the machine boots the agent.
+func (a BootAction) Agent() bool { return a == BootInstall || a.Mode() != "" }

@@ -42,6 +42,10 @@ const (
 	StepRollback Step = "rollback"
 )
 
+// StepWipe is the erasing of a machine's disks. When it is done or has failed,
+// Wiped is what became of each.
+const StepWipe Step = "wipe"
+
 // Later tells whether only installed machines take the step.
 func (s Step) Later() bool { return s == StepUpgrade || s == StepRollback }
 
@@ -60,18 +64,20 @@ const (
 
 // Report is what the agent says after every step, and during long ones.
 type Report struct {
-	Protocol   int      `json:"protocol"`
-	Machine    Identity `json:"machine"`
-	Profile    string   `json:"profile,omitempty"`   // known after the upload
-	Image      ImageRef `json:"image,omitzero"`      // known after the configuration; of an upgrade, what it leads to
-	BootDisk   DiskID   `json:"boot_disk,omitempty"` // that carries the boot loader; known when the machine is installed
-	Disks      []DiskID `json:"disks,omitempty"`     // that the installation has written; known after the configuration script, or its failure
-	Step       Step     `json:"step"`
-	Status     Status   `json:"status"`
-	Message    string   `json:"message,omitempty"`     // one sentence
-	Seconds    float64  `json:"seconds,omitempty"`     // since the step started
-	Bytes      int64    `json:"bytes,omitempty"`       // so far
-	TotalBytes int64    `json:"total_bytes,omitempty"` // of the whole step
+	Protocol   int           `json:"protocol"`
+	Machine    Identity      `json:"machine"`
+	Profile    string        `json:"profile,omitempty"`   // known after the upload
+	Image      ImageRef      `json:"image,omitzero"`      // known after the configuration; of an upgrade, what it leads to
+	BootDisk   DiskID        `json:"boot_disk,omitempty"` // that carries the boot loader; known when the machine is installed
+	Disks      []DiskID      `json:"disks,omitempty"`     // that the installation has written; known after the configuration script, or its failure
+	Foreign    []ForeignDisk `json:"foreign,omitempty"`   // because of which the configuration failed: the operator is asked
+	Wiped      []WipedDisk   `json:"wiped,omitempty"`     // known at the end of StepWipe
+	Step       Step          `json:"step"`
+	Status     Status        `json:"status"`
+	Message    string        `json:"message,omitempty"`     // one sentence
+	Seconds    float64       `json:"seconds,omitempty"`     // since the step started
+	Bytes      int64         `json:"bytes,omitempty"`       // so far
+	TotalBytes int64         `json:"total_bytes,omitempty"` // of the whole step
 }
 
 // EncodeReport writes the report with this build's protocol version.

@@ -6,7 +6,7 @@
 //
 // There is one file per message, in the order of a machine's journey:
 // bootargs.go (step 2), identity.go and hardware.go (3), configuration.go (5),
-// imageref.go (6), report.go (after every step), installed.go (7 and 8).
+// imageref.go (6), report.go (after every step), installed.go (7 and 8), wipe.go (the end).
 package wire
 
 // Protocol is the version of the messages in this package. A receiver accepts

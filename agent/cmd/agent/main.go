@@ -2,7 +2,8 @@
 // the initrd's init starts, and it needs nothing but that initrd.
 //
 // It obeys the kernel command line (agent/README.md lists the parameters;
-// RESCUE=1 only brings the network up and offers a shell), writes everything it
+// RESCUE=1 only brings the network up and offers a shell, WIPE=1 erases the disks
+// when the server says so once more), writes everything it
 // says to standard output and to /log, and ends by restarting the machine, by
 // switching it off, or with a shell.
 //

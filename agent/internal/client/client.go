@@ -7,6 +7,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -148,6 +149,27 @@ func (c *Client) Report(ctx context.Context, r wire.Report) error {
 	}
 	_, err := c.post(ctx, c.Args.ReportURL(), form{body.Bytes(), "application/json"}, reportTime)
 	return err
+}
+
+// OrderWipe asks whether the disks of this machine are to be erased, until the
+// server answers. That they are not is a *Refused.
+func (c *Client) OrderWipe(ctx context.Context, is wire.Identity) (order wire.WipeOrder, err error) {
+	body, err := json.Marshal(is)
+	if err != nil {
+		return order, fmt.Errorf("encode identity: %w", err)
+	}
+	var answer string
+	err = c.retry(ctx, "wipe", func(ctx context.Context) error {
+		answer, err = c.post(ctx, c.Args.WipeURL(), form{body, "application/json"}, attemptTime)
+		return err
+	})
+	if err != nil {
+		return order, err
+	}
+	if err := json.Unmarshal([]byte(answer), &order); err != nil {
+		return order, fmt.Errorf("read the answer of %s: %w", c.Args.WipeURL(), err)
+	}
+	return order, nil
 }
 
 // Keys asks, in one attempt, who may log in while the agent runs. Nobody is a

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -255,4 +256,37 @@ func TestReporterNeverBlocks(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	r.Finish(ctx) // nobody was identified: nothing can be sent, and this returns
+}
+
+// OrderWipe asks until the server answers, and says who asks.
+func TestOrderWipe(t *testing.T) {
+	is := wire.Identity{MACs: []string{"02:00:00:00:00:01"}, UUID: "u"}
+	var asked atomic.Int32
+	answer := http.StatusOK
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var got wire.Identity
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || r.Method != http.MethodPost || r.URL.Path != wire.WipePath || !cmp.Equal(got, is) {
+			t.Errorf("%s %s: %+v, %v", r.Method, r.URL, got, err)
+		}
+		switch {
+		case asked.Add(1) < 3:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case answer != http.StatusOK:
+			w.WriteHeader(answer)
+			io.WriteString(w, `{"error": "nobody has said so"}`)
+		default:
+			io.WriteString(w, `{"machine": "m1", "name": "node3", "macs": ["02:00:00:00:00:01"]}`)
+		}
+	}))
+	defer srv.Close()
+	got, err := talkTo(t, srv.URL).OrderWipe(t.Context(), is)
+	want := wire.WipeOrder{Machine: "m1", Name: "node3", Identity: wire.Identity{MACs: is.MACs}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" || asked.Load() != 3 {
+		t.Errorf("%v, asked %d times (-want +got):\n%s", err, asked.Load(), diff)
+	}
+	answer = http.StatusConflict
+	refused, ok := errors.AsType[*client.Refused](func() error { _, err := talkTo(t, srv.URL).OrderWipe(t.Context(), is); return err }())
+	if !ok || refused.Error() != "nobody has said so" {
+		t.Errorf("%v", refused)
+	}
 }

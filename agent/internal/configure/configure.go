@@ -48,9 +48,10 @@ type Host struct {
 	// script names, and before a command that follows set_role. Nil: all can be had.
 	Offered func(context.Context, wire.BootArgs, wire.ImageRef) error
 
-	Disks *drive.Machine // nil: disks are not chosen, and nobody keeps the others from being written to
-	Ours  []wire.DiskID  // of the disks that installations of this machine wrote
-	Note  func(string)   // takes a sentence for the machine's history; nil: it goes to Log
+	Disks *drive.Machine  // nil: disks are not chosen, and nobody keeps the others from being written to
+	Ours  []wire.DiskID   // of the disks that installations of this machine wrote, or that the operator lets pass
+	Wipe  wire.WipePolicy // for data on all others; the script may be stricter
+	Note  func(string)    // takes a sentence for the machine's history; nil: it goes to Log
 }
 
 // Result is what a script decided.

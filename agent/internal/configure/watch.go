@@ -2,6 +2,7 @@ package configure
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"regexp"
@@ -28,7 +29,7 @@ type watch struct {
 	may    []drive.Drive
 	was    map[string]wire.DiskID // of all disks, by name, before the script
 	kernel string                 // the kernel's log, before the script
-	policy string                 // of wipe; "" is "yes"
+	policy string                 // of the script's wipe; "" is "yes"
 	begun  bool                   // a command ran
 }
 
@@ -111,15 +112,51 @@ func (w *watch) open(d drive.Drive) error {
 	return w.guard.Open(d)
 }
 
-func (w *watch) allowed(d drive.Drive) error {
-	if w.policy != "refuse" || d.Blank() || slices.Contains(w.host.Ours, d.ID()) {
+// Foreign is an error: the script may write to disks with data that no installation
+// of this machine has written, and the policy is not to overwrite it.
+type Foreign struct {
+	Policy wire.WipePolicy
+	Disks  []wire.ForeignDisk
+	begun  bool
+}
+
+func (f *Foreign) Error() string {
+	nothing, which, it := ", nothing was changed", "disk", "it"
+	if f.begun {
+		nothing = ""
+	}
+	var disks, holds []string
+	for _, d := range f.Disks {
+		disks, holds = append(disks, d.Disk), append(holds, d.Holds)
+	}
+	if len(disks) > 1 {
+		which, it = "disks", "them"
+	}
+	return fmt.Sprintf("wipe('%s'): the script may write to the %s %s, and what is on %s is not of an installation of this machine%s: %s",
+		f.Policy, which, strings.Join(disks, ", "), it, nothing, strings.Join(holds, "; "))
+}
+
+// allowed refuses disks with foreign data, all together.
+func (w *watch) allowed(drives ...drive.Drive) error {
+	foreign := &Foreign{Policy: w.host.Wipe.Stricter(wire.WipePolicy(w.policy)), begun: w.begun}
+	for _, d := range drives {
+		if !d.Blank() && !slices.Contains(w.host.Ours, d.ID()) && !slices.Contains(w.host.Ours, mark(d)) {
+			foreign.Disks = append(foreign.Disks, wire.ForeignDisk{Disk: d.String(), Holds: d.Describe(), Mark: mark(d)})
+		}
+	}
+	if foreign.Policy == wire.WipeYes || foreign.Disks == nil {
 		return nil
 	}
-	nothing := ""
-	if !w.begun {
-		nothing = ", nothing was changed"
+	return foreign
+}
+
+// mark tells what is on a disk from anything else, also where that has no
+// identifier.
+func mark(d drive.Drive) wire.DiskID {
+	if id := d.ID(); wire.CheckWritten([]wire.DiskID{id}) == nil {
+		return id
 	}
-	return fmt.Errorf("wipe('refuse'): the script may write to the disk %s, and what is on it is not of an installation of this machine%s: %s", d, nothing, d.Describe())
+	return wire.DiskID(fmt.Sprintf("content-%x", sha256.Sum256([]byte(d.Serial+d.Describe())))[:40])
 }
 
 // begin shows the plan, and opens the disks that are named so far.
@@ -137,10 +174,8 @@ func (w *watch) begin() error {
 		}
 		w.note("disk %s: %s; %s", d, d.Describe(), what)
 	}
-	for _, d := range w.may {
-		if err := w.allowed(d); err != nil {
-			return err
-		}
+	if err := w.allowed(w.may...); err != nil {
+		return err
 	}
 	w.begun = true
 	for _, d := range w.may {
@@ -235,14 +270,14 @@ func writtenPolicy(text string) (string, error) {
 	}
 	m := wipeWords.FindStringSubmatch(text)
 	if m == nil {
-		return "", errors.New("wipe: a script with an interpreter must spell the policy out, 'yes' or 'refuse'")
+		return "", errors.New("wipe: a script with an interpreter must spell the policy out, 'yes', 'ask' or 'refuse'")
 	}
 	return checkPolicy(m[1] + m[2])
 }
 
 func checkPolicy(policy string) (string, error) {
-	if policy != "yes" && policy != "refuse" {
-		return "", fmt.Errorf("wipe: policy %q: want 'yes' or 'refuse'", policy)
+	if _, err := wire.ParseWipePolicy(policy); err != nil || policy == "" {
+		return "", fmt.Errorf("wipe: policy %q: want 'yes', 'ask' or 'refuse'", policy)
 	}
 	return policy, nil
 }

@@ -2,6 +2,7 @@ package configure_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -175,9 +176,12 @@ func TestDisksRefuse(t *testing.T) {
 		{name: "foreign data in a shell", script: "#!/bin/sh\nwipe refuse\nmkfs /dev/sdb",
 			want: "vm.configure: wipe('refuse'): the script may write to the disk " + sdb + ", and what is on it is not of an installation of this machine, nothing was changed: sdb gpt"},
 		{name: "a policy that Python computes", script: "#!/usr/bin/env python3\nwipe(x)\nrun('mkfs /dev/sdb')",
-			want: "vm.configure: wipe: a script with an interpreter must spell the policy out, 'yes' or 'refuse'"},
+			want: "vm.configure: wipe: a script with an interpreter must spell the policy out, 'yes', 'ask' or 'refuse'"},
 		{name: "yes", script: "wipe('yes')\nrun('mkfs /dev/sdb')", ran: 1},
-		{name: "no such policy", script: "wipe('ask')", want: "vm.configure:1: wipe: policy \"ask\": want 'yes' or 'refuse'"},
+		{name: "ask", script: "wipe('ask')\nrun('mkfs /dev/sdb')",
+			want: "vm.configure:2: wipe('ask'): the script may write to the disk " + sdb + ", and what is on it is not of an installation of this machine, nothing was changed: sdb gpt"},
+		{name: "no such policy", script: "wipe('maybe')", want: "vm.configure:1: wipe: policy \"maybe\": want 'yes', 'ask' or 'refuse'"},
+		{name: "no policy", script: "wipe('')", want: "vm.configure:1: wipe: policy \"\": want 'yes', 'ask' or 'refuse'"},
 		{name: "wipe too late", script: "run('true')\nwipe('refuse')", ran: 1, want: "vm.configure:2: wipe: call it before the script's first command"},
 		{name: "ambiguous", script: "d = disks(count=1, order='-size')", want: "vm.configure:1: disks: 1 disks are wanted by order=\"-size\", and nothing says which of these 2 is one of them: " + sdb + ", " + sdc},
 		{name: "a wrong argument", script: "disks(size_min='much')", want: "vm.configure:1: disks: for parameter \"size_min\": size \"much\": want a number of bytes, or one with K, M, G, T (powers of 1000) or KiB, MiB, GiB, TiB behind it"},
@@ -214,6 +218,46 @@ func TestDisksRefuse(t *testing.T) {
 			}
 			if r.open() != "sda sdb sdc" {
 				t.Errorf("after the script only %s can be written to", r.open())
+			}
+		})
+	}
+}
+
+// The profile's policy counts when it is stricter than the script's; all disks
+// are asked about together, and what the operator lets pass is passed.
+func TestPolicyOfProfile(t *testing.T) {
+	const both = "run('mkfs /dev/sdb /dev/sdc')\nset_role('db', '1', 'sda')"
+	for _, tt := range []struct {
+		name, script string
+		profile      wire.WipePolicy
+		pass         []wire.DiskID
+		policy       wire.WipePolicy // of the error; "": there is none
+		disks        int
+	}{
+		{"yes", both, "", nil, "", 0},
+		{"the profile asks", both, wire.WipeAsk, nil, wire.WipeAsk, 2},
+		{"the script says yes", "wipe('yes')\n" + both, wire.WipeAsk, nil, wire.WipeAsk, 2},
+		{"the script is stricter", "wipe('refuse')\n" + both, wire.WipeAsk, nil, wire.WipeRefuse, 2},
+		{"the profile is stricter", "wipe('ask')\n" + both, wire.WipeRefuse, nil, wire.WipeRefuse, 2},
+		{"one may pass", "wipe('ask')\n" + both, "", []wire.DiskID{"old-sdb"}, wire.WipeAsk, 1},
+		{"both may pass", "wipe('ask')\n" + both, "", []wire.DiskID{"old-sdb", "old-sdc"}, "", 0},
+		{"a shell's script", "#!/bin/sh\nmkfs /dev/sdb", wire.WipeAsk, nil, wire.WipeAsk, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRack(t)
+			r.tables["sdb"], r.tables["sdc"] = "old-sdb", "old-sdc"
+			h := r.host()
+			h.Wipe, h.Ours = tt.profile, tt.pass
+			_, err := configure.Run(t.Context(), h, wire.Configuration{Profile: "vm", Script: tt.script})
+			foreign, is := errors.AsType[*configure.Foreign](err)
+			if is != (tt.policy != "") || is && (foreign.Policy != tt.policy || len(foreign.Disks) != tt.disks) {
+				t.Fatalf("%v", err)
+			}
+			if is && len(r.opened) > 0 {
+				t.Errorf("%d commands ran", len(r.opened))
+			}
+			if is && wire.CheckForeign(foreign.Disks) != nil {
+				t.Errorf("%+v", foreign.Disks)
 			}
 		})
 	}

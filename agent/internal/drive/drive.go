@@ -42,6 +42,8 @@ type Drive struct {
 	Rotational     bool
 	Removable      bool // the kernel says so, or it is on USB
 	WriteProtected bool // by itself or its controller
+	Remote         bool // behind a network: other machines may use it, too
+	Discards       bool // it can be told to forget what it holds (TRIM, UNMAP)
 
 	Contents []Content // what is on the disk itself, then on its partitions
 }
@@ -131,8 +133,16 @@ func readHead(device string) error {
 // the boot areas of an eMMC are none.
 var whole = regexp.MustCompile(`^(sd[a-z]+|hd[a-z]+|x?vd[a-z]+|dasd[a-z]+|nvme[0-9]+n[0-9]+|mmcblk[0-9]+|pmem[0-9]+)$`)
 
-// Read lists the disks in the order of their names, without their contents.
+// Read lists the disks in the order of their names, without their contents. Those
+// without a medium are left out.
 func (m *Machine) Read() ([]Drive, error) {
+	all, err := m.All()
+	return slices.DeleteFunc(all, func(d Drive) bool { return d.SizeBytes == 0 }), err
+}
+
+// All is Read with those that have no medium, or are too broken to say their
+// size.
+func (m *Machine) All() ([]Drive, error) {
 	entries, err := fs.ReadDir(m.Sys, "block")
 	if err != nil {
 		return nil, fmt.Errorf("list disks: %w", err)
@@ -140,9 +150,7 @@ func (m *Machine) Read() ([]Drive, error) {
 	var found []Drive
 	for _, e := range entries {
 		if whole.MatchString(e.Name()) {
-			if d := m.drive(e.Name()); d.SizeBytes > 0 {
-				found = append(found, d)
-			}
+			found = append(found, m.drive(e.Name()))
 		}
 	}
 	slices.SortFunc(found, func(a, b Drive) int { return detect.Natural(a.Name, b.Name) })
@@ -159,6 +167,8 @@ func (m *Machine) drive(name string) Drive {
 	d.Rotational = m.text(dir, "queue/rotational") == "1"
 	d.Removable = m.text(dir, "removable") == "1" || d.Transport == "usb"
 	d.WriteProtected = m.text(dir, "ro") == "1"
+	d.Remote = m.remote(dir, at)
+	d.Discards = m.text(dir, "queue/discard_max_bytes") != "" && m.text(dir, "queue/discard_max_bytes") != "0"
 	d.Model = strings.Join(strings.Fields(m.text(dir, "device/vendor")+" "+m.text(dir, "device/model")+m.text(dir, "device/name")), " ")
 	if strings.HasPrefix(d.Model, "0x") { // a virtio disk has the vendor's number there, and no model
 		d.Model = ""

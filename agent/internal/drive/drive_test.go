@@ -74,9 +74,13 @@ func server(t *testing.T) tree {
 	s.disk("pci0000:00/0000:00:05.0/virtio2/host4/target4:0:3/4:0:3:1", "sdd", "6291456", map[string]string{"device/model": "QEMU HARDDISK"})
 	s.link("devices/pci0000:00/0000:00:05.0/virtio2/host5", "host4") // a second host of the controller
 	s.disk("pci0000:00/0000:00:1d.0/0000:04:00.0/nvme/nvme0", "nvme0n1", "1000215216", map[string]string{
-		"nsid": "1", "wwid": "eui.0025388b710116a1", "device/serial": "S4EVNF0M  ", "device/model": "Samsung SSD 970"})
+		"nsid": "1", "wwid": "eui.0025388b710116a1", "queue/discard_max_bytes": "2199023255040", "device/transport": "pcie", "device/serial": "S4EVNF0M  ", "device/model": "Samsung SSD 970"})
 	s.disk("pci0000:00/0000:00:07.0/virtio3", "vda", "6291456", map[string]string{"serial": "root", "device/vendor": "0x1af4\n"})
 	s.disk("pci0000:00/0000:00:07.0/virtio4", "vdb", "0", nil) // no medium
+	s.disk("platform/host3/session1/target3:0:0/3:0:0:0", "sde", "8192", map[string]string{"queue/discard_max_bytes": "0"})
+	s.disk("pci0000:00/0000:00:08.0/0000:05:00.0/host6/rport-6:0-1/target6:0:0/6:0:0:0", "sdf", "8192", nil)
+	s.disk("virtual/nvme-fabrics/ctl/nvme1", "nvme1n1", "8192", map[string]string{"device/transport": "tcp"})
+	s.disk("virtual/nvme-subsystem/nvme-subsys2", "nvme2n1", "8192", map[string]string{"device/nvme2/transport": "pcie", "device/nvme3/transport": "rdma"})
 	s.disk("virtual", "loop0", "100", nil)
 	s.disk("pci0000:00/0000:00:1f.2/ata1/host1/target1:0:0/1:0:0:0", "sr0", "1000", nil)
 	return s
@@ -95,20 +99,32 @@ func TestRead(t *testing.T) {
 	}
 	want := []drive.Drive{
 		{Name: "nvme0n1", Place: "pci-0000:04:00.0-nvme-1", IDs: []string{"nvme-eui.0025388b710116a1", "nvme-Samsung_SSD_970_S4EVNF0M"},
-			Model: "Samsung SSD 970", Serial: "S4EVNF0M", WWN: "eui.0025388b710116a1", Transport: "nvme", SizeBytes: 1000215216 * 512},
+			Model: "Samsung SSD 970", Serial: "S4EVNF0M", WWN: "eui.0025388b710116a1", Transport: "nvme", SizeBytes: 1000215216 * 512, Discards: true},
+		{Name: "nvme1n1", Place: "devices/virtual/nvme-fabrics/ctl/nvme1/block/nvme1n1", Transport: "nvme", SizeBytes: 8192 * 512, Remote: true},
+		{Name: "nvme2n1", Place: "devices/virtual/nvme-subsystem/nvme-subsys2/block/nvme2n1", Transport: "nvme", SizeBytes: 8192 * 512, Remote: true},
 		{Name: "sda", Place: "pci-0000:03:00.0-sas-0x5000c50030000001-lun-0", Model: "SEAGATE XS480", Serial: "HLM001", Transport: "sas", SizeBytes: 937703088 * 512},
 		{Name: "sdb", Place: "pci-0000:00:1f.2-ata-3", Model: "ATA ST4000NM0035", Serial: "ZC11AAAA", WWN: "naa.5000c500a1b2c3d4", Transport: "sata",
 			SizeBytes: 7814037168 * 512, Rotational: true},
 		{Name: "sdc", Place: "pci-0000:00:14.0-usb-0:3:1.0-scsi-0:0:0:0", Model: "SanDisk Ultra", Serial: "4C5300", Transport: "usb",
 			SizeBytes: 30000000 * 512, Removable: true, WriteProtected: true},
 		{Name: "sdd", Place: "pci-0000:00:05.0-scsi-0:0:3:1", Model: "QEMU HARDDISK", Transport: "scsi", SizeBytes: 6291456 * 512},
+		{Name: "sde", Place: "scsi-0:0:0:0", Transport: "scsi", SizeBytes: 8192 * 512, Remote: true},
+		{Name: "sdf", Place: "pci-0000:05:00.0-scsi-0:0:0:0", Transport: "scsi", SizeBytes: 8192 * 512, Remote: true},
 		{Name: "vda", Place: "pci-0000:00:07.0", IDs: []string{"virtio-root"}, Serial: "root", Transport: "virtio", SizeBytes: 6291456 * 512},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("disks (-want +got):\n%s", diff)
 	}
-	if text, want := got[3].String(), "/dev/sdc (SanDisk Ultra, serial 4C5300, 15.4 GB, usb, removable, write-protected)"; text != want {
+	if text, want := got[5].String(), "/dev/sdc (SanDisk Ultra, serial 4C5300, 15.4 GB, usb, removable, write-protected)"; text != want {
 		t.Errorf("it is called %q, want %q", text, want)
+	}
+}
+
+// A disk without a medium, or so broken that it has no size, is among all.
+func TestAll(t *testing.T) {
+	got, err := machineOf(server(t)).All()
+	if err != nil || len(got) != 11 || got[10].Name != "vdb" || got[10].SizeBytes != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -53,6 +53,22 @@ func transport(name string, at []string) string {
 	return ""
 }
 
+// network are directories on the way to a disk that iSCSI and Fibre Channel have.
+var network = regexp.MustCompile(`^(session[0-9]+|rport-[0-9:-]+)$`)
+
+// remote tells whether a disk is behind a network. Several controllers lead to an
+// NVMe disk when the kernel sees more than one path.
+func (m *Machine) remote(dir string, at []string) bool {
+	if slices.ContainsFunc(at, network.MatchString) {
+		return true
+	}
+	files, _ := fs.Glob(m.Sys, dir+"/device/nvme*/transport") // the pattern is good
+	return slices.ContainsFunc(append(files, dir+"/device/transport"), func(file string) bool {
+		by := m.text(file)
+		return by != "" && by != "pcie"
+	})
+}
+
 // place names the socket that a disk is plugged into, as systemd's
 // udev-builtin-path_id.c does: it stays when disks are added or the kernel finds
 // them in another order. A disk that is in no PCI device has the way to it.

@@ -3,6 +3,7 @@ package install_test
 import (
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,8 +54,9 @@ type appliance struct {
 	refusal  string
 	away     int // so many uploads get 503
 	deaf     bool
-	keys     []int // statuses for who asks for the keys, in turn; the last one stays
-	asked    int   // for the keys, so often
+	order    *wire.WipeOrder // nil: nobody is to be wiped
+	keys     []int           // statuses for who asks for the keys, in turn; the last one stays
+	asked    int             // for the keys, so often
 	reports  []wire.Report
 	failures []string
 	logs     map[string]string
@@ -140,6 +142,8 @@ func (a *appliance) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == wire.ReportPath:
 		a.report(w, r)
+	case r.URL.Path == wire.WipePath:
+		a.orderWipe(w, r)
 	case strings.HasPrefix(r.URL.Path, wire.KeysPath):
 		a.asked++
 		w.WriteHeader(a.keys[min(a.asked, len(a.keys))-1])
@@ -164,6 +168,21 @@ func (a *appliance) report(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.reports = append(a.reports, rep)
+}
+
+// orderWipe answers a machine that asks whether it is to erase its disks.
+func (a *appliance) orderWipe(w http.ResponseWriter, r *http.Request) {
+	var is wire.Identity
+	if err := json.NewDecoder(r.Body).Decode(&is); err != nil || len(is.MACs) != 1 {
+		a.t.Errorf("%+v asks: %v", is, err)
+	}
+	if a.order == nil {
+		http.Error(w, `{"error": "it was taken back"}`, http.StatusConflict)
+		return
+	}
+	if err := json.NewEncoder(w).Encode(a.order); err != nil {
+		a.t.Error(err)
+	}
 }
 
 // list answers the names in a directory of the rsync module.

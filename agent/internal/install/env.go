@@ -11,6 +11,7 @@ import (
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/disk"
 	"edeploy/agent/internal/drive"
+	"edeploy/agent/internal/wipe"
 	"edeploy/server/wire"
 )
 
@@ -39,6 +40,9 @@ type Env struct {
 	// Disks is how the script chooses disks, and how those that it does not name are
 	// kept from it. Nil: neither.
 	Disks *drive.Machine
+
+	// OpenDisk opens a disk that is to be erased; nil: wipe.Open.
+	OpenDisk func(device string) (wipe.Disk, error)
 
 	// Run makes the runner of commands whose output goes to log. Default command.On.
 	Run       func(log io.Writer) command.Runner

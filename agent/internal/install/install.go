@@ -32,7 +32,7 @@ import (
 // failure. On a real machine it comes back only from a console.
 //
 // With RESCUE=1 it brings the network up and offers a console; nothing on the
-// machine is changed.
+// machine is changed. With WIPE=1 it erases the disks, if the server says so.
 func Run(ctx context.Context, env Env) error {
 	env.setDefaults()
 	args, argsErr := wire.ParseBootArgs(env.Cmdline)
@@ -41,11 +41,14 @@ func Run(ctx context.Context, env Env) error {
 		return err
 	}
 	defer in.end()
-	if slices.Contains(strings.Fields(env.Cmdline), "RESCUE=1") {
+	if slices.Contains(strings.Fields(env.Cmdline), wire.BootRescue.Mode()) {
 		return in.rescue(ctx)
 	}
 	if argsErr != nil {
 		in.log.Warn(argsErr.Error())
+	}
+	if slices.Contains(strings.Fields(env.Cmdline), wire.BootWipe.Mode()) {
+		return in.wipe(ctx)
 	}
 	if err := in.install(ctx); err != nil {
 		return errors.Join(err, in.fail(ctx, err))
@@ -163,9 +166,13 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
 		return in.source(args, nil, log).Has(ctx, image)
 	}
-	host.Disks, host.Ours, host.Note = in.env.Disks, conf.Disks, in.note
+	host.Disks, host.Ours, host.Wipe, host.Note = in.env.Disks, conf.Disks, conf.Wipe, in.note
 	res, err := configure.Run(ctx, host, conf)
 	in.written = res.Written
+	if foreign, is := errors.AsType[*configure.Foreign](err); is && foreign.Policy == wire.WipeAsk {
+		in.foreign = foreign.Disks
+		return layout{}, fmt.Errorf("%w; edeployctl wipe-anyway lets it go on, once", err)
+	}
 	if err != nil {
 		return layout{}, err
 	}

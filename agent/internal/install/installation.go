@@ -28,15 +28,17 @@ type installation struct {
 	reports *client.Reporter
 	stop    context.CancelFunc // ends the reporter
 
-	online   bool          // after network
-	hardware wire.Hardware // after detect
-	machine  wire.Identity // after detect
-	profile  string        // after upload
-	image    wire.ImageRef // after configure
-	written  []wire.DiskID // after configure, also when it failed
-	bootDisk wire.DiskID   // after bootloader
-	step     wire.Step     // that runs, or failed
-	failure  error         // of the step
+	online   bool               // after network
+	hardware wire.Hardware      // after detect
+	machine  wire.Identity      // after detect
+	profile  string             // after upload
+	image    wire.ImageRef      // after configure
+	foreign  []wire.ForeignDisk // when configure has failed because of them
+	written  []wire.DiskID      // after configure, also when it failed
+	bootDisk wire.DiskID        // after bootloader
+	wiped    []wire.WipedDisk   // after the disks were erased, also when that has failed
+	step     wire.Step          // that runs, or failed
+	failure  error              // of the step
 }
 
 const logPath = "/log"
@@ -92,6 +94,9 @@ const maxMessage = 8 << 10
 func (in *installation) complete(r wire.Report) wire.Report {
 	r.Machine, r.Profile, r.Image = in.machine, in.profile, in.image
 	r.Disks = in.written[:min(len(in.written), wire.MaxDisks)]
+	if r.Status == wire.StatusDone || r.Status == wire.StatusFailed {
+		r.Wiped, r.Foreign = in.wiped, in.foreign
+	}
 	if len(r.Message) > maxMessage {
 		r.Message = r.Message[:maxMessage] + "..."
 	}
@@ -125,17 +130,23 @@ func step[A, T any](ctx context.Context, in *installation, name wire.Step, from 
 // then on the machine boots its own disk.
 func (in *installation) reportInstalled(ctx context.Context) {
 	defer in.uploadLog(ctx)
-	ctx, cancel := context.WithTimeout(ctx, in.messageTime(10*time.Minute))
-	defer cancel()
-	in.reports.Finish(ctx)
 	seconds := in.env.Now().Sub(in.console.start).Seconds()
-	err := in.client.Deliver(ctx, in.complete(wire.Report{BootDisk: in.bootDisk, Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: seconds}))
+	err := in.tellLast(ctx, wire.Report{BootDisk: in.bootDisk, Step: wire.StepReboot, Status: wire.StatusInstalled, Seconds: seconds})
 	if err != nil {
 		// The disk is good, with or without the server knowing.
 		in.console.printf("the server does not know that this machine is installed (%v): it may be installed again when it boots from the network", err)
 		return
 	}
 	in.console.printf("installed: role %s, profile %s, in %.1f s", in.image, in.profile, seconds)
+}
+
+// tellLast sends the report that all depends on, after all others, until the
+// server has it.
+func (in *installation) tellLast(ctx context.Context, r wire.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, in.messageTime(10*time.Minute))
+	defer cancel()
+	in.reports.Finish(ctx)
+	return in.client.Deliver(ctx, in.complete(r))
 }
 
 func (in *installation) messageTime(otherwise time.Duration) time.Duration {

@@ -51,8 +51,8 @@ type Script struct {
 	Action  wire.BootAction // what it boots
 	Why     string          // for hold: why it waits; "" when an operator said so
 
-	Kernel, Initrd string      // URLs; for install and rescue
-	Args           string      // the kernel's command line; for install and rescue
+	Kernel, Initrd string      // URLs; for actions that boot the agent
+	Args           string      // the kernel's command line; for the same
 	Disk           wire.DiskID // the installed disk; for local, "" when it is not known
 }
 
@@ -101,6 +101,7 @@ echo {{printf "eDeploy: %s is on hold, asking again every 10 seconds" .Machine |
 var byAction = map[wire.BootAction]string{
 	wire.BootInstall: "agent",
 	wire.BootRescue:  "agent",
+	wire.BootWipe:    "agent",
 	wire.BootLocal:   "local",
 	wire.BootHold:    "hold",
 }
@@ -115,9 +116,7 @@ func Write(s Script) (string, error) {
 	if err := CheckArgs(s.Args); err != nil {
 		return "", err
 	}
-	if s.Action == wire.BootRescue {
-		s.Args = "RESCUE=1 " + s.Args
-	}
+	s.Args = s.Action.Mode() + " " + s.Args
 	var text strings.Builder
 	data := struct {
 		Script

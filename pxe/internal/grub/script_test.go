@@ -53,6 +53,7 @@ func TestWrite(t *testing.T) {
 	for name, change := range map[string]func(*grub.Script){
 		"install":       func(*grub.Script) {},
 		"rescue":        func(s *grub.Script) { s.Action = wire.BootRescue },
+		"wipe":          func(s *grub.Script) { s.Action = wire.BootWipe },
 		"local":         func(s *grub.Script) { s.Action, s.Disk = wire.BootLocal, "11111111-0000-4000-8000-000000000000" },
 		"local-unknown": func(s *grub.Script) { s.Action = wire.BootLocal },
 		"hold":          func(s *grub.Script) { s.Action = wire.BootHold },

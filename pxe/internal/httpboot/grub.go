@@ -30,7 +30,7 @@ func (h *Handler) grubFirst(w http.ResponseWriter) {
 // writeGRUB writes a machine's script for GRUB.
 func (h *Handler) writeGRUB(mac, uuid string, action wire.BootAction, why string) (string, error) {
 	who, args := "?"+names(mac, uuid), ""
-	if action == wire.BootInstall || action == wire.BootRescue {
+	if action.Agent() {
 		args = h.Args(mac, uuid)
 	}
 	var disk wire.DiskID

@@ -19,6 +19,7 @@ func TestGRUB(t *testing.T) {
 		{"install", "mac=" + mac + "&uuid=" + uuid + "&again=", wire.BootInstall, 200, mac + " " + uuid, mac + " " + uuid + " boots: install",
 			"\nif linux '(http,192.168.122.1)/boot/file/vmlinuz?mac=" + mac + "&uuid=" + uuid + "' 'SERV=192.168.122.1'; then\n"},
 		{"rescue", "mac=" + mac, wire.BootRescue, 200, mac + " ", mac + "  boots: rescue", "'RESCUE=1' 'SERV=192.168.122.1'"},
+		{"wipe", "mac=" + mac, wire.BootWipe, 200, mac + " ", mac + "  boots: wipe", "'WIPE=1' 'SERV=192.168.122.1'"},
 		{"local", "mac=" + mac, wire.BootLocal, 200, mac + " ", mac + "  boots: local", "chainloader /EFI/BOOT/BOOTX64.EFI"},
 		{"still on hold", "mac=" + mac + "&again=hold", wire.BootHold, 200, mac + " ", "", "set again=hold"},
 		{"agent did not start", "mac=" + mac + "&again=install", wire.BootInstall, 200, mac + " ", mac + "  could not start the agent; boots: install", "linux"},

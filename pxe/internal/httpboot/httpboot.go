@@ -132,7 +132,7 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request, write writer) {
 		h.Notify(mac, uuid, client(r), sentence)
 	}
 	if r.Method == http.MethodGet {
-		h.reached(mac, uuid, action != wire.BootInstall && action != wire.BootRescue)
+		h.reached(mac, uuid, !action.Agent())
 	}
 	// A client that is gone asks again.
 	_, _ = io.WriteString(w, text)
@@ -147,10 +147,10 @@ func (h *Handler) reached(mac, uuid string, done bool) {
 // history is what a script means for the machine's history; last is the action
 // of the script that sent the machine here, "" when it comes from DHCP.
 func history(last, action wire.BootAction) string {
-	switch last {
-	case wire.BootInstall, wire.BootRescue:
+	switch {
+	case last.Agent():
 		return "could not start the agent; boots: " + string(action)
-	case action: // still on hold: it asks every few seconds
+	case last == action: // still on hold: it asks every few seconds
 		return ""
 	}
 	return "boots: " + string(action)
@@ -160,10 +160,10 @@ func history(last, action wire.BootAction) string {
 func (h *Handler) write(mac, uuid string, action wire.BootAction, why string) (string, error) {
 	who := "?" + names(mac, uuid)
 	args, programs := "", []string(nil)
-	switch action {
-	case wire.BootInstall, wire.BootRescue:
+	switch {
+	case action.Agent():
 		args = h.Args(mac, uuid)
-	case wire.BootLocal:
+	case action == wire.BootLocal:
 		programs = h.diskURLs(mac, uuid)
 	}
 	return ipxe.Write(ipxe.Script{

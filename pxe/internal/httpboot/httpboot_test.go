@@ -140,6 +140,8 @@ func TestScript(t *testing.T) {
 		{"other forms of the names", "mac=52-54-12-34-00-0A&uuid=" + strings.ToUpper(uuid), wire.BootLocal, 200,
 			"52:54:12:34:00:0a " + uuid, "52:54:12:34:00:0a " + uuid + " boots: local", "sanboot"},
 		{"escaped colons", "mac=52%3A54%3A12%3A34%3A00%3A01", wire.BootRescue, 200, mac + " ", mac + "  boots: rescue", "RESCUE=1"},
+		{"wipe", "mac=" + mac, wire.BootWipe, 200, mac + " ", mac + "  boots: wipe", " initrd=initrd.pxe WIPE=1 SERV=192.168.122.1 ||"},
+		{"agent did not start to wipe", "mac=" + mac + "&again=wipe", wire.BootHold, 200, mac + " ", mac + "  could not start the agent; boots: hold", "again=hold"},
 		{"hold", "mac=" + mac, wire.BootHold, 200, mac + " ", mac + "  boots: hold", "again=hold"},
 		{"still on hold", "mac=" + mac + "&again=hold", wire.BootHold, 200, mac + " ", "", "again=hold"},
 		{"no longer on hold", "mac=" + mac + "&again=hold", wire.BootInstall, 200, mac + " ", mac + "  boots: install", "kernel"},

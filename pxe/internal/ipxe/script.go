@@ -20,8 +20,8 @@ type Script struct {
 	Why     string          // for hold: why it waits; "" when an operator said so
 	Again   string          // URL of this script, to ask again
 
-	Kernel, Initrd string // URLs; for install and rescue
-	Args           string // the kernel's command line; for install and rescue
+	Kernel, Initrd string // URLs; for actions that boot the agent
+	Args           string // the kernel's command line; for the same
 
 	Disks []string // URLs of the programs that start the installed disks, in their order; for local, none when they are not known
 }
@@ -82,6 +82,7 @@ chain --replace --autofree {{.Again}} || goto again
 var byAction = map[wire.BootAction]string{
 	wire.BootInstall: "agent",
 	wire.BootRescue:  "agent",
+	wire.BootWipe:    "agent",
 	wire.BootLocal:   "local",
 	wire.BootHold:    "hold",
 }
@@ -92,9 +93,7 @@ func Write(s Script) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("there is no boot action %q", s.Action)
 	}
-	if s.Action == wire.BootRescue {
-		s.Args = "RESCUE=1 " + s.Args
-	}
+	s.Args = strings.TrimSpace(s.Action.Mode() + " " + s.Args)
 	var text strings.Builder
 	data := struct {
 		Script

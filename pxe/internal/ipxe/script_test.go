@@ -14,7 +14,7 @@ import (
 // TestWrite compares the scripts with testdata/NAME.ipxe. EDEPLOY_GOLDEN=1
 // writes them anew.
 func TestWrite(t *testing.T) {
-	for name, action := range map[string]wire.BootAction{"install": wire.BootInstall, "rescue": wire.BootRescue,
+	for name, action := range map[string]wire.BootAction{"install": wire.BootInstall, "rescue": wire.BootRescue, "wipe": wire.BootWipe,
 		"local": wire.BootLocal, "local-disk": wire.BootLocal, "hold": wire.BootHold, "hold-unknown": wire.BootHold} {
 		t.Run(name, func(t *testing.T) {
 			args := wire.DefaultBootArgs()

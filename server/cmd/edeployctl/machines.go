@@ -205,6 +205,7 @@ func printMachine(out io.Writer, m api.Machine) {
 	if m.Differs != nil {
 		row("hardware", differsText(*m.Differs))
 	}
+	row("erased", wipeText(m.Wipe))
 	row("error", m.LastError)
 	t.Flush()
 	if len(m.History) > 0 {

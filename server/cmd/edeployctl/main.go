@@ -94,6 +94,8 @@ func steering(client *api.Client) []*cobra.Command {
 		newBootCommand(client, "boot-local", "local", "Let a machine boot its own disk, whatever its state, until release"),
 		newBootCommand(client, "release", "auto", "Release a machine from hold, rescue and boot-local: its state decides what it boots", "boot-auto"),
 		newInstallAnywayCommand(client),
+		newWipeCommand(client),
+		newWipeAnywayCommand(client),
 		newForgetCommand(client),
 		newRestoreCommand(client),
 		newForgottenCommand(client),

@@ -378,7 +378,7 @@ func TestGroupsSkip(t *testing.T) {
 // TestHelp: every command explains itself.
 func TestHelp(t *testing.T) {
 	for _, name := range []string{"lint", "match", "cmdb", "cmdb verify", "cmdb list", "cmdb free", "state", "state show", "state set", "hw", "hw diff", "hw groups",
-		"machines section", "machines explain", "push-metadata", "images", "images remove", "images remove-metadata", "expect", "install-anyway"} {
+		"machines section", "machines explain", "push-metadata", "images", "images remove", "images remove-metadata", "expect", "install-anyway", "wipe", "wipe-anyway"} {
 		out, _ := ask(t, 0, append(strings.Fields(name), "--help")...)
 		if len(out) < 400 || !strings.Contains(out, "Usage:") {
 			t.Errorf("%s --help:\n%s", name, out)

@@ -42,6 +42,14 @@ func start(t *testing.T) *activity.Activity {
 	return a
 }
 
+func wiping(r *machine.Record) {
+	r.State, r.Boot = machine.Wiping, machine.Wipe
+}
+
+func wiped(r *machine.Record) {
+	r.State, r.Boot, r.Wipe = machine.Wiped, machine.Auto, &api.Wipe{Ended: noon, Disks: []wire.WipedDisk{{Name: "sda"}, {Name: "nvme0n1"}}}
+}
+
 // TestWords: what lists say of a machine follows from its record, from its last
 // report, and from what it was last told to boot, whichever is newest.
 func TestWords(t *testing.T) {
@@ -72,6 +80,17 @@ func TestWords(t *testing.T) {
 		{name: "boots, and nothing more", boots: wire.BootInstall, after: 9 * time.Minute, want: "booting the installer, silent for 8 min"},
 		{name: "on hold", boots: wire.BootHold, after: 90 * time.Second, want: "on hold, waiting"},
 		{name: "on hold and off", boots: wire.BootHold, after: 5 * time.Minute, want: "on hold, waiting, silent for 4 min"},
+		{name: "to be wiped", change: func(r *machine.Record) { r.State, r.Boot = machine.Installed, machine.Wipe }, want: "installed; its disks are erased at its next boot"},
+		{name: "boots to be wiped", change: func(r *machine.Record) { r.State, r.Boot = machine.Installed, machine.Wipe }, boots: wire.BootWipe, after: 2 * time.Minute, want: "booting, to erase its disks"},
+		{name: "wiping", change: wiping, said: wire.Report{Step: wire.StepWipe, Status: wire.StatusProgress, Bytes: 43, TotalBytes: 100}, want: "wiping 43 %"},
+		{name: "wiping, and silent", change: wiping, said: wire.Report{Step: wire.StepWipe, Status: wire.StatusStarted}, after: 20 * time.Minute, want: "wiping, silent for 20 min"},
+		{name: "wiping, after a power cut", change: wiping, said: wire.Report{Step: wire.StepNetwork, Status: wire.StatusStarted}, want: "wiping, network"},
+		{name: "wiped", change: wiped, want: "wiped 2026-01-02: sda nvme0n1"},
+		{name: "wiped, and waiting", change: wiped, boots: wire.BootHold, after: time.Minute, want: "wiped 2026-01-02: sda nvme0n1; on hold, waiting"},
+		{name: "not wiped", change: func(r *machine.Record) {
+			r.State, r.LastError = machine.WipeFailed, "1 of 2 disks are not erased: sda: broken"
+		}, boots: wire.BootHold, after: time.Minute,
+			want: "WIPE FAILED: 1 of 2 disks are not erased: sda: broken; on hold, waiting"},
 		{name: "its own disk, long ago", boots: wire.BootLocal, after: time.Hour, change: func(r *machine.Record) { r.State = machine.Installed }, want: "installed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

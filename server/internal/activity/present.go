@@ -29,7 +29,7 @@ func present(r machine.Record, p api.Progress, b boot, now time.Time) string {
 	if b.time.After(p.Updated) && b.time.After(r.Since) || b.action == wire.BootHold && b.time.After(p.Updated) {
 		switch b.action {
 		case wire.BootHold:
-			return "on hold, waiting" + silent(b.time, holdSilence)
+			return erased(r) + "on hold, waiting" + silent(b.time, holdSilence)
 		case wire.BootRescue:
 			if strings.HasPrefix(b.message, "fetched initrd") {
 				return "in rescue shell"
@@ -37,6 +37,8 @@ func present(r machine.Record, p api.Progress, b boot, now time.Time) string {
 			return "booting into the rescue shell" + silent(b.time, bootSilence)
 		case wire.BootInstall:
 			return "booting the installer" + silent(b.time, bootSilence)
+		case wire.BootWipe:
+			return "booting, to erase its disks" + silent(b.time, bootSilence)
 		case wire.BootLocal:
 			if now.Sub(b.time) < bootSilence {
 				return "booting its own disk"
@@ -44,8 +46,11 @@ func present(r machine.Record, p api.Progress, b boot, now time.Time) string {
 		}
 	}
 	text := standing(r, p)
-	if r.State == machine.Installing && !p.Updated.IsZero() {
+	if (r.State == machine.Installing || r.State == machine.Wiping) && !p.Updated.IsZero() {
 		text += silent(p.Updated, stepSilence)
+	}
+	if r.State == machine.Wiping && r.Boot == machine.Wipe {
+		return text
 	}
 	return text + wishes[r.Boot]
 }
@@ -58,9 +63,19 @@ func standing(r machine.Record, p api.Progress) string {
 		if r.Differs != nil && !r.Differs.Anyway {
 			return "HELD: its hardware " + r.Differs.String()
 		}
+		if r.Foreign != nil && !r.Foreign.Anyway {
+			return "HELD: " + r.Foreign.String()
+		}
 		return "FAILED " + first
 	case machine.Installing:
 		return "installing" + stepWords(p)
+	case machine.Wiping:
+		if wire.Step(p.Step) == wire.StepWipe {
+			return "wiping" + farWords(p)
+		}
+		return "wiping" + stepWords(p)
+	case machine.Wiped, machine.WipeFailed:
+		return strings.TrimSuffix(erased(r), "; ")
 	case machine.Installed:
 		switch {
 		case first != "":
@@ -79,20 +94,42 @@ func standing(r machine.Record, p api.Progress) string {
 	return "seen, never installed"
 }
 
-// stepWords are the words for a step that runs, such as ", transfer 43 %".
-func stepWords(p api.Progress) string {
-	if p.Step == "" {
+// erased is what became of the disks of a machine that was to erase them, such as
+// "wiped 2026-11-29: sda sdb; ".
+func erased(r machine.Record) string {
+	switch {
+	case r.State == machine.WipeFailed:
+		first, _, _ := strings.Cut(r.LastError, "\n")
+		return "WIPE FAILED: " + first + "; "
+	case r.State != machine.Wiped || r.Wipe == nil:
 		return ""
 	}
-	text := ", " + p.Step
+	text := "wiped " + r.Wipe.Ended.UTC().Format(time.DateOnly) + ":"
+	for _, d := range r.Wipe.Disks {
+		text += " " + d.Name
+	}
+	return text + "; "
+}
+
+// stepWords are the words for a step that runs, such as ", transfer 43 %".
+func stepWords(p api.Progress) string {
 	switch {
+	case p.Step == "":
+		return ""
 	case p.Status == string(wire.StatusDone):
-		return text + " done"
-	case p.TotalBytes > 0 && p.Status == string(wire.StatusProgress):
-		text += fmt.Sprintf(" %.0f %%", p.Percent)
-		if p.BytesPerSecond > 0 {
-			text += fmt.Sprintf(", %.1f MB/s", p.BytesPerSecond/1e6)
-		}
+		return ", " + p.Step + " done"
+	}
+	return ", " + p.Step + farWords(p)
+}
+
+// farWords say how far a step is: " 43 %, 12.3 MB/s".
+func farWords(p api.Progress) string {
+	if p.TotalBytes == 0 || p.Status != string(wire.StatusProgress) {
+		return ""
+	}
+	text := fmt.Sprintf(" %.0f %%", p.Percent)
+	if p.BytesPerSecond > 0 {
+		text += fmt.Sprintf(", %.1f MB/s", p.BytesPerSecond/1e6)
 	}
 	return text
 }
@@ -102,5 +139,6 @@ var wishes = map[machine.Boot]string{
 	machine.Reinstall: "; to be installed at its next boot",
 	machine.Hold:      "; on hold from its next boot",
 	machine.Rescue:    "; rescue shell at its next boot",
+	machine.Wipe:      "; its disks are erased at its next boot",
 	machine.Local:     "; boots its own disk until edeployctl release",
 }

@@ -247,7 +247,15 @@ func (a *allocating) configuration(decision assign.Decision) (wire.Configuration
 	}
 	c := configuration(decision.Profile, decision.Var, text)
 	c.Script = withVariables(c, a.directory.Deployment)
-	c.Disks = a.Record.Written()
+	c.Disks, c.Wipe = a.Record.Written(), a.directory.Wipe
+	if is := a.Record.Foreign; is != nil && is.Anyway {
+		for _, d := range is.Disks {
+			c.Disks = append(c.Disks, d.Mark)
+		}
+	}
+	if specs, _ := a.directory.Specs(decision.Profile); specs != nil { // the last good ones decide
+		c.Wipe = c.Wipe.Stricter(specs.Wipe)
+	}
 	return c, nil
 }
 
@@ -289,7 +297,7 @@ func (a *allocating) grant(decision assign.Decision) {
 		got.Given, got.Asked, got.Installed = old.Given, old.Asked+1, old.Installed
 		words += ", as before"
 	}
-	r.Allocation, r.Host = &got, machine.HostName(got.Var)
+	r.Allocation, r.Host, r.Wipe = &got, machine.HostName(got.Var), nil
 	if r.Differs = nil; decision.Differs != nil {
 		passed := *decision.Differs
 		passed.Anyway = true

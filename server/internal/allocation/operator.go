@@ -14,6 +14,9 @@ func SetBoot(s *Snapshot, name string, boot machine.Boot) (Outcome, Changes, err
 	if err != nil {
 		return Outcome{}, Changes{}, err
 	}
+	if err := mayBoot(r, boot); err != nil {
+		return Outcome{}, Changes{}, err
+	}
 	r.Boot = boot
 	return word(s, r, "the operator sets it to "+string(boot)), Changes{Records: []machine.Record{r}}, nil
 }
@@ -35,6 +38,25 @@ func InstallAnyway(s *Snapshot, name string) (Outcome, Changes, error) {
 		r.State, r.Since = machine.Unknown, s.Time
 	}
 	return word(s, r, fmt.Sprintf("the operator lets pass that it %s: it is installed when it asks again", passed)), Changes{Records: []machine.Record{r}}, nil
+}
+
+// WipeAnyway lets a machine overwrite the data because of which its installation
+// has stopped, until it is installed. Other data stops it again.
+func WipeAnyway(s *Snapshot, name string) (Outcome, Changes, error) {
+	r, err := Named(s.Machines, name)
+	if err != nil {
+		return Outcome{}, Changes{}, err
+	}
+	if r.Foreign == nil {
+		return Outcome{}, Changes{}, refusal.New(refusal.Conflict, "machine %s has not stopped because of data on its disks: there is nothing to let pass", r.ID)
+	}
+	passed := *r.Foreign
+	passed.Anyway = true
+	r.Foreign, r.LastError = &passed, ""
+	if r.State == machine.Failed {
+		r.State, r.Since = machine.Unknown, s.Time
+	}
+	return word(s, r, fmt.Sprintf("the operator lets it overwrite what is there: %s. It is installed when it asks again", passed)), Changes{Records: []machine.Record{r}}, nil
 }
 
 // SetSection sets the deployment that a machine belongs to; "": the default

@@ -32,10 +32,11 @@ type Site struct {
 type Deployment struct {
 	Name        string
 	ConfigDir   string
-	MetadataURL string // handed to the agent as METADATA_URL; "": not
-	PXEMngrURL  string // handed on as PXEMNGR_URL; "": not
-	LockFile    string // held while its documents change
-	Collection  string // of the store: its configuration directory
+	MetadataURL string          // handed to the agent as METADATA_URL; "": not
+	PXEMngrURL  string          // handed on as PXEMNGR_URL; "": not
+	Wipe        wire.WipePolicy // for data on disks that no installation has written; profiles may be stricter
+	LockFile    string          // held while its documents change
+	Collection  string          // of the store: its configuration directory
 	Dir         *profile.Dir
 }
 

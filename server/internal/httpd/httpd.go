@@ -62,6 +62,7 @@ func New(config Config) *Handlers {
 	others := h.timed(routes([]route{
 		{"POST", wire.ReportPath, h.json(http.StatusOK, h.takeReport)},
 		{"GET", wire.KeysPath + "{section}", h.sendKeys},
+		{"POST", wire.WipePath, h.json(http.StatusOK, h.orderWipe)},
 	}))
 	h.Machines = h.recovered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isUpload(r) {
@@ -76,7 +77,7 @@ func New(config Config) *Handlers {
 
 // ServeHTTP serves both on one port.
 func (h *Handlers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if isUpload(r) || r.URL.Path == wire.ReportPath || strings.HasPrefix(r.URL.Path, wire.KeysPath) {
+	if isUpload(r) || r.URL.Path == wire.ReportPath || r.URL.Path == wire.WipePath || strings.HasPrefix(r.URL.Path, wire.KeysPath) {
 		h.Machines.ServeHTTP(w, r)
 		return
 	}

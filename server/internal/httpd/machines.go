@@ -36,6 +36,7 @@ func (h *Handlers) operatorRoutes() []route {
 		{"GET", "/api/v1/machines/{id}/logs/{name}", h.showLog},
 		{"PUT", "/api/v1/machines/{id}/boot", ok(h.putBoot)},
 		{"POST", "/api/v1/machines/{id}/anyway", ok(h.installAnyway)},
+		{"POST", "/api/v1/machines/{id}/wipe-anyway", ok(h.wipeAnyway)},
 		{"POST", "/api/v1/expected", ok(h.importExpected)},
 		{"PUT", "/api/v1/machines/{id}/loader", ok(h.putLoader)},
 		{"GET", "/api/v1/config", ok(h.listConfig)},
@@ -87,7 +88,7 @@ func (h *Handlers) showMachine(r *http.Request) (any, error) {
 func (h *Handlers) show(r machine.Record) api.Machine {
 	m := api.Machine{ID: r.ID, DisplayName: r.DisplayName(), MACs: r.MACs, FormerMACs: r.FormerMACs, UUID: r.UUID, Serial: r.Serial,
 		Name: r.Name, Hardware: r.HardwareFile, Section: r.Section, BootSection: r.BootSection, State: string(r.State), Since: r.Since,
-		Boot: string(r.Boot), NextBoot: r.BootAction(), Loader: cmp.Or(r.Loader, api.AnyLoader), Model: r.Model, LastError: r.LastError, Expected: r.Expected, Differs: r.Differs}
+		Boot: string(r.Boot), NextBoot: r.BootAction(), Loader: cmp.Or(r.Loader, api.AnyLoader), Model: r.Model, LastError: r.LastError, Expected: r.Expected, Differs: r.Differs, Foreign: r.Foreign, Wipe: r.Wipe}
 	if h.Loaders != nil {
 		m.Loaders = h.Loaders(r.MACs)
 	}
@@ -161,6 +162,13 @@ func (h *Handlers) putLoader(r *http.Request) (any, error) {
 	}
 	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
 		return allocation.SetLoader(snapshot, r.PathValue("id"), body.Loader)
+	})
+}
+
+// wipeAnyway lets a machine overwrite what has stopped its installation.
+func (h *Handlers) wipeAnyway(r *http.Request) (any, error) {
+	return h.decideShown(r, func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.WipeAnyway(snapshot, r.PathValue("id"))
 	})
 }
 

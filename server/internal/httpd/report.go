@@ -2,6 +2,8 @@ package httpd
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,7 +43,7 @@ func (h *Handlers) takeReport(r *http.Request) (any, error) {
 // checkReport refuses what no agent says.
 func checkReport(rep wire.Report) error {
 	steps := []wire.Step{wire.StepDevices, wire.StepNetwork, wire.StepDetect, wire.StepUpload, wire.StepConfigure,
-		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot, wire.StepUpgrade, wire.StepRollback}
+		wire.StepTransfer, wire.StepVerify, wire.StepOverlay, wire.StepBootloader, wire.StepReboot, wire.StepUpgrade, wire.StepRollback, wire.StepWipe}
 	statuses := []wire.Status{wire.StatusStarted, wire.StatusProgress, wire.StatusNote, wire.StatusDone, wire.StatusFailed, wire.StatusInstalled}
 	switch {
 	case !slices.Contains(steps, rep.Step):
@@ -56,7 +58,7 @@ func checkReport(rep wire.Report) error {
 			return refusal.New(refusal.Input, "report: %v", err)
 		}
 	}
-	if err := wire.CheckWritten(rep.Disks); err != nil {
+	if err := errors.Join(wire.CheckWritten(rep.Disks), wire.CheckWiped(rep.Wiped), wire.CheckForeign(rep.Foreign)); err != nil {
 		return refusal.New(refusal.Input, "report: %v", err)
 	}
 	if rep.Image != (wire.ImageRef{}) {
@@ -75,7 +77,30 @@ func (h *Handlers) updateRecord(ctx context.Context, rep wire.Report) (machine.R
 	}
 	out, c, err := decide(h.Snapshot())
 	if err == nil && len(c.Records) > 0 {
-		out, err = h.Decide(ctx, decide, transaction.Together)
+		var sections []string
+		if len(c.Directories) > 0 {
+			sections = h.Site.Sections()
+		}
+		out, err = h.Decide(ctx, decide, transaction.Together, sections...)
 	}
 	return out.Record, err
+}
+
+// orderWipe answers POST /api/v1/wipe. When it answers 200, that the machine has
+// begun is on the disk.
+func (h *Handlers) orderWipe(r *http.Request) (any, error) {
+	var is wire.Identity
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, wire.MaxReportBytes)).Decode(&is); err != nil {
+		return nil, refusal.New(refusal.Input, "decode identity: %v", err)
+	}
+	for i, mac := range is.MACs {
+		is.MACs[i] = wire.NormalMAC(mac)
+	}
+	if err := allocation.CheckIdentity("wipe", is); err != nil {
+		return nil, err
+	}
+	out, err := h.Decide(r.Context(), func(snapshot *allocation.Snapshot) (allocation.Outcome, allocation.Changes, error) {
+		return allocation.OrderWipe(snapshot, is)
+	}, transaction.Together)
+	return wire.WipeOrder{Machine: out.Record.ID, Name: out.Record.DisplayName(), Identity: out.Record.Identity}, err
 }

@@ -16,7 +16,7 @@ var ErrKept = errors.New("nothing is installed")
 // Kept tells whether the machine's disk is to stay as it is: it is installed,
 // or the operator has set it to something else than an installation.
 func (r Record) Kept() bool {
-	return r.State == Installed || r.Boot == Hold || r.Boot == Rescue || r.Boot == Local
+	return r.State == Installed || r.Boot == Hold || r.Boot == Rescue || r.Boot == Local || r.Boot == Wipe
 }
 
 // guard refuses a machine that would be taken for a new one, or for one that
@@ -68,20 +68,63 @@ func because(r Record) string {
 func (x *Index) Booting(mac, uuid string) (Record, bool, error) {
 	if mac = wire.NormalMAC(mac); mac == "" {
 		r, ok := x.ByUUID(uuid)
-		return r, ok, nil
+		r, err := x.unlessErased(r, wire.Identity{UUID: uuid})
+		return r, ok, err
 	}
 	r, known := x.ByMAC(mac)
+	is := wire.Identity{MACs: []string{mac}, UUID: uuid}
 	if known && (r.Kept() || r.Boot != Auto) {
-		return r, true, nil
+		r, err := x.unlessErased(r, is)
+		return r, true, err
 	}
 	if other, ok := x.ByUUID(uuid); ok && other.ID != r.ID && other.Kept() {
-		var err error
 		if other.BootAction() == wire.BootLocal {
-			err = doubt(other, wire.Identity{MACs: []string{mac}}, "the UUID")
+			return other, true, doubt(other, is, "the UUID")
 		}
+		other, err := x.unlessErased(other, is)
 		return other, true, err
 	}
 	return r, known, nil
+}
+
+// unlessErased lets a machine wait that is not surely the one whose disks are to
+// be erased.
+func (x *Index) unlessErased(r Record, is wire.Identity) (Record, error) {
+	if r.Boot != Wipe {
+		return r, nil
+	}
+	err := x.Certain(r, is)
+	if err != nil {
+		r.Boot = Hold
+	}
+	return r, err
+}
+
+// ErrUncertain: the machine may be the one whose disks are to be erased, or
+// another one.
+var ErrUncertain = errors.New("nothing is erased")
+
+// Certain refuses a machine that shows anything which is not of the record: what
+// is good enough to install it is not to erase its disks.
+func (x *Index) Certain(r Record, is wire.Identity) error {
+	is.MACs = genuineMACs(is.MACs)
+	if common(r.MACs, is.MACs) == 0 && len(r.MACs)+len(is.MACs) > 0 {
+		return fmt.Errorf("%w: the machine has none of the addresses of %s", ErrUncertain, r.ID)
+	}
+	for _, other := range x.candidates(is.MACs) {
+		if other.ID != r.ID {
+			return fmt.Errorf("%w: the machine shows an address of %s, and one of %s: edeployctl forget one of them", ErrUncertain, r.ID, other.ID)
+		}
+	}
+	for _, value := range []struct {
+		name, is, was string
+		genuine       func(string) string
+	}{{"UUID", is.UUID, r.UUID, genuineUUID}, {"serial", is.Serial, r.Serial, genuineSerial}} {
+		if a, b := value.genuine(value.is), value.genuine(value.was); a != b && a != "" && b != "" {
+			return fmt.Errorf("%w: the machine shows an address of %s, and another %s (%.60s instead of %s): the adapter may be in another machine", ErrUncertain, r.ID, value.name, value.is, value.was)
+		}
+	}
+	return nil
 }
 
 // Own makes a machine of its own of a MAC address, to be installed: the

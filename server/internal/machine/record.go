@@ -23,10 +23,13 @@ type State string
 
 // The states.
 const (
-	Unknown    State = "unknown"    // it has been seen, nothing was handed out
-	Installing State = "installing" // it has a configuration and works on it
-	Installed  State = "installed"  // it reported that it is good: it boots its own disk
-	Failed     State = "failed"     // its last installation failed
+	Unknown    State = "unknown"     // it has been seen, nothing was handed out
+	Installing State = "installing"  // it has a configuration and works on it
+	Installed  State = "installed"   // it reported that it is good: it boots its own disk
+	Failed     State = "failed"      // its last installation failed
+	Wiping     State = "wiping"      // it was let to erase its disks
+	Wiped      State = "wiped"       // its disks are erased
+	WipeFailed State = "wipe-failed" // one of its disks, at least, is not
 )
 
 // Boot is what the operator wants a machine to boot.
@@ -39,15 +42,16 @@ const (
 	Rescue    Boot = "rescue"
 	Hold      Boot = "hold"
 	Local     Boot = "local"
+	Wipe      Boot = "wipe" // erase its disks; ends when it says that it has
 )
 
 // ParseBoot reads a wish.
 func ParseBoot(s string) (Boot, error) {
 	switch b := Boot(s); b {
-	case Auto, Reinstall, Rescue, Hold, Local:
+	case Auto, Reinstall, Rescue, Hold, Local, Wipe:
 		return b, nil
 	}
-	return "", fmt.Errorf("boot action %q: want reinstall, rescue, hold, local or auto", s)
+	return "", fmt.Errorf("boot action %q: want reinstall, rescue, hold, local, wipe or auto", s)
 }
 
 // Record is all that is kept about one machine, as one JSON document.
@@ -72,6 +76,8 @@ type Record struct {
 	HardwareFile string         `json:"hardware_file,omitempty"` // name of its saved description
 	Differs      *api.Differing `json:"differs,omitempty"`       // why it gets nothing: its hardware is not the expected one
 	Expected     *api.Expected  `json:"expected,omitempty"`      // what the operator has said before it came
+	Foreign      *api.Foreign   `json:"foreign,omitempty"`       // why its installation has stopped: data on its disks
+	Wipe         *api.Wipe      `json:"wipe,omitempty"`          // how its disks were erased, until it is installed again
 }
 
 // Allocation is what a machine holds: a profile, perhaps a count and a CMDB
@@ -138,11 +144,16 @@ func (r Record) BootAction() wire.BootAction {
 		return wire.BootHold
 	case Local:
 		return wire.BootLocal
+	case Wipe:
+		return wire.BootWipe
 	case Reinstall:
 		return wire.BootInstall
 	}
-	if r.State == Installed {
+	switch r.State {
+	case Installed:
 		return wire.BootLocal
+	case Wiping: // nobody can want either what is half erased or something new there
+		return wire.BootHold
 	}
 	return wire.BootInstall
 }
@@ -169,8 +180,8 @@ func Decode(text []byte) (Record, error) {
 		return r, err
 	}
 	switch r.State {
-	case Unknown, Installing, Installed, Failed:
+	case Unknown, Installing, Installed, Failed, Wiping, Wiped, WipeFailed:
 		return r, nil
 	}
-	return r, fmt.Errorf("state %q: want unknown, installing, installed or failed", r.State)
+	return r, fmt.Errorf("state %q: want unknown, installing, installed, failed, wiping, wiped or wipe-failed", r.State)
 }

@@ -28,6 +28,12 @@ func TestBootAction(t *testing.T) {
 		{machine.Installing, machine.Hold, wire.BootHold},
 		{machine.Unknown, machine.Local, wire.BootLocal},
 		{machine.Unknown, machine.Rescue, wire.BootRescue},
+		{machine.Installed, machine.Wipe, wire.BootWipe},
+		{machine.Wiping, machine.Wipe, wire.BootWipe},
+		{machine.Wiping, machine.Auto, wire.BootHold},
+		{machine.Wiped, machine.Hold, wire.BootHold},
+		{machine.Wiped, machine.Auto, wire.BootInstall},
+		{machine.WipeFailed, machine.Auto, wire.BootInstall},
 	} {
 		if got := (machine.Record{State: tt.state, Boot: tt.boot}).BootAction(); got != tt.want {
 			t.Errorf("%s, %s: got %s, want %s", tt.state, tt.boot, got, tt.want)

@@ -94,9 +94,22 @@ func TestCompileErrors(t *testing.T) {
 		{"[", `x.specs:1:1: list is never closed: "]" is missing`},
 		{"", "x.specs:1:1: file is empty"},
 		{"# only a comment\n", "x.specs:2:1: file is empty"},
+		{"[]\n# edeploy: wipe\n", "x.specs:2:1: edeploy: wipe wants yes, ask or refuse"},
+		{"# edeploy: wipe maybe\n[]", "x.specs:1:1: edeploy: wipe wants yes, ask or refuse"},
 	} {
 		if _, err := match.Compile("x.specs", tc.text); err == nil || err.Error() != tc.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", tc.text, err, tc.want)
+		}
+	}
+}
+
+// TestWipePolicy: the strictest line of a file counts.
+func TestWipePolicy(t *testing.T) {
+	for text, want := range map[string]wire.WipePolicy{"[]": "", "# edeploy: wipe yes\n[]": wire.WipeYes, "#edeploy: wipe ask\n# edeploy: expect r7\n[]": wire.WipeAsk,
+		"# edeploy: wipe refuse\n[]\n# edeploy: wipe ask": wire.WipeRefuse} {
+		specs, err := match.Compile("x.specs", text)
+		if err != nil || specs.Wipe != want || len(specs.Warnings) > 0 {
+			t.Errorf("%q: %+v, %v", text, specs, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"edeploy/server/internal/literal"
 	"edeploy/server/internal/refusal"
+	"edeploy/server/wire"
 )
 
 // Limits of one specs file.
@@ -28,6 +29,10 @@ type Specs struct {
 	// "": none. BillLine is its line.
 	Bill     string
 	BillLine int
+	// Wipe is what the script may do to data that no installation of the machine
+	// has written, by another comment:
+	//	# edeploy: wipe ask
+	Wipe wire.WipePolicy
 
 	specs   []spec
 	names   []string // of the variables, as in the search: $$x is "$x"
@@ -98,8 +103,14 @@ func (c *compiler) directives() error {
 		text, _ := node.Value.(string)
 		words := strings.Fields(text)
 		switch {
+		case len(words) > 0 && words[0] == "wipe":
+			policy, err := wire.ParseWipePolicy(strings.Join(words[1:], " "))
+			if err != nil || len(words) != 2 {
+				return c.doc.ErrorAt(node.Start, "edeploy: wipe wants yes, ask or refuse")
+			}
+			c.specs.Wipe = c.specs.Wipe.Stricter(policy)
 		case len(words) == 0 || words[0] != "expect":
-			c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, "edeploy: %s says nothing here: want edeploy: expect NAME", short(text)))
+			c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, "edeploy: %s says nothing here: want edeploy: expect NAME, or edeploy: wipe ask", short(text)))
 		case len(words) != 2:
 			return c.doc.ErrorAt(node.Start, "edeploy: expect wants the name of one bill of materials")
 		case c.specs.Bill != "" && c.specs.Bill != words[1]:

@@ -38,10 +38,14 @@ func machineProblem(r machine.Record, restorable func(id string) bool) string {
 	who := fmt.Sprintf("machine %s (%s)", r.ID, r.DisplayName())
 	first, _, _ := strings.Cut(r.LastError, "\n")
 	switch {
+	case r.State == machine.WipeFailed:
+		return fmt.Sprintf("%s: its disks are not all erased: %s. edeployctl show %s has them; edeployctl wipe %s tries again", who, first, r.ID, r.ID)
 	case r.Boot == machine.Hold: // the operator knows
 		return ""
 	case r.Differs != nil && !r.Differs.Anyway:
 		return who + differs(r)
+	case r.State == machine.Failed && r.Foreign != nil && !r.Foreign.Anyway:
+		return fmt.Sprintf("%s is held: its profile asks before it overwrites data that no installation of this machine has written, and %s. If it may be overwritten: edeployctl wipe-anyway %s; then it asks again when it boots", who, r.Foreign, r.ID)
 	case r.State == machine.Failed:
 		return fmt.Sprintf("%s FAILED %s. It tries again when it boots: edeployctl logs %s and edeployctl machines explain %s say more, edeployctl hold %s stops it", who, first, r.ID, r.ID, r.ID)
 	case r.State == machine.Installed && first != "":

@@ -152,6 +152,13 @@ func TestMachines(t *testing.T) {
 			[]string{"fits profile vm", "differs from r7.bill in 8 properties", "disk sd0 size: 2 instead of 1;", "and 3 more", "edeployctl expect r7 02-00-00-00-00-01;", "edeployctl install-anyway 02-"}},
 		{"held, of another deployment", func(r *machine.Record) { r.State, r.Differs, r.Section = machine.Failed, differs, "LAB" }, []string{"edeployctl expect r7 02-00-00-00-00-01 --section LAB;"}},
 		{"let pass", func(r *machine.Record) { r.Differs = &passed }, nil},
+		{"held because of data", func(r *machine.Record) {
+			r.State, r.Foreign = machine.Failed, &api.Foreign{Disks: []wire.ForeignDisk{{Disk: "/dev/sdb", Holds: "ntfs"}, {Disk: "/dev/sdc", Holds: "gpt"}}}
+		}, []string{"the disk /dev/sdb holds ntfs; the disk /dev/sdc holds gpt", "edeployctl wipe-anyway 02-"}},
+		{"not all of it wiped", func(r *machine.Record) {
+			r.State, r.Boot, r.LastError = machine.WipeFailed, machine.Hold, "1 of 2 disks are not erased: sda: it is broken"
+		}, []string{"its disks are not all erased: 1 of 2 disks", "edeployctl wipe 02-"}},
+		{"wiped", func(r *machine.Record) { r.State, r.Boot = machine.Wiped, machine.Hold }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f, _ := finder(t, good(), record(1, tt.change))
