@@ -99,7 +99,7 @@ build: modules ## the programs, into out/bin
 image: modules out/appliance.img ## the appliance: out/appliance.img and out/appliance.gaf
 
 .PHONY: initrd
-initrd: modules out/initrd.pxe ## the agent's initrd and kernel: out/initrd.pxe, out/vmlinuz
+initrd: modules out/initrd.pxe ## the agent's initrd, kernel and add-ons: out/initrd.pxe, out/vmlinuz, out/addons
 
 .PHONY: role
 role: modules $(TREE).edeploy ## a role tree: make role ROLE=base VERSION=D12-F.1.0.0
@@ -212,7 +212,8 @@ out/kernel: FORCE
 	@[ "$$(cat $@ 2>/dev/null)" = '$(KERNEL)' ] || echo '$(KERNEL)' >$@
 
 out/initrd.pxe: out/programs/mkinitrd out/programs/agent out/kernel $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
-	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -kernel '$(KERNEL)' -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz
+	rm -rf out/addons
+	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -kernel '$(KERNEL)' -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz -addons out/addons
 
 # Debian's loaders for Secure Boot, taken out of their packages. They are those of
 # Debian 13: the signed GRUB for networks of Debian 12 speaks no HTTP. Both start
@@ -228,4 +229,5 @@ out/appliance.img: out/programs/mkappliance out/programs/edeployd out/initrd.pxe
 	@[ -f /usr/lib/ipxe/snponly.efi ] || { echo 'edeploy: the loaders (Debian package ipxe) are missing: make deps installs them' >&2; exit 1; }
 	@rm -rf out/boot && mkdir -p out/boot
 	cp out/vmlinuz out/initrd.pxe $(addprefix /usr/lib/ipxe/,undionly.kpxe ipxe.pxe snponly.efi ipxe.efi) out/loaders/*.efi out/boot/
+	cp -r out/addons out/boot/
 	out/programs/mkappliance -version '$(RELEASE)' -size $(IMAGE_SIZE) -perm appliance/perm -o $@ -update out/appliance.gaf

@@ -77,7 +77,7 @@ var keys = map[string][]string{
 	"RSYNC":   {"PORT"},
 	"IMAGES":  {"TOP"},
 	"STATE":   {"DIR"},
-	"BOOT":    {"DIR", "KERNELARGS", "ARGS"},
+	"BOOT":    {"DIR", "KERNELARGS", "ARGS", "ADDONS"},
 }
 
 var deploymentKeys = []string{"CONFIGDIR", "LOCKFILE", "HWDIR", "LOGDIR", "HEALTHDIR",
@@ -212,6 +212,12 @@ func (f fields) boot(abs func(string) string, c Config) bootConfig {
 	args, err := wire.ParseBootArgs(given)
 	if err != nil {
 		f.bad("ARGS", err.Error())
+	}
+	for name := range strings.FieldsSeq(strings.ReplaceAll(f.text("ADDONS", ""), ",", " ")) {
+		if err := wire.CheckAddon(name); err != nil {
+			*f.errs = append(*f.errs, fmt.Errorf("[%s] ADDONS: %w", f.section, err))
+		}
+		args.Addons = strings.TrimPrefix(args.Addons+","+name, ",")
 	}
 	names := strings.Fields(given)
 	set := func(name string) bool {

@@ -65,6 +65,24 @@ func TestPortsReachTheBootParameters(t *testing.T) {
 	}
 }
 
+// TestAddons: their names reach the agent, behind those of ARGS.
+func TestAddons(t *testing.T) {
+	for text, want := range map[string]string{
+		"ADDONS = megacli/8.07.14 python3\n":         "megacli/8.07.14,python3",
+		"ARGS = ADDONS=python3\nADDONS = a/1, b/2\n": "python3,a/1,b/2",
+		"ADDONS =\n":           "",
+		"ADDONS = ../x\n":      `[BOOT] ADDONS: add-on "../x": role name ".." starts with "."`,
+		"ADDONS = a/../../b\n": `version name "../../b" starts with`,
+		"ADDONS = " + strings.Repeat("a", 65) + "\n": "want ROLE/VERSION, or a name of a-z, 0-9 and dashes",
+		"ARGS = ADDONS=Python\nADDONS = python3\n":   `[BOOT] ARGS = ADDONS=Python: want kernel parameter ADDONS=Python: add-on "Python"`,
+	} {
+		c, err := readText(t, "[BOOT]\n"+text)
+		if err != nil && !strings.Contains(err.Error(), want) || err == nil && c.Boot.Args.Addons != want {
+			t.Errorf("%q: %q, %v, want %q", text, c.Boot.Args.Addons, err, want)
+		}
+	}
+}
+
 // What a host's operator did not name is said, with the place that is used;
 // and what is set in vain.
 func TestNotes(t *testing.T) {

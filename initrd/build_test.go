@@ -16,6 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/mkuimage/cpio"
 
+	"edeploy/images/manifest"
+	treearchive "edeploy/images/manifest/archive"
 	"edeploy/initrd/internal/pick"
 )
 
@@ -126,8 +128,8 @@ func TestBuild(t *testing.T) {
 	commands = "package initrd\nimport (\n_ \"github.com/u-root/u-root/cmds/core/which\"\n_ \"github.com/u-root/u-root/cmds/core/free\"\n)\n"
 	asked := wanted(t)
 	dir := t.TempDir()
-	c := Config{Module: "..", Agent: "edeploy/initrd/cmd/init", Tools: debianTree(t, asked), Kernel: Debian,
-		Initrd: filepath.Join(dir, "out/initrd.pxe"), Vmlinuz: filepath.Join(dir, "out/vmlinuz")}
+	c := Config{Module: "..", Agent: "edeploy/initrd/cmd/init", Tools: debianTree(t, withPython(asked)), Kernel: Debian,
+		Initrd: filepath.Join(dir, "out/initrd.pxe"), Vmlinuz: filepath.Join(dir, "out/vmlinuz"), Addons: filepath.Join(dir, "out/addons")}
 	if err := Build(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +148,7 @@ func TestBuild(t *testing.T) {
 		"tmp": "41777 0:0 ", "proc": "40755 0:0 ", "chroot": "40755 0:0 ", "dev/console": "20600 0:0 ", "dev/null": "20666 0:0 ",
 		"bbin/which": "120777 0:0 bb", "bbin/free": "120777 0:0 bb",
 		"etc/passwd": "100644 0:0 " + ours("etc/passwd"), "usr/sbin/udevadm": "100755 0:0 " + ours("usr/sbin/udevadm"),
-		"usr/bin/unasked": "", "usr/lib64/unasked": "", "usr/share/doc/parted/copyright": "", "boot/vmlinuz-4": "",
+		"usr/bin/python3": "", "usr/lib/python3.9/os.py": "", "usr/bin/unasked": "", "usr/lib64/unasked": "", "usr/share/doc/parted/copyright": "", "boot/vmlinuz-4": "",
 	}
 	seen := map[string]string{}
 	for name := range want {
@@ -159,6 +161,57 @@ func TestBuild(t *testing.T) {
 		if !strings.HasPrefix(got[name], "100755 0:0 \x7fELF") {
 			t.Errorf("%s is no program: %.20q", name, got[name])
 		}
+	}
+	checkPython(t, c.Addons)
+}
+
+// withPython are the files, and those of Python; one of them starts a program
+// that the initrd has, too.
+func withPython(files map[string]string) map[string]string {
+	files = maps.Clone(files)
+	maps.Copy(files, map[string]string{"usr/bin/python3": "usr/bin/python3", "usr/lib/python3.9/os.py": "import sys",
+		"usr/lib/python3.9/json/tool.py": "#!/usr/bin/env python3\n", "usr/lib/python4/x.py": "x"})
+	return files
+}
+
+// checkPython: the add-on is what its manifest says, has what the initrd lacks,
+// and nothing that tells where and when it was made.
+func checkPython(t *testing.T, dir string) {
+	t.Helper()
+	text, err := os.Open(filepath.Join(dir, "python3.mtree"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer text.Close()
+	published, err := manifest.Read(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := os.Open(filepath.Join(dir, "python3.edeploy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	plain, err := treearchive.Open(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	got, err := treearchive.Describe(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wrong := manifest.Diff(published, got); len(wrong) > 0 {
+		t.Errorf("the archive is not that of its manifest: %s", manifest.Summary(wrong))
+	}
+	var all []string
+	for _, e := range got.Entries {
+		all = append(all, fmt.Sprintf("%s %s %o %d:%d %d", e.Path, e.Type, e.Mode, e.UID, e.GID, e.ModTime.Unix()))
+	}
+	want := []string{". dir 755 0:0 0", "usr dir 755 0:0 0", "usr/bin dir 755 0:0 0", "usr/bin/python3 file 755 0:0 0", "usr/lib dir 755 0:0 0",
+		"usr/lib/python3.9 dir 755 0:0 0", "usr/lib/python3.9/json dir 755 0:0 0", "usr/lib/python3.9/json/tool.py file 644 0:0 0", "usr/lib/python3.9/os.py file 644 0:0 0"}
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Errorf("add-on (-want +got):\n%s", diff)
 	}
 }
 

@@ -32,7 +32,7 @@ var moduleList string
 //go:embed files
 var files embed.FS
 
-// Config says what to build from what. All fields but Kernel are needed.
+// Config says what to build from what. All fields but Kernel and Addons are needed.
 type Config struct {
 	Module string // directory of the Go module with the agent
 	Agent  string // package of the agent
@@ -41,6 +41,7 @@ type Config struct {
 
 	Initrd  string // file to write
 	Vmlinuz string // file to write
+	Addons  string // directory to write the add-ons to; "": none are made
 }
 
 // Kernel is a kernel variant.
@@ -66,19 +67,27 @@ func Build(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	lines = withDependencies(debian, lines)
 	vmlinuz, err := c.kernel(ctx, debian)
 	if err != nil {
 		return err
 	}
+	names, err := chosen(debian, withDependencies(debian, lines))
+	if err != nil {
+		return fmt.Errorf("choose files of the Debian tree: %w", err)
+	}
 	content := archive.New()
 	for _, add := range []func(*archive.Archive) error{
 		addDirectories,
-		func(a *archive.Archive) error { return addTree(a, debian, lines) },
+		func(a *archive.Archive) error { addTree(a, debian, names); return nil },
 		addFiles,
 		func(a *archive.Archive) error { return addPrograms(ctx, a, c) },
 	} {
 		if err := add(content); err != nil {
+			return err
+		}
+	}
+	if c.Addons != "" {
+		if err := writeAddons(ctx, c.Addons, debian, names); err != nil {
 			return err
 		}
 	}
@@ -169,11 +178,7 @@ func addDirectories(a *archive.Archive) error {
 
 // addTree copies what the lists ask for. Owners are root's, and there is
 // nobody else for whom a set-user-ID bit would matter.
-func addTree(a *archive.Archive, t *tree.Tree, lines []pick.Line) error {
-	names, err := chosen(t, lines)
-	if err != nil {
-		return fmt.Errorf("choose files of the Debian tree: %w", err)
-	}
+func addTree(a *archive.Archive, t *tree.Tree, names []string) {
 	for _, name := range names {
 		switch entry, _ := t.Get(name); {
 		case entry.Mode.IsDir():
@@ -184,7 +189,6 @@ func addTree(a *archive.Archive, t *tree.Tree, lines []pick.Line) error {
 			a.File(name, entry.Data, entry.Mode&0o755)
 		}
 	}
-	return nil
 }
 
 // chosen are the files that the lists ask for, with what they need.

@@ -43,6 +43,7 @@ type BootArgs struct {
 	OSVer                string // OS_VER: replaces the version given to set_role
 	KexecKernel          string // KEXEC_KERNEL: substring of the kernel that kexec loads
 	MetadataURL          string // METADATA_URL: cloud-init data source of the installed system
+	Addons               string // ADDONS: names of add-ons, with commas between them; see CheckAddon
 
 	// Kept is the text between the two bars of "| args |": parameters that
 	// the installed kernel gets too (reference section 1.5), blanks squeezed.
@@ -129,6 +130,18 @@ var params = []param{
 	text("OS_VER", func(a *BootArgs) *string { return &a.OSVer }),
 	text("KEXEC_KERNEL", func(a *BootArgs) *string { return &a.KexecKernel }),
 	text("METADATA_URL", func(a *BootArgs) *string { return &a.MetadataURL }),
+	{"ADDONS", func(a *BootArgs) string { return a.Addons }, setAddons},
+}
+
+func setAddons(a *BootArgs, v string) error {
+	given := BootArgs{Addons: v}
+	for _, name := range given.AddonNames() {
+		if err := CheckAddon(name); err != nil {
+			return fmt.Errorf("kernel parameter ADDONS=%s: %w", v, err)
+		}
+	}
+	a.Addons = v
+	return nil
 }
 
 // noConsole is special: any non-empty value sets it, and "0" is not empty, so
@@ -231,4 +244,14 @@ func (a BootArgs) RsyncURL(p string) string {
 // ArchiveURL is the HTTP URL of a path below HPATH (reference section 11.2).
 func (a BootArgs) ArchiveURL(p string) string {
 	return "http://" + net.JoinHostPort(a.HServ, strconv.Itoa(a.HServPort)) + path.Join("/", a.HPath, p)
+}
+
+// ImageURL is the HTTP URL of a path among the images: ArchiveURL, or, without
+// HSERV, that of a web server beside the rsync server and with its directories,
+// as an appliance is one.
+func (a BootArgs) ImageURL(p string) string {
+	if a.HServ == "" {
+		a.HServ, a.HServPort, a.HPath = a.RsyncHost(), a.HTTPPort, a.RPath
+	}
+	return a.ArchiveURL(p)
 }

@@ -38,6 +38,8 @@ func TestBootArgs(t *testing.T) {
 			}),
 			"SERV=10.0.3.1 IP=eth0:10.9.0.5/24+10.9.0.1@12,other:none BOOTIF=01-02-00-00-00-00-01 LLDP_SECONDS=40"},
 		{"one bar only", "SERV=a | x=1", set(func(a *wire.BootArgs) { a.Serv, a.Kept = "a", "x=1" }), "SERV=a | x=1 |"},
+		{"add-ons", "ADDONS=megacli/8.07.14,python3", set(func(a *wire.BootArgs) { a.Addons = "megacli/8.07.14,python3" }),
+			"SERV=10.0.3.1 ADDONS=megacli/8.07.14,python3"},
 		{"log", "UPLOAD_LOG=yes NOCONSOLE=0", set(func(a *wire.BootArgs) { a.UploadLog, a.NoConsole = false, true }),
 			"SERV=10.0.3.1 UPLOAD_LOG=0 NOCONSOLE=1"},
 	} {
@@ -72,14 +74,25 @@ func TestBootArgsWith(t *testing.T) {
 }
 
 func TestBadBootArgsKeepTheDefault(t *testing.T) {
-	a, err := wire.ParseBootArgs("HTTP_PORT=web RSERV_PORT=70000 SERV=x")
-	for _, want := range []string{"HTTP_PORT=web", "RSERV_PORT=70000"} {
+	a, err := wire.ParseBootArgs("HTTP_PORT=web RSERV_PORT=70000 SERV=x ADDONS=python3,../x")
+	for _, want := range []string{"HTTP_PORT=web", "RSERV_PORT=70000", `ADDONS=python3,../x: add-on "../x"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not name %s", err, want)
 		}
 	}
-	if a.HTTPPort != 80 || a.RServPort != 873 || a.Serv != "x" {
+	if a.HTTPPort != 80 || a.RServPort != 873 || a.Serv != "x" || a.Addons != "" {
 		t.Errorf("arguments beside the bad ones: %+v", a)
+	}
+}
+
+func TestCheckAddon(t *testing.T) {
+	for name, want := range map[string]bool{
+		"python3": true, "hp-tools": true, "ssacli/6.15-11.0": true,
+		"": false, "Python": false, "a.b": false, "../x": false, "a/": false, "/a": false, "a/b/c": false, "a/..": false, "a%2f": false, strings.Repeat("a", 65): false,
+	} {
+		if err := wire.CheckAddon(name); (err == nil) != want {
+			t.Errorf("%q: %v, want valid = %v", name, err, want)
+		}
 	}
 }
 
@@ -87,7 +100,11 @@ func TestURLs(t *testing.T) {
 	a := wire.DefaultBootArgs()
 	a.Serv, a.HServ = "10.0.3.1", "web"
 	ref := wire.ImageRef{Role: "base", Version: "D12-F.1.0.0"}
+	other := wire.BootArgs{Serv: "10.0.3.1", HTTPPort: 9000, RServ: "rack2", RPath: "install"}
 	for _, test := range []struct{ got, want string }{
+		{other.AddonURL("python3"), "http://10.0.3.1:9000/boot/file/addons/python3.edeploy"},
+		{other.AddonURL("megacli/8.07.14"), "http://rack2:9000/install/8.07.14/megacli-8.07.14.edeploy"},
+		{a.AddonURL("megacli/8.07.14"), "http://web:80/install/8.07.14/megacli-8.07.14.edeploy"},
 		{a.UploadURL(), "http://10.0.3.1:80/cgi-bin/upload.py"},
 		{a.ReportURL(), "http://10.0.3.1:80/api/v1/reports"},
 		{a.RsyncURL(ref.Tree()), "rsync://10.0.3.1:873/install/D12-F.1.0.0/base"},

@@ -48,6 +48,10 @@ type Host struct {
 	// script names, and before a command that follows set_role. Nil: all can be had.
 	Offered func(context.Context, wire.BootArgs, wire.ImageRef) error
 
+	// Addon lays an add-on over the ramdisk. It is asked before the script's first
+	// command for the one that has its interpreter. Nil: there are none.
+	Addon func(ctx context.Context, name string) error
+
 	Disks *drive.Machine  // nil: disks are not chosen, and nobody keeps the others from being written to
 	Ours  []wire.DiskID   // of the disks that installations of this machine wrote, or that the operator lets pass
 	Wipe  wire.WipePolicy // for data on all others; the script may be stricter
@@ -102,6 +106,9 @@ func Run(ctx context.Context, h Host, conf wire.Configuration) (Result, error) {
 	}
 	if err := h.checkNamed(ctx, conf.Script); err != nil {
 		return Result{}, fmt.Errorf("%s: %w", scriptName(conf), err)
+	}
+	if err := h.fetchInterpreter(ctx, conf); err != nil {
+		return Result{}, fmt.Errorf("%s:1: #!%s: %w", scriptName(conf), conf.Interpreter(), err)
 	}
 	written, closed, err := h.runWatched(ctx, conf)
 	if err != nil {

@@ -240,8 +240,9 @@ func TestBadScripts(t *testing.T) {
 		{"config without a slash", "{}", "config('etc/x')", `vm.configure:1: config: name "etc/x" does not start with /`},
 		{"variables that are code", "{'a': run('reboot')}", "pass", "vm.configure: variables of the server: var:1:7: undefined: run"},
 		{"variables that are a list", "[1]", "pass", "vm.configure: variables of the server: want a dictionary, not a list"},
-		{"missing interpreter", "{}", "#!/usr/bin/no-python -x\n", `vm.configure:1: #!/usr/bin/no-python -x: this initrd has no /usr/bin/no-python; a script without the "#!" line runs in the built-in dialect`},
+		{"missing interpreter", "{}", "#!/usr/bin/no-python -x\n", `vm.configure:1: #!/usr/bin/no-python -x: this initrd has no /usr/bin/no-python: name an add-on that has it in [BOOT] ADDONS; a script without the "#!" line runs in the built-in dialect`},
 		{"missing interpreter through env", "{}", "#!/usr/bin/env no-python\n", `#!/usr/bin/env no-python: this initrd has no no-python`},
+		{"Python 2", "{}", "#!/usr/bin/no/python2.7\n", `this initrd has no /usr/bin/no/python2.7: name an add-on that has it in [BOOT] ADDONS, or let the script start with "#!/usr/bin/python3"`},
 		{"empty interpreter", "{}", "#! \n", "the script ended without set_role"},
 	}
 	for _, tt := range tests {

@@ -47,6 +47,9 @@ func runInterpreter(ctx context.Context, h Host, conf wire.Configuration, w *wat
 		return fmt.Errorf("prepare %s: %w", name, err)
 	}
 	defer os.RemoveAll(files.dir)
+	if asked := dialect.Program(conf.Script); path.Base(asked) != path.Base(argv[0]) {
+		fmt.Fprintf(h.log(), "there is no %s: the script runs with %s\n", asked, argv[0])
+	}
 	_, err = h.Run(ctx, command.Command{
 		Argv:  append(argv, files.start),
 		Shown: path.Base(argv[0]),
@@ -61,6 +64,24 @@ func runInterpreter(ctx context.Context, h Host, conf wire.Configuration, w *wat
 	return nil
 }
 
+// python3 is the program of Python 3, and the add-on that has it.
+const python3 = "python3"
+
+// isPython tells a program that Python 3 stands for: all Pythons but version 2.
+func isPython(program string) bool {
+	name := path.Base(program)
+	return strings.HasPrefix(name, "python") && !strings.HasPrefix(name, "python2")
+}
+
+// fetchInterpreter brings Python for a script that names it, where it is not
+// there yet.
+func (h Host) fetchInterpreter(ctx context.Context, conf wire.Configuration) error {
+	if _, err := interpreter(conf.Interpreter()); err == nil || h.Addon == nil || !isPython(dialect.Program(conf.Script)) {
+		return nil // what is missing is said when the script starts
+	}
+	return h.Addon(ctx, python3)
+}
+
 // interpreter finds the program of a "#!" line, through env when it says so.
 func interpreter(line string) ([]string, error) {
 	argv := strings.Fields(line)
@@ -71,11 +92,22 @@ func interpreter(line string) ([]string, error) {
 		return nil, errors.New("names no program")
 	}
 	program, err := exec.LookPath(argv[0])
+	if err != nil && isPython(argv[0]) {
+		program, err = exec.LookPath(python3)
+	}
 	if err != nil {
-		return nil, fmt.Errorf(`this initrd has no %s; a script without the "#!" line runs in the built-in dialect`, argv[0])
+		return nil, fmt.Errorf(`this initrd has no %s: name an add-on that has it in [BOOT] ADDONS%s`, argv[0], otherwise(argv[0]))
 	}
 	argv[0] = program
 	return argv, nil
+}
+
+// otherwise is what else a script can do that names a program that is not there.
+func otherwise(program string) string {
+	if strings.HasPrefix(path.Base(program), "python") {
+		return ", or let the script start with \"#!/usr/bin/python3\", which the appliance has; edeployctl lint says what is of Python 2 only"
+	}
+	return `; a script without the "#!" line runs in the built-in dialect`
 }
 
 type scriptFiles struct {

@@ -46,6 +46,7 @@ type appliance struct {
 	t       *testing.T
 	tree    string // VERSION/ROLE below the rsync module
 	install string // the rsync module
+	addons  string // a directory of add-ons; "": there are none
 	http    *httptest.Server
 	rsync   string
 
@@ -148,6 +149,8 @@ func (a *appliance) serve(w http.ResponseWriter, r *http.Request) {
 		a.asked++
 		w.WriteHeader(a.keys[min(a.asked, len(a.keys))-1])
 		io.WriteString(w, "keys")
+	case strings.HasPrefix(r.URL.Path, "/boot/file/addons/"):
+		http.ServeFile(w, r, filepath.Join(a.addons, filepath.Base(r.URL.Path)))
 	case strings.HasPrefix(r.URL.Path, "/install/"):
 		a.list(w, r)
 	case a.away > 0:

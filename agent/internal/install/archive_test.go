@@ -256,7 +256,7 @@ func TestArchiveFailures(t *testing.T) {
 		{"broken manifest", func(a *appliance) {
 			a.pack(image.Archive(), zstandard)
 			a.republish(func(string) string { return "no manifest\n" })
-		}, "transfer: manifest of the role: "},
+		}, "transfer: manifest of the tree: "},
 		{"disk too small", func(a *appliance) {
 			a.pack(image.Archive(), zstandard)
 			a.republish(func(text string) string {

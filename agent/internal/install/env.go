@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"edeploy/agent/internal/addon"
 	"edeploy/agent/internal/bootloader"
 	"edeploy/agent/internal/command"
 	"edeploy/agent/internal/disk"
@@ -55,6 +56,8 @@ type Env struct {
 	Rsync     string                                           // the program; default "rsync"
 	Dmesg     func() ([]byte, error)                           // the kernel's messages; default: ask the kernel
 
+	FreeMemory func() (int64, error) // in bytes; default addon.FreeMemory
+
 	Now          func() time.Time
 	FirstPause   time.Duration // before the second attempt of anything; default 1 s
 	LongestPause time.Duration // default 10 s
@@ -89,6 +92,9 @@ func (e *Env) setDefaults() {
 	}
 	if e.Dmesg == nil {
 		e.Dmesg = KernelMessages
+	}
+	if e.FreeMemory == nil {
+		e.FreeMemory = addon.FreeMemory
 	}
 }
 

@@ -62,7 +62,13 @@ func (in *installation) rescue(ctx context.Context) error {
 		in.console.printf("devices: %v", err)
 	}
 	up := make(chan error, 1)
-	go func() { up <- in.env.Network(ctx, in.args, in.logger("network")) }()
+	go func() {
+		err := in.env.Network(ctx, in.args, in.logger("network"))
+		if err == nil {
+			in.layAddons(ctx, in.logger("rescue"))
+		}
+		up <- err
+	}()
 	select {
 	case err := <-up:
 		if err != nil {
@@ -122,12 +128,15 @@ func (in *installation) network(ctx context.Context, _ none, log *slog.Logger) (
 	return none{}, err
 }
 
-// detect describes the hardware, and says who this machine is from now on.
+// detect describes the hardware, and says who this machine is from now on. It
+// may take the tools of add-ons.
 func (in *installation) detect(ctx context.Context, _ none, log *slog.Logger) (wire.Hardware, error) {
+	skipped := in.layAddons(ctx, log)
 	hw, err := in.env.Detect(ctx, in.args, log)
 	if err != nil {
 		return nil, err
 	}
+	hw = append(hw, skipped...)
 	in.hardware, in.machine = hw, hw.Identity()
 	in.reports.Identify(in.machine)
 	log.Info(fmt.Sprintf("%d facts", len(hw)))
@@ -166,6 +175,7 @@ func (in *installation) configure(ctx context.Context, conf wire.Configuration, 
 	host.Offered = func(ctx context.Context, args wire.BootArgs, image wire.ImageRef) error {
 		return in.source(args, nil, log).Has(ctx, image)
 	}
+	host.Addon = in.ramdisk(log).Lay
 	host.Disks, host.Ours, host.Wipe, host.Note = in.env.Disks, conf.Disks, conf.Wipe, in.note
 	res, err := configure.Run(ctx, host, conf)
 	in.written = res.Written

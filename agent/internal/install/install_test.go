@@ -231,7 +231,7 @@ func TestFailures(t *testing.T) {
 		},
 			"role mysql D7-F.1.0.0 does not fit on the disk: ", wire.StepTransfer, 1, "power off"},
 		{"broken manifest", "", func(a *appliance, _ *blank) { a.republish(func(string) string { return "no manifest\n" }) },
-			"transfer: manifest of the role: ", wire.StepTransfer, 1, "power off"},
+			"transfer: manifest of the tree: ", wire.StepTransfer, 1, "power off"},
 		{"tree differs on the server", "", func(a *appliance, _ *blank) {
 			a.must(os.WriteFile(filepath.Join(a.tree, "etc/hostname"), []byte("other\n"), 0o644))
 		},

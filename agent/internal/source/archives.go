@@ -49,21 +49,27 @@ func (a Archives) Has(ctx context.Context, image wire.ImageRef) error {
 	return unknown(ctx, a.Args, image, err)
 }
 
-// Copy is Source.Copy. When the archive is replaced on the server meanwhile it
-// begins anew.
+// Copy is Source.Copy.
 func (a Archives) Copy(ctx context.Context, image wire.ImageRef, to Target) (Received, error) {
+	received, err := a.Tree(ctx, to, a.urls(image)...)
+	return received, unknown(ctx, a.Args, image, err)
+}
+
+// Tree brings the tree in the archive at the first of the URLs that the server
+// has. When the archive is replaced on the server meanwhile it begins anew.
+func (t Transfer) Tree(ctx context.Context, to Target, urls ...string) (Received, error) {
 	stale := map[string]bool{} // left by unfinished tries
 	var published *manifest.Manifest
 	for try := 1; ; try++ {
-		want, got, err := a.unpack(ctx, image, to)
+		want, got, err := t.unpack(ctx, urls, to)
 		again := errors.Is(err, ErrReplaced) ||
 			errors.Is(err, errOther) && (published == nil || len(manifest.Diff(published, want)) > 0)
 		if !again || try == tries {
-			t := Received{Manifest: cmp.Or(want, got), Compared: true}
+			received := Received{Manifest: cmp.Or(want, got), Compared: true}
 			if err == nil {
-				err = removeStale(to.Dir, stale, t.Manifest)
+				err = removeStale(to.Dir, stale, received.Manifest)
 			}
-			return t, unknown(ctx, a.Args, image, err)
+			return received, err
 		}
 		published = want
 		if got != nil {
@@ -71,32 +77,34 @@ func (a Archives) Copy(ctx context.Context, image wire.ImageRef, to Target) (Rec
 				stale[got.Entries[i].Path] = true
 			}
 		}
-		a.log().Warn(err.Error() + ", starting again")
+		t.log().Warn(err.Error() + ", starting again")
 	}
 }
 
-// unpack streams the archive to the disk: once beside its version's other roles,
-// or directly in HPATH. It answers what is published, if anything, and what came,
-// also after an error.
-func (a Archives) unpack(ctx context.Context, image wire.ImageRef, to Target) (want, got *manifest.Manifest, err error) {
-	s, err := a.open(ctx, http.MethodGet, a.urls(image))
+// unpack streams the archive to the disk. It answers what is published, if
+// anything, and what came, also after an error.
+func (t Transfer) unpack(ctx context.Context, urls []string, to Target) (want, got *manifest.Manifest, err error) {
+	s, err := t.open(ctx, http.MethodGet, urls)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer s.Close()
 	o := archive.Options{SplitLinks: to.SplitLinks}
-	if want, err = a.published(ctx, s.shown, image); err != nil {
+	if want, err = t.published(ctx, s.shown); err != nil {
 		return nil, nil, err
 	}
-	if want != nil {
+	switch {
+	case want != nil:
 		if err := to.Accept(want, s.shown); err != nil {
 			return want, nil, err
 		}
 		o.MaxBytes = max(want.TotalBytes(), 1)
-	} else {
-		a.log().Warn(fmt.Sprintf("there is no manifest beside %s: nothing proves that the archive is what was published", s.shown))
+	case to.Proven:
+		return nil, nil, fmt.Errorf("there is no manifest beside %s, which would prove it: put the one there that was made with it", s.shown)
+	default:
+		t.log().Warn(fmt.Sprintf("there is no manifest beside %s: nothing proves that the archive is what was published", s.shown))
 	}
-	if s.size > 0 {
+	if s.size > 0 && to.Progress != nil {
 		s.watch = to.Progress(s.size)
 	}
 	if got, err = extract(ctx, s, to.Dir, o); err != nil || want == nil {
@@ -108,14 +116,16 @@ func (a Archives) unpack(ctx context.Context, image wire.ImageRef, to Target) (w
 	return want, got, err
 }
 
+// urls are where an archive may be: beside its version's other roles, or directly
+// in HPATH.
 func (a Archives) urls(image wire.ImageRef) []string {
 	archive := image.Archive()
 	return []string{a.Args.ArchiveURL(archive), a.Args.ArchiveURL(path.Base(archive))}
 }
 
 // published brings the manifest beside the archive; nil when there is none.
-func (a Archives) published(ctx context.Context, archive string, image wire.ImageRef) (*manifest.Manifest, error) {
-	text, err := a.Fetch(ctx, strings.TrimSuffix(archive, path.Ext(archive))+path.Ext(image.Manifest()), manifest.MaxTextBytes)
+func (t Transfer) published(ctx context.Context, archive string) (*manifest.Manifest, error) {
+	text, err := t.Fetch(ctx, strings.TrimSuffix(archive, path.Ext(archive))+".mtree", manifest.MaxTextBytes)
 	if errors.Is(err, ErrMissing) {
 		return nil, nil
 	}
@@ -128,7 +138,7 @@ func (a Archives) published(ctx context.Context, archive string, image wire.Imag
 func readManifest(r io.Reader) (*manifest.Manifest, error) {
 	m, err := manifest.Read(r)
 	if err != nil {
-		return nil, fmt.Errorf("manifest of the role: %w", err)
+		return nil, fmt.Errorf("manifest of the tree: %w", err)
 	}
 	return m, nil
 }

@@ -41,12 +41,12 @@ func (e oneLine) Unwrap() error { return e.error }
 func offers(ctx context.Context, args wire.BootArgs, version string) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	url, extension := args.ArchiveURL, ".edeploy"
+	extension := ".edeploy"
 	if args.HServ == "" {
-		url, extension = webOfRsync(args), ".mtree"
+		extension = ".mtree"
 	}
 	var roles, versions []string
-	for _, name := range list(ctx, url(version)) {
+	for _, name := range list(ctx, args.ImageURL(version)) {
 		role, ok := strings.CutSuffix(name, "-"+version+extension)
 		if _, err := wire.NewImageRef(role, version); ok && err == nil {
 			roles = append(roles, role)
@@ -55,7 +55,7 @@ func offers(ctx context.Context, args wire.BootArgs, version string) string {
 	if len(roles) > 0 {
 		return "of " + version + ": " + firstOf(roles)
 	}
-	for _, name := range list(ctx, url("")) {
+	for _, name := range list(ctx, args.ImageURL("")) {
 		name, dir := strings.CutSuffix(name, "/")
 		if _, err := wire.NewImageRef("x", name); dir && err == nil {
 			versions = append(versions, name)
@@ -78,13 +78,6 @@ func firstOf(names []string) string {
 }
 
 const maxListing = 256 << 10
-
-// webOfRsync makes the URLs of a web server beside the rsync server, with the
-// same directories.
-func webOfRsync(args wire.BootArgs) func(string) string {
-	args.HServ, args.HServPort, args.HPath = args.RsyncHost(), args.HTTPPort, args.RPath
-	return args.ArchiveURL
-}
 
 // list lists a directory of a web server that answers names, one a line, those
 // of directories with "/" at their end, as the appliance does. What cannot be

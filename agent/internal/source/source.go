@@ -49,11 +49,12 @@ type Source interface {
 type Target struct {
 	Dir        string
 	SplitLinks bool // Dir lies on several file systems, where hard links cannot be
+	Proven     bool // an archive without a manifest is refused
 
 	// Accept sees the manifest before any content comes from the URL, and may refuse it.
 	Accept func(m *manifest.Manifest, url string) error
 
-	// Progress answers who is told how many bytes of a total came.
+	// Progress answers who is told how many bytes of a total came. Tree can do without.
 	Progress func(total int64) func(bytes int64)
 }
 

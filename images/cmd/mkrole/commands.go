@@ -26,7 +26,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	roles := root.PersistentFlags().String("roles", builtIn, "directory of your own role definitions and versions; those of "+builtIn+" are known, too")
-	root.AddCommand(newListCommand(roles), newBuildCommand(roles), newCheckCommand(), newDiffCommand(), newMetadataCommand(roles))
+	root.AddCommand(newListCommand(roles), newBuildCommand(roles), newCheckCommand(), newDiffCommand(), newMetadataCommand(roles), newPackCommand())
 	root.SetVersionTemplate("mkrole {{.Version}}\n")
 	strict(root)
 	return root

@@ -5,6 +5,7 @@
 //	mkrole check ARCHIVE            will it boot, is it free of one machine's traces
 //	mkrole diff A B                 what changed between two archives or manifests
 //	mkrole metadata FROM TO         propose what upgrades leave alone, add and run
+//	mkrole pack DIR ROLE VERSION    an image of a directory, such as an add-on
 //
 // It reads role definitions from images/roles (and before that from --roles), writes below
 // out/install (--out), and obeys SOURCE_DATE_EPOCH: no file of a tree is newer.

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"edeploy/images/internal/build"
+	"edeploy/images/manifest"
 	"edeploy/images/manifest/archive"
 	"edeploy/server/wire"
 
@@ -41,6 +43,8 @@ func TestCommands(t *testing.T) {
 		{[]string{"build", "mysql", "V1", "--roles", "../../roles", "--out", t.TempDir()}, "", "mysql V1 starts from base V1, which is not built: mkrole build base V1"},
 		{[]string{"check", "main_test.go"}, "", "neither zstd nor gzip nor tar"},
 		{[]string{"check", "nothing.edeploy"}, "", "no such file"},
+		{[]string{"pack", "nowhere", "tools", "1", "--out", t.TempDir()}, "", "pack nowhere: "},
+		{[]string{"pack", ".", "../tools", "1"}, "", `role name "../tools" starts with`},
 		{[]string{"diff", "a.edeploy", "b.edeploy"}, "", "a.mtree: no such file"},
 	}
 	for _, tt := range tests {
@@ -81,6 +85,40 @@ func TestCheck(t *testing.T) {
 		if out, err := run(t, "check", "--not-bootable", file); err != nil || !strings.Contains(out, tt.want) {
 			t.Errorf("%s: %q, %v", tt.compared, out, err)
 		}
+	}
+}
+
+// TestPack: the archive is that of the manifest, also when there was another one.
+func TestPack(t *testing.T) {
+	tree, out := t.TempDir(), t.TempDir()
+	for _, content := range []string{"old", "new"} {
+		put(t, filepath.Join(tree, "opt/vendor/tool"), content)
+		said, err := run(t, "pack", tree, "tools", "8.07", "--out", out)
+		if err != nil || !strings.HasPrefix(said, "tools 8.07: 4 entries, 0.0 MB, archive 0.0 MB\n") {
+			t.Fatalf("%q, %v", said, err)
+		}
+	}
+	published, err := manifest.ReadFile(filepath.Join(out, "8.07/tools-8.07.mtree"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := os.Open(filepath.Join(out, "8.07/tools-8.07.edeploy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	plain, err := archive.Open(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	unpacked := t.TempDir()
+	got, err := archive.Extract(t.Context(), plain, unpacked, archive.Options{})
+	if err != nil || len(manifest.Diff(published, got)) > 0 {
+		t.Errorf("%v, %v", err, manifest.Diff(published, got))
+	}
+	if text, err := os.ReadFile(filepath.Join(unpacked, "opt/vendor/tool")); string(text) != "new" {
+		t.Errorf("tool holds %q, %v", text, err)
 	}
 }
 

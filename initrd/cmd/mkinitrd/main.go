@@ -2,7 +2,8 @@
 // puts the kernel that fits beside it.
 //
 // It reads a Debian tree (tar), the Go module in the current directory and the
-// module cache, and writes two files.
+// module cache, and writes two files, and the add-ons of that initrd when it is
+// told where to.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"edeploy/initrd"
 )
@@ -22,6 +24,7 @@ func main() {
 	flag.StringVar(&c.Agent, "agent", "edeploy/agent/cmd/agent", "Go package of the agent")
 	flag.StringVar(&c.Initrd, "o", "out/initrd.pxe", "initrd to write")
 	flag.StringVar(&c.Vmlinuz, "vmlinuz", "out/vmlinuz", "kernel to write")
+	flag.StringVar(&c.Addons, "addons", "", "directory to write the add-ons to; none are made without it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -38,7 +41,15 @@ func build(ctx context.Context, c initrd.Config) error {
 	if err := initrd.Build(ctx, c); err != nil {
 		return err
 	}
-	for _, name := range []string{c.Vmlinuz, c.Initrd} {
+	written := []string{c.Vmlinuz, c.Initrd}
+	if c.Addons != "" {
+		addons, err := filepath.Glob(filepath.Join(c.Addons, "*.edeploy"))
+		if err != nil {
+			return err
+		}
+		written = append(written, addons...)
+	}
+	for _, name := range written {
 		info, err := os.Stat(name)
 		if err != nil {
 			return err

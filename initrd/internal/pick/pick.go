@@ -123,7 +123,9 @@ func (p *picker) add(name string) {
 func (p *picker) needs(name string, data []byte) ([]string, error) {
 	if script, ok := bytes.CutPrefix(data, []byte("#!")); ok {
 		line, _, _ := bytes.Cut(script, []byte("\n"))
-		if words := strings.Fields(string(line)); len(words) > 0 {
+		// No package has files in /usr/local (Debian Policy, section 9.1.2), but some
+		// modules of Python name it in a line that nobody uses.
+		if words := strings.Fields(string(line)); len(words) > 0 && !strings.HasPrefix(words[0], "/usr/local/") {
 			return words[:1], nil
 		}
 		return nil, nil

@@ -70,7 +70,7 @@ func TestPickNeedsWhatLddSays(t *testing.T) {
 	const program = "usr/bin/env"
 	out, err := exec.Command("ldd", "/"+program).Output()
 	needs.That(t, err == nil, "ldd: %v", err)
-	files := map[string][]byte{program: read(t, "/"+program), "usr/bin/script": []byte("#! /usr/bin/env -S x\n")}
+	files := map[string][]byte{program: read(t, "/"+program), "usr/bin/script": []byte("#! /usr/bin/env -S x\n"), "usr/lib/cgi.py": []byte("#! /usr/local/bin/python\n")}
 	var libraries []string
 	for _, word := range strings.Fields(string(out)) {
 		if strings.HasPrefix(word, "/") {
@@ -79,11 +79,11 @@ func TestPickNeedsWhatLddSays(t *testing.T) {
 		}
 	}
 	files["usr/lib/unneeded.so"] = files[libraries[0]]
-	got, err := pick.Pick(treeOf(t, files), []pick.Line{{Pattern: "usr/bin/script"}, {Pattern: "usr/bin/nothing", Optional: true}})
+	got, err := pick.Pick(treeOf(t, files), []pick.Line{{Pattern: "usr/bin/script"}, {Pattern: "usr/lib/cgi.py"}, {Pattern: "usr/bin/nothing", Optional: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := append(libraries, program, "usr/bin/script")
+	want := append(libraries, program, "usr/bin/script", "usr/lib/cgi.py")
 	slices.Sort(want)
 	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
 		t.Errorf("picked (-want +got):\n%s", diff)

@@ -315,7 +315,7 @@ func (l *linter) module(file string, m named, two bool) {
 	case old && !two:
 		l.find(file, m.line, m.column, Error, "%s is a module of Python 2 only: use %s", m.name, instead)
 	case !old && !pythonModules[m.name] && !pythonNames[m.name]:
-		l.find(file, m.line, m.column, Warning, "%s is no module of Python's own: the initrd must carry it, too", m.name)
+		l.find(file, m.line, m.column, Warning, "%s is no module of Python's own: an add-on must have it ([BOOT] ADDONS)", m.name)
 	}
 }
 

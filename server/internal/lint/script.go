@@ -19,7 +19,7 @@ const pythonVerdict = "\x00"
 
 const printText = "print is a statement of Python 2 only: write print(...)"
 
-const startPython = `let the script start with "#!/usr/bin/python3", and put Python into the initrd`
+const startPython = `let the script start with "#!/usr/bin/python3"`
 
 func (l *linter) configure(p *profile) {
 	file := p.name + ".configure"
@@ -64,17 +64,32 @@ func (l *linter) interpreted(p *profile, text string) {
 		l.verdicts[file] = "runs with " + runs + "; its commands were not looked into"
 		return
 	}
-	l.verdicts[file] = "runs with " + runs + ", if at all: it was not looked into"
-	l.find(file, 1, 1, Warning, "the initrd must carry %s", runs)
-	if name := path.Base(runs); strings.HasPrefix(name, "python") {
-		l.verdicts[file] = "runs with " + runs + "; its names are known, its syntax was not checked"
-		l.uses(p, textUses(text))
-		two := strings.HasPrefix(name, "python2")
-		if !two {
-			l.python2(file, text, true)
-		}
-		l.pythonNames(file, text, two, map[string]bool{})
+	if !strings.HasPrefix(path.Base(runs), "python") {
+		l.verdicts[file] = "runs with " + runs + ", if at all: it was not looked into"
+		l.find(file, 1, 1, Warning, "the initrd must carry %s, or an add-on ([BOOT] ADDONS)", runs)
+		return
 	}
+	l.pythonScript(p, file, runs, text)
+}
+
+// pythonScript looks into a script that a real Python runs.
+func (l *linter) pythonScript(p *profile, file, runs, text string) {
+	const looked = "; its names are known, its syntax was not checked"
+	l.verdicts[file] = "runs with Python 3, an add-on of the appliance" + looked
+	name := path.Base(runs)
+	two := strings.HasPrefix(name, "python2")
+	switch {
+	case two:
+		l.verdicts[file] = "runs with " + runs + ", if at all" + looked
+		l.find(file, 1, 1, Warning, "the appliance's Python is version 3: %s, or name an add-on that has %s in [BOOT] ADDONS", startPython, runs)
+	case name == "python":
+		l.find(file, 1, 1, Warning, "%s is Python 3, in which 3/2 is 1.5: %s when that is meant", runs, startPython)
+	}
+	l.uses(p, textUses(text))
+	if !two {
+		l.python2(file, text, true)
+	}
+	l.pythonNames(file, text, two, map[string]bool{})
 }
 
 // python tells the statements that only real Python has; needed says that
