@@ -22,6 +22,7 @@ import (
 	"edeploy/agent/internal/source"
 	"edeploy/images/manifest"
 	"edeploy/images/manifest/archive"
+	"edeploy/integration/needs"
 	"edeploy/server/wire"
 )
 
@@ -239,6 +240,19 @@ func TestRefusesSpecialFiles(t *testing.T) {
 	err := ramdisk(t, root, published("tools", packed, text), &bytes.Buffer{}).Lay(t.Context(), "tools")
 	if err == nil || !strings.Contains(err.Error(), "/usr/bin/pipe in it is a "+string(manifest.Fifo)) || len(look(t, root)) > 0 {
 		t.Errorf("%v, %v", err, look(t, root))
+	}
+}
+
+// What is mounted in the ramdisk may be a disk.
+func TestRefusesMounts(t *testing.T) {
+	needs.Root(t)
+	root := plant(t, file{"opt/x": "x"})
+	must(t, unix.Mount("tmpfs", filepath.Join(root, "opt"), "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { must(t, unix.Unmount(filepath.Join(root, "opt"), 0)) })
+	packed, text := pack(t, plant(t, file{"opt/y": "y"}))
+	err := ramdisk(t, root, published("tools", packed, text), &bytes.Buffer{}).Lay(t.Context(), "tools")
+	if err == nil || !strings.Contains(err.Error(), "/opt: another file system is mounted there") {
+		t.Error(err)
 	}
 }
 
