@@ -3,7 +3,6 @@ package install
 import (
 	"os"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +36,7 @@ run('parted -s %s mklabel msdos mkpart primary ext2 1MiB 100%%' % disk.path)
 run('mkfs.ext4 -q %s1; mkdir -p /chroot; mount %s1 /chroot' % (disk.path, disk.path))
 with config('/etc/edeploy-python.json') as f:
     json.dump({'size': disk.size(), 'name': re.sub('[0-9]+$', '', var['hostname']), 'address': socket.inet_ntoa(socket.inet_aton(var['ip']))}, f, sort_keys=True)
-` + rack.ByArchive + strings.ReplaceAll(rack.Settings(r.Key), "fmode", "fmod") + `
+` + rack.ByArchive + rack.Settings(r.Key) + `
 set_role('` + racktest.Base.Role + `', '` + racktest.Base.Version + `', disk.path)
 `
 }

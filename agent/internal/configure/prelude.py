@@ -75,14 +75,14 @@ def set_role(role, version, disk):
         f.write('ROLE=%s\nVERS=%s\nDISK=%s\nPROFILE=%s\n' % (role, version, disk, os.environ['EDEPLOY_PROFILE']))
 
 
-def config(name, mode='w', basedir='/post_rsync', fmod=420, uid=0, gid=0):
+def config(name, mode='w', basedir='/post_rsync', fmod=420, uid=0, gid=0, fmode=None):  # both spellings are in use
     path = _root + basedir + name
     if not os.path.isdir(os.path.dirname(path)):
         os.makedirs(os.path.dirname(path))
     f = open(path, mode)
     if os.getuid() == 0:
         os.chown(path, uid, gid)
-    os.chmod(path, fmod)
+    os.chmod(path, fmod if fmode is None else fmode)
     return f
 
 
