@@ -293,7 +293,7 @@ func TestFailingDisk(t *testing.T) {
 	if err := os.WriteFile(faults, []byte("[inject-error]\nevent = \"write_aio\"\nerrno = \"5\"\nsector = \"262144\"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.configure(t, "disk = disks(serial='FAILING')[0]\nrun('mkfs.ext4 -q -F -b 4096 %s' % disk)\nset_role('base', '1', disk)\n")
+	s.configure(t, "disk = disks(serial='FAILING')[0]\nrun('mkfs.ext4 -q -F -b 4096 %s' % disk)\nset_role(disk, disk, disk)\n")
 	vm := labtest.Start(t, machines, lab.Machine{Name: "failing", NICs: []lab.NIC{{User: &lab.UserNet{}}}, Extra: []string{
 		"-kernel", built(t, "vmlinuz"), "-initrd", built(t, "initrd.pxe"), "-append", "console=ttyS0 panic=-1 SERV=10.0.2.2 HTTP_PORT=" + s.port,
 		"-drive", "if=none,id=failing,format=raw,werror=report,file=blkdebug:" + faults + ":" + path, "-device", "virtio-blk-pci,drive=failing,serial=FAILING"}})
