@@ -111,7 +111,7 @@ var lowerKey = strings.NewReplacer(" ", "_", "(", "", ")", "")
 func lowerProperties(text string, without ...string) []Property {
 	var list []Property
 	for line := range strings.Lines(text) {
-		part := strings.Split(line, ":")
+		part := strings.Split(line, ": ")
 		if len(part) < 2 {
 			continue
 		}
