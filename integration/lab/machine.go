@@ -106,6 +106,8 @@ type UserNet struct {
 	// Forward are TCP ports of the guest; VM.Forwarded says where they are
 	// found on the host.
 	Forward []int
+	// Alone gives the guest addresses, and nobody beyond this network.
+	Alone bool
 }
 
 // SMBIOS is what the firmware says the machine is (type 1).
@@ -298,6 +300,9 @@ func (m Machine) nicArgs(p plumbing) []string {
 
 func (u UserNet) arg(id string, forwarded map[int]string) string {
 	arg := "user,id=" + id
+	if u.Alone {
+		arg += ",restrict=on"
+	}
 	for _, port := range u.Forward {
 		arg += fmt.Sprintf(",hostfwd=tcp:%s-:%d", forwarded[port], port)
 	}

@@ -90,7 +90,7 @@ func TestSpanningTree(t *testing.T) {
 	}
 	r := racktest.Start(t)
 	r.Configure(thatIsAll(r, ""))
-	vm := agent(t, r, "blocked", "", lab.NIC{User: &lab.UserNet{}}, lab.NIC{Hub: r.Hub})
+	vm := agent(t, r, "blocked", "", lab.NIC{User: &lab.UserNet{Alone: true}}, lab.NIC{Hub: r.Hub})
 	vm.Port(1).Cut()
 	r.Expect(vm, 2*time.Minute, `address set device=eth0 address=10\.0\.2\.`)
 	time.Sleep(30 * time.Second) // what the story is about
