@@ -28,7 +28,8 @@ var diskLayouts = []diskLayout{
 	{"raid1", 2, rack.RAID1, "findmnt -no SOURCE,FSTYPE / | xargs; swapon --noheadings --show=NAME; cat /sys/block/md0/md/level; lsmod | grep -ow '^megaraid_sas\\|^e1000e' | sort",
 		"/dev/md0 ext4\n/dev/md1\nraid1\ne1000e\nmegaraid_sas\n", true},
 
-	{"raid1-uefi", 2, rack.RAID1UEFI, "findmnt -no SOURCE,FSTYPE / | xargs; cat /sys/block/md0/md/level; mountpoint -q /boot/efi && diff -r /boot/efi/EFI /boot/efi2/EFI; efibootmgr | grep -c ' debian'", "/dev/md0 ext4\nraid1\n2\n", false},
+	{"raid1-uefi", 2, rack.RAID1UEFI, "findmnt -no SOURCE,FSTYPE / | xargs; cat /sys/block/md0/md/level; if mountpoint -q /boot/efi && mountpoint -q /boot/efi2; then diff -r /boot/efi/EFI /boot/efi2/EFI; [ $(efibootmgr | grep -c ' debian') = 2 ] || efibootmgr; fi",
+		"/dev/md0 ext4\nraid1\n", false},
 
 	{"lvm", 1, rack.LVM, "findmnt -no SOURCE,FSTYPE / | xargs; swapon --noheadings --show=NAME | xargs readlink -f | xargs dmsetup info -c --noheadings -o name", "/dev/mapper/vg0-root ext4\nvg0-swap\n", false},
 
