@@ -3,7 +3,6 @@ package boot
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -298,14 +297,8 @@ func flipped(t *testing.T) (dir string, repair func()) {
 	t.Helper()
 	const from = "../../out/boot"
 	dir = t.TempDir()
-	files, err := os.ReadDir(from)
-	if err != nil {
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
-	}
-	for _, f := range files {
-		if err := copyFile(filepath.Join(from, f.Name()), filepath.Join(dir, f.Name())); err != nil {
-			t.Fatal(err)
-		}
 	}
 	good, err := os.ReadFile(filepath.Join(from, "vmlinuz"))
 	if err != nil {
@@ -325,23 +318,6 @@ func flipped(t *testing.T) (dir string, repair func()) {
 			t.Fatal(err)
 		}
 	}
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return fmt.Errorf("copy %s: %w", from, err)
-	}
-	return out.Close()
 }
 
 // start switches the machine on.
