@@ -35,6 +35,7 @@ func (a *Appliance) makeServer(context.Context) error {
 		Version:     wire.Release(),
 		Log:         a.log.With("room", "server"),
 		Images:      a.ownImages,
+		Addons:      a.config.Boot.Args.AddonImages(),
 		DHCPFirst:   first,
 		DHCPLast:    last,
 		Loaders:     a.loaders,

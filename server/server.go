@@ -51,6 +51,7 @@ type Config struct {
 	Now         func() time.Time                // nil: time.Now
 	Log         *slog.Logger                    // nil: silence
 	Images      func() ([]wire.ImageRef, error) // complete images that machines can install; nil: not known here
+	Addons      []wire.ImageRef                 // images that every machine lays over its ramdisk ([BOOT] ADDONS)
 	DHCPFirst   netip.Addr                      // with DHCPLast: addresses that DHCP gives to any machine, for the API; zero: none
 	DHCPLast    netip.Addr
 	Loaders     func(macs []string) []api.FirmwareLoader // what boot services know about the firmware behind MAC addresses; nil: there are none
@@ -171,7 +172,7 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 	s.opened = append(s.opened, s.activity.Start())
 	explanations := explanation.New(histories, s.late, s.config.Log)
 	s.opened = append(s.opened, explanations.Close)
-	s.problems = &problems.Finder{StateDir: s.config.StateDir, Site: s.site, Records: s.records, Documents: documents, Images: s.config.Images, Late: s.late}
+	s.problems = &problems.Finder{StateDir: s.config.StateDir, Site: s.site, Records: s.records, Documents: documents, Images: s.config.Images, Addons: s.config.Addons, Late: s.late}
 	s.queue = &transaction.Queue{Site: s.site, Records: s.records, Store: documents, Explanations: explanations, Activity: s.activity,
 		Late: s.late, Now: s.config.Now, Log: s.config.Log}
 	s.queue.Start(limits.Wait)

@@ -222,6 +222,9 @@ func (s *services) upload(w http.ResponseWriter, r *http.Request) {
 	case s.agent <- host:
 	default:
 	}
+	if body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20)); err == nil {
+		s.note("agent: " + string(body))
+	}
 	http.Error(w, "there is no server here", http.StatusServiceUnavailable)
 }
 

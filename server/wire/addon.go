@@ -30,6 +30,17 @@ func (a BootArgs) AddonNames() []string {
 	return strings.FieldsFunc(a.Addons, func(r rune) bool { return r == ',' })
 }
 
+// AddonImages are those of them that are images.
+func (a BootArgs) AddonImages() []ImageRef {
+	var all []ImageRef
+	for _, name := range a.AddonNames() {
+		if role, version, image := strings.Cut(name, "/"); image {
+			all = append(all, ImageRef{role, version})
+		}
+	}
+	return all
+}
+
 // AddonURL is where an add-on's archive is; its manifest is beside it.
 func (a BootArgs) AddonURL(name string) string {
 	if role, version, image := strings.Cut(name, "/"); image {

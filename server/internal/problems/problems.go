@@ -24,6 +24,7 @@ type Finder struct {
 	Records   *records.Records
 	Documents store.Store
 	Images    func() ([]wire.ImageRef, error) // that the appliance has; nil: not known here
+	Addons    []wire.ImageRef                 // that every machine needs, whatever its profile
 	Late      *List
 
 	mu      sync.Mutex
@@ -35,6 +36,7 @@ type Finder struct {
 func (f *Finder) All() []api.Problem {
 	all := []api.Problem{}
 	images := f.images()
+	all = append(all, f.missingAddons(images)...)
 	for _, name := range f.Site.Sections() {
 		broken, supplies := f.configuration(f.Site.Deployments[name], images, true)
 		all = slices.Concat(all, broken, supplies)
@@ -68,6 +70,17 @@ func (f *Finder) images() []wire.ImageRef {
 		return nil
 	}
 	return append([]wire.ImageRef{}, have...)
+}
+
+// missingAddons are add-ons that the appliance has not.
+func (f *Finder) missingAddons(have []wire.ImageRef) []api.Problem {
+	var all []api.Problem
+	for _, ref := range f.Addons {
+		if have != nil && !slices.Contains(have, ref) {
+			all = append(all, api.Problem{Text: fmt.Sprintf("machines go without the add-on %s of [BOOT] ADDONS, which this appliance has not: edeployctl push %s %s", ref, ref.Role, ref.Version)})
+		}
+	}
+	return all
 }
 
 // restorable tells whether a forgotten machine can be taken back.

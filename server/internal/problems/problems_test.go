@@ -111,6 +111,33 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+// TestAddons: an add-on that is an image, and not here, is missing on every machine;
+// where nobody knows which images there are, nothing is said.
+func TestAddons(t *testing.T) {
+	web, tool := wire.ImageRef{Role: "web", Version: "V1"}, wire.ImageRef{Role: "megacli", Version: "8.07"}
+	for _, tt := range []struct {
+		name string
+		have func() ([]wire.ImageRef, error)
+		want string
+	}{
+		{"here", func() ([]wire.ImageRef, error) { return []wire.ImageRef{web, tool}, nil }, ""},
+		{"not known", nil, ""},
+		{"missing", func() ([]wire.ImageRef, error) { return []wire.ImageRef{web}, nil }, "edeployctl push megacli 8.07"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, _ := finder(t, good())
+			f.Images, f.Addons = tt.have, wire.BootArgs{Addons: "python3,megacli/8.07"}.AddonImages()
+			all := f.All()
+			if tt.want == "" && len(all) == 0 {
+				return
+			}
+			if len(all) != 1 || tt.want == "" || !strings.Contains(all[0].Text, tt.want) || all[0].Warning {
+				t.Errorf("want %q, got %+v", tt.want, all)
+			}
+		})
+	}
+}
+
 // TestOthers: who has just brought a file is not told its problems again, and
 // not what runs out.
 func TestOthers(t *testing.T) {
