@@ -127,16 +127,27 @@ func orDash(text string) string { return cmp.Or(text, "-") }
 
 func moment(t time.Time) string { return t.Local().Format(time.DateTime) }
 
-func confirmed(in io.Reader, out io.Writer, question string) bool {
-	fmt.Fprintf(out, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(in).ReadString('\n')
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
+// terminal is where an operator answers questions.
+type terminal struct {
+	in    *bufio.Reader
+	out   io.Writer
+	there bool // else nobody answers
 }
 
-// somebody is there to answer a question.
-func somebody(cmd *cobra.Command) bool {
-	return isTerminal(cmd.InOrStdin()) && isTerminal(cmd.ErrOrStderr())
+func terminalOf(cmd *cobra.Command) terminal {
+	return terminal{bufio.NewReader(cmd.InOrStdin()), cmd.ErrOrStderr(), isTerminal(cmd.InOrStdin()) && isTerminal(cmd.ErrOrStderr())}
+}
+
+// ask answers what was typed; "" is no answer, too.
+func (t terminal) ask(question string) string {
+	fmt.Fprintf(t.out, "%s ", question)
+	answer, _ := t.in.ReadString('\n')
+	return strings.TrimSpace(answer)
+}
+
+func (t terminal) confirms(question string) bool {
+	answer := strings.ToLower(t.ask(question + " [y/N]"))
+	return answer == "y" || answer == "yes"
 }
 
 // completes completes with words that depend on those before; nil: none.

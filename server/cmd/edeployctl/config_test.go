@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"io"
 	"maps"
 	"os"
@@ -152,7 +153,7 @@ func TestConfigThereAndBack(t *testing.T) {
 	}
 	for answer, want := range map[string]string{"n\n": "[]", "": "[]", "yes\n": text["state"]} {
 		_ = os.WriteFile(filepath.Join(dir, "state"), []byte("[]"), 0o644)
-		pull := configPull{client: &api.Client{Address: address}, section: "SERVER", dir: dir, in: strings.NewReader(answer), err: io.Discard, asks: true}
+		pull := configPull{client: &api.Client{Address: address}, section: "SERVER", dir: dir, terminal: terminal{bufio.NewReader(strings.NewReader(answer)), io.Discard, true}}
 		if err := pull.run(t.Context(), io.Discard); (err == nil) != (want != "[]") || contents(t, dir)["state"] != want {
 			t.Errorf("answer %q: %v, state %q", answer, err, contents(t, dir)["state"])
 		}

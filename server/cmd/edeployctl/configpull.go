@@ -38,7 +38,7 @@ func newConfigPullCommand(client *api.Client) *cobra.Command {
 		Example: "  edeployctl config pull profiles\n  edeployctl config pull --entries backup",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.client, c.dir, c.in, c.err, c.asks = client, args[0], cmd.InOrStdin(), cmd.ErrOrStderr(), somebody(cmd)
+			c.client, c.dir, c.terminal = client, args[0], terminalOf(cmd)
 			return c.run(cmd.Context(), cmd.OutOrStdout())
 		},
 		ValidArgsFunction: completeDirectory,
@@ -53,9 +53,7 @@ type configPull struct {
 	client         *api.Client
 	section, dir   string
 	force, entries bool
-	in             io.Reader
-	err            io.Writer
-	asks           bool // somebody is there to answer
+	terminal       terminal
 }
 
 func (c configPull) run(ctx context.Context, out io.Writer) error {
@@ -156,10 +154,10 @@ func (c configPull) mayReplace(root *os.Root, texts []pulled) error {
 		return nil
 	}
 	sentence := fmt.Sprintf("%s has other texts than the server: %s", c.dir, strings.Join(other, " "))
-	if !c.asks {
+	if !c.terminal.there {
 		return fmt.Errorf("nothing was written: %s; --force replaces them", sentence)
 	}
-	if !confirmed(c.in, c.err, printable(sentence)+"\nReplace them?") {
+	if !c.terminal.confirms(printable(sentence)+"\nReplace them?") {
 		return errors.New("nothing was written")
 	}
 	return nil

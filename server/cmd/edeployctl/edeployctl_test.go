@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -262,7 +263,7 @@ func TestForget(t *testing.T) {
 		{"y\n", "machine " + id + " (", ""},
 	} {
 		var stderr bytes.Buffer
-		out, err := forgetting{client: &api.Client{Address: address}, in: strings.NewReader(tt.answer), err: &stderr, asks: true}.one(t.Context(), id)
+		out, err := forgetting{client: &api.Client{Address: address}, terminal: terminal{bufio.NewReader(strings.NewReader(tt.answer)), &stderr, true}}.one(t.Context(), id)
 		if err == nil && tt.err != "" || err != nil && err.Error() != tt.err || !strings.HasPrefix(out, tt.want) || !strings.Contains(stderr.String(), "is installed") {
 			t.Errorf("%q: %v, %q, %q", tt.answer, err, out, stderr.String())
 		}

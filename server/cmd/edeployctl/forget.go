@@ -23,9 +23,7 @@ A machine that is installed is still running with its address. On a terminal the
 type forgetting struct {
 	client           *api.Client
 	force, strangers bool
-	in               io.Reader
-	err              io.Writer
-	asks             bool // somebody is there to answer
+	terminal         terminal
 }
 
 func newForgetCommand(client *api.Client) *cobra.Command {
@@ -39,7 +37,7 @@ func newForgetCommand(client *api.Client) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeMachine(client),
 		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
-			f.in, f.err, f.asks = cmd.InOrStdin(), cmd.ErrOrStderr(), somebody(cmd)
+			f.terminal = terminalOf(cmd)
 			switch {
 			case f.strangers == (len(args) == 1):
 				return "", unseen(errors.New("which machine? Give its ID, or --strangers"))
@@ -57,8 +55,8 @@ func newForgetCommand(client *api.Client) *cobra.Command {
 
 func (f forgetting) one(ctx context.Context, id string) (string, error) {
 	gone, err := f.client.Forget(ctx, id, f.force)
-	if api.StatusOf(err) == http.StatusConflict && !f.force && f.asks {
-		if !confirmed(f.in, f.err, err.Error()+"\nForget it?") {
+	if api.StatusOf(err) == http.StatusConflict && !f.force && f.terminal.there {
+		if !f.terminal.confirms(err.Error()+"\nForget it?") {
 			return "", errors.New("nothing was changed")
 		}
 		f.force = true

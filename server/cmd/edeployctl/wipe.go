@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -45,11 +44,9 @@ else. What asks is the line "# edeploy: wipe ask" in the specs of its profile, o
 }
 
 type wiping struct {
-	client *api.Client
-	force  string // the name of the machine
-	in     io.Reader
-	err    io.Writer
-	asks   bool // somebody is there to answer
+	client   *api.Client
+	force    string // the name of the machine
+	terminal terminal
 }
 
 func newWipeCommand(client *api.Client) *cobra.Command {
@@ -62,7 +59,7 @@ func newWipeCommand(client *api.Client) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
 		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
-			w.in, w.err, w.asks = cmd.InOrStdin(), cmd.ErrOrStderr(), somebody(cmd)
+			w.terminal = terminalOf(cmd)
 			return w.one(cmd.Context(), args[0])
 		}),
 	}
@@ -81,7 +78,7 @@ func (w wiping) one(ctx context.Context, word string) (string, error) {
 	switch {
 	case w.force != "" && w.force != name:
 		return "", fmt.Errorf("machine %s is called %s, and not %s: nothing was changed", m.ID, name, w.force)
-	case w.force == "" && !w.asks:
+	case w.force == "" && !w.terminal.there:
 		return "", unseen(fmt.Errorf("wipe asks twice, and there is no terminal: --force %s erases the disks of machine %s", name, m.ID))
 	case w.force == "":
 		if err := w.confirm(ctx, m, name); err != nil {
@@ -98,14 +95,11 @@ func (w wiping) confirm(ctx context.Context, m api.Machine, name string) error {
 	if err != nil {
 		return err
 	}
-	printWiped(w.err, m, disks)
-	in := bufio.NewReader(w.in)
-	if !confirmed(in, w.err, "\nEverything on its disks is destroyed. Erase them?") {
+	printWiped(w.terminal.out, m, disks)
+	if !w.terminal.confirms("\nEverything on its disks is destroyed. Erase them?") {
 		return errors.New("nothing was changed")
 	}
-	fmt.Fprintf(w.err, "The name of the machine, %s, to erase its disks: ", printable(name))
-	answer, _ := in.ReadString('\n') // without an answer it is another one
-	if strings.TrimSpace(answer) != name {
+	if w.terminal.ask(fmt.Sprintf("The name of the machine, %s, to erase its disks:", printable(name))) != name {
 		return errors.New("that is not its name: nothing was changed")
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"strings"
 	"testing"
@@ -44,7 +45,7 @@ func TestWipe(t *testing.T) {
 	} {
 		boots("install")
 		var stderr bytes.Buffer
-		out, err := wiping{client: &api.Client{Address: address}, in: strings.NewReader(tt.answers), err: &stderr, asks: true}.one(t.Context(), id)
+		out, err := wiping{client: &api.Client{Address: address}, terminal: terminal{bufio.NewReader(strings.NewReader(tt.answers)), &stderr, true}}.one(t.Context(), id)
 		if out != tt.want && tt.err == "" || (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
 			t.Errorf("%q: %q, %v", tt.answers, out, err)
 		}
