@@ -241,14 +241,18 @@ func TestMistakes(t *testing.T) {
 		files map[string]string
 		disk  int64
 		want  string
+		short bool // make test has time for it
 	}{
-		{"no such role", with("vm.configure", "set_role('base'", "set_role('nosuch'"), 3e9, `role nosuch version D12-F\.1\.0\.0 does not exist`},
-		{"disk too small", with("vm.specs", "gt(1)", "ge(0)"), 250e6, `(too small|does not fit|needs)`},
-		{"unknown variable", with("vm.configure", "var['disk']", "var['disk2']"), 3e9, `vm\.configure:1.*disk2`},
-		{"no match", with("vm.specs", "gt(1)", "gt(400)"), 3e9, `gt\(400\)`},
-		{"nothing left", with("state", "5", "0"), 3e9, `No more role available`},
+		{"no such role", with("vm.configure", "set_role('base'", "set_role('nosuch'"), 3e9, `role nosuch version D12-F\.1\.0\.0 does not exist`, true},
+		{"disk too small", with("vm.specs", "gt(1)", "ge(0)"), 250e6, `(too small|does not fit|needs)`, true},
+		{"unknown variable", with("vm.configure", "var['disk']", "var['disk2']"), 3e9, `vm\.configure:1.*disk2`, true},
+		{"no match", with("vm.specs", "gt(1)", "gt(400)"), 3e9, `gt\(400\)`, false},
+		{"nothing left", with("state", "5", "0"), 3e9, `No more role available`, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if !test.short {
+				long(t)
+			}
 			r.Configure(test.files, "--force") // what is wrong is to be seen on the console
 			vm := r.Power(rack.Blank{Name: strings.ReplaceAll(test.name, " ", "-"), Disks: []int64{test.disk}})
 			r.Expect(vm, 3*time.Minute, test.want)
@@ -355,5 +359,13 @@ func write(t *testing.T, file string, content []byte) {
 	}
 	if err := os.WriteFile(file, content, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// long skips what make test has no time for.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("EDEPLOY_LONG") != "1" {
+		t.Skip("EDEPLOY_LONG=1 runs it (make test-long)")
 	}
 }

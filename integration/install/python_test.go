@@ -1,7 +1,6 @@
 package install
 
 import (
-	"os"
 	"regexp"
 	"testing"
 	"time"
@@ -44,9 +43,7 @@ set_role('` + racktest.Base.Role + `', '` + racktest.Base.Version + `', disk.pat
 // A script for Python installs a machine; Python comes from the appliance, and
 // stays away from the installed system.
 func TestPython(t *testing.T) {
-	if os.Getenv("EDEPLOY_LONG") != "1" {
-		t.Skip("EDEPLOY_LONG=1 runs it (make test-long)")
-	}
+	long(t)
 	r := racktest.Start(t)
 	files := rack.VM(racktest.Base.Role, racktest.Base.Version, r.Key)
 	files["vm.configure"] = python(r)

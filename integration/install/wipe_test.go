@@ -15,9 +15,7 @@ import (
 // An installed machine is taken out of service: it boots from the network, its disk
 // holds nothing any more, and it waits. The other one runs, and boots its own disk.
 func TestWipe(t *testing.T) {
-	if os.Getenv("EDEPLOY_LONG") != "1" {
-		t.Skip("EDEPLOY_LONG=1 runs it (make test-long)")
-	}
+	long(t)
 	r := racktest.Start(t)
 	files := rack.VM("base", racktest.Base.Version, r.Key)
 	files["vm.configure"] += rack.ByArchive
