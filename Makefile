@@ -218,7 +218,7 @@ out/kernel: FORCE
 
 out/initrd.pxe: out/programs/mkinitrd out/programs/agent out/kernel $(TOOLS).edeploy go.mod $(shell find initrd -type f -not -name '*.md')
 	rm -rf out/addons
-	GOROOT=$$(go env GOROOT) out/programs/mkinitrd -kernel '$(KERNEL)' -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz -addons out/addons
+	out/programs/mkinitrd -kernel '$(KERNEL)' -tools $(TOOLS).edeploy -o $@ -vmlinuz out/vmlinuz -addons out/addons
 
 # Debian's loaders for Secure Boot, taken out of their packages. They are those of
 # Debian 13: the signed GRUB for networks of Debian 12 speaks no HTTP. Both start

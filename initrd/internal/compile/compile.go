@@ -87,10 +87,15 @@ func Busybox(dir string, packages []string) (binary []byte, names []string, err 
 		return nil, nil, fmt.Errorf("build u-root commands: %w", err)
 	}
 	defer os.RemoveAll(temp)
+	// A program that was compiled without paths does not know where Go is.
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, nil, fmt.Errorf("build u-root commands: go env GOROOT: %w", err)
+	}
 	out := filepath.Join(temp, "bb")
 	err = bb.BuildBusybox(ulog.Null, &bb.Opts{
 		Env: golang.Default(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64"),
-			golang.WithWorkingDir(dir)),
+			golang.WithGOROOT(strings.TrimSpace(string(root))), golang.WithWorkingDir(dir)),
 		GenSrcDir:    filepath.Join(temp, "src"),
 		CommandPaths: packages,
 		BinaryPath:   out,

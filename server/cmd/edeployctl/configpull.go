@@ -157,7 +157,7 @@ func (c configPull) mayReplace(root *os.Root, texts []pulled) error {
 	if !c.terminal.there {
 		return fmt.Errorf("nothing was written: %s; --force replaces them", sentence)
 	}
-	if !c.terminal.confirms(printable(sentence)+"\nReplace them?") {
+	if !c.terminal.confirms(printable(sentence) + "\nReplace them?") {
 		return errors.New("nothing was written")
 	}
 	return nil

@@ -56,7 +56,7 @@ func newForgetCommand(client *api.Client) *cobra.Command {
 func (f forgetting) one(ctx context.Context, id string) (string, error) {
 	gone, err := f.client.Forget(ctx, id, f.force)
 	if api.StatusOf(err) == http.StatusConflict && !f.force && f.terminal.there {
-		if !f.terminal.confirms(err.Error()+"\nForget it?") {
+		if !f.terminal.confirms(err.Error() + "\nForget it?") {
 			return "", errors.New("nothing was changed")
 		}
 		f.force = true
