@@ -28,7 +28,7 @@ FUZZTIME   ?= 60s
 PACKAGES = gcc libc6-dev python3 ca-certificates \
 	qemu-system-x86 qemu-utils ovmf ipxe ipxe-qemu seabios efibootmgr grub-efi-amd64-bin \
 	mmdebstrap debian-archive-keyring uidmap arch-test gpg \
-	e2fsprogs dosfstools mtools parted fdisk util-linux zstd tar cpio rsync \
+	e2fsprogs xfsprogs btrfs-progs dosfstools mtools parted fdisk util-linux zstd tar cpio rsync \
 	libarchive-tools acl attr libcap2-bin grub-common \
 	dnsmasq-base isc-dhcp-client busybox tftp-hpa atftp ndisc6 iproute2 tcpdump openssh-client $(SERVERS)
 

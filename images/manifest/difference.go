@@ -195,12 +195,12 @@ func SetBySystem(name string) bool {
 
 // InTree tells whether an extended attribute is part of a tree. Attributes of the
 // place where it lies are not: those of an overlay mount, and other file systems'
-// views of their own permissions.
+// views of their own permissions, such as the second names that XFS has for ACLs.
 func InTree(xattr string) bool {
 	if strings.HasPrefix(xattr, "system.") {
 		return xattr == "system.posix_acl_access" || xattr == "system.posix_acl_default"
 	}
-	return !strings.HasPrefix(xattr, "trusted.overlay.")
+	return !strings.HasPrefix(xattr, "trusted.overlay.") && !strings.HasPrefix(xattr, "trusted.SGI_ACL_")
 }
 
 func modeText(mode uint32) string { return fmt.Sprintf("%04o", mode) }

@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"edeploy/images/manifest"
 	"edeploy/images/manifest/fstree"
 	"edeploy/images/manifest/internal/treetest"
 	"edeploy/integration/needs"
@@ -76,6 +78,35 @@ func TestApplyMakesEqual(t *testing.T) {
 			treetest.Must(t, fstree.Apply(t.Context(), want, to, fstree.Options{}))
 			treetest.Equal(t, want, treetest.Walk(t, to))
 			treetest.Verified(t, want, to)
+		})
+	}
+}
+
+// TestFileSystems: a tree is the same on every file system that a role may be
+// installed on, and stays so. XFS lists an ACL by two names.
+func TestFileSystems(t *testing.T) {
+	needs.Root(t)
+	from := t.TempDir()
+	treetest.Hostile(t, from)
+	for _, large := range []string{"dev/disk", "dev/disk1"} { // XFS has no room for such a device's number
+		treetest.Must(t, os.Remove(filepath.Join(from, large)))
+	}
+	want := treetest.Walk(t, from)
+	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(kind, func(t *testing.T) {
+			disk, to := filepath.Join(t.TempDir(), "disk"), t.TempDir()
+			treetest.Must(t, os.WriteFile(disk, nil, 0o600))
+			treetest.Must(t, os.Truncate(disk, 400<<20))
+			treetest.Run(t, "", needs.Program(t, "mkfs."+kind), "-q", disk)
+			treetest.Run(t, "", "mount", "-o", "loop", disk, to)
+			t.Cleanup(func() { treetest.Run(t, "", "umount", to) })
+			carry(t, from, to)
+			for range 2 {
+				treetest.Must(t, fstree.Apply(t.Context(), want, to, fstree.Options{}))
+			}
+			got := treetest.Walk(t, to)
+			got.Entries = slices.DeleteFunc(got.Entries, func(e manifest.Entry) bool { return e.Path == "lost+found" })
+			treetest.Equal(t, want, got)
 		})
 	}
 }
