@@ -259,7 +259,7 @@ func (c instant) some(random *rand.Rand) instant {
 // within the change of the tree as often as wanted. A change that was over before the
 // cut says that it takes less time here.
 func (s *story) powerCuts(random *rand.Rand, steps []instant, want int) {
-	inside, most, change := 0, 2*len(steps), apply.delay
+	inside, most, change := 0, 2*len(steps)+4, apply.delay
 	for i := 0; i < len(steps) || inside < want && i < most; i++ {
 		step := apply
 		if i < len(steps) {
