@@ -88,6 +88,22 @@ func TestRooms(t *testing.T) {
 	}
 }
 
+// Add-ons of the configuration reach those who ask for them.
+func TestAddonsAreKnown(t *testing.T) {
+	a := withBoot(t, "ADDONS=python3,megacli/8.07\n")
+	for path, want := range map[string]string{
+		"/api/v1/version":  `"role": "megacli"`,
+		"/api/v1/problems": "the add-on megacli 8.07 of [BOOT] ADDONS, which this appliance has not",
+		"/boot/ipxe?mac=52:54:12:34:00:01&manufacturer=a&product=b": "ADDONS=python3,megacli/8.07",
+	} {
+		w := httptest.NewRecorder()
+		a.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %.400q, want %q", path, w.Code, w.Body, want)
+		}
+	}
+}
+
 // What the boot services tell comes to the console: of themselves, and of a
 // machine.
 func TestBootEvents(t *testing.T) {

@@ -184,7 +184,7 @@ func (s *Server) open(open opener, archives map[string]httpd.Archives) error {
 
 // version is what the API tells of this build, and of the addresses here.
 func (s *Server) version() api.Version {
-	v := api.Version{Version: s.config.Version, Protocol: wire.Protocol}
+	v := api.Version{Version: s.config.Version, Protocol: wire.Protocol, Addons: s.config.Addons}
 	if s.config.DHCPFirst.IsValid() {
 		v.DHCP = &api.AddressRange{First: s.config.DHCPFirst, Last: s.config.DHCPLast}
 	}

@@ -3,6 +3,8 @@ package api
 import (
 	"net/netip"
 	"time"
+
+	"edeploy/server/wire"
 )
 
 // ConfigFile is a file of a configuration directory.
@@ -49,9 +51,10 @@ type Refusal struct {
 
 // Version is what the appliance says of itself.
 type Version struct {
-	DHCP     *AddressRange `json:"dhcp,omitempty"` // addresses that DHCP gives to any machine
-	Protocol int           `json:"protocol"`       // see wire.Protocol
-	Version  string        `json:"version"`
+	Addons   []wire.ImageRef `json:"addons,omitempty"` // images that every machine lays over its ramdisk
+	DHCP     *AddressRange   `json:"dhcp,omitempty"`   // addresses that DHCP gives to any machine
+	Protocol int             `json:"protocol"`         // see wire.Protocol
+	Version  string          `json:"version"`
 }
 
 // AddressRange is from the first to the last address, both included.

@@ -32,6 +32,7 @@ type ExplainedLine struct {
 	Spec  string            `json:"spec"`
 	Fact  []string          `json:"fact,omitempty"`  // that it took; none: it found nothing
 	Bound map[string]string `json:"bound,omitempty"` // variables that it bound
+	Why   string            `json:"why,omitempty"`   // it is a selection of disks, and why it finds none
 }
 
 // ClosestFact is a fact that a line nearly took.

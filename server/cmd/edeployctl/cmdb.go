@@ -250,7 +250,7 @@ func (p *place) boundNames(ctx context.Context, profile string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	names, strict := match.Variables(doc.Node)
+	names, strict := match.Variables(doc)
 	return slices.DeleteFunc(names, func(name string) bool { return strict[name] }), nil
 }
 

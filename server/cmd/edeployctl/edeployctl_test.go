@@ -51,7 +51,7 @@ func start(t *testing.T) (address, config string) {
 	config = configDir(t)
 	now := func() time.Time { return time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC) }
 	s, err := server.New(server.Config{Deployments: map[string]server.Deployment{"SERVER": {ConfigDir: config}}, StateDir: t.TempDir(), Version: "9.9", Now: now,
-		DHCPFirst: netip.MustParseAddr("10.9.0.100"), DHCPLast: netip.MustParseAddr("10.9.0.199")})
+		Addons: []wire.ImageRef{{Role: "tools", Version: "1"}}, DHCPFirst: netip.MustParseAddr("10.9.0.100"), DHCPLast: netip.MustParseAddr("10.9.0.199")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ type specLine struct {
 	Spec    string         `json:"spec"`
 	Fact    *wire.Fact     `json:"fact,omitempty"`    // what it took; none: it finds nothing
 	Binds   match.Bindings `json:"binds,omitempty"`   // variables that it bound first
+	Why     string         `json:"why,omitempty"`     // it is a selection of disks, and why it finds none
 	Closest *closest       `json:"closest,omitempty"` // of the line that finds nothing
 }
 
@@ -53,12 +54,12 @@ func explain(index *match.Index, dir *profile.Dir, name string) explained {
 	out.Fits, out.Variables = result.OK, result.Bindings
 	out.GivenUp = result.Failure != nil && result.Failure.TooComplex
 	for _, step := range trial.Steps(math.MaxInt) {
-		line := specLine{Line: step.Line, Spec: step.Spec}
+		line := specLine{Line: step.Line, Spec: step.Spec, Why: step.Why, Binds: match.Bindings{}}
 		if step.Taken {
-			line.Fact, line.Binds = &step.Fact, match.Bindings{}
-			for name, v := range step.Bound {
-				line.Binds[strings.TrimPrefix(name, "$")] = v // of $$x, too
-			}
+			line.Fact = &step.Fact
+		}
+		for name, v := range step.Bound {
+			line.Binds[strings.TrimPrefix(name, "$")] = v // of $$x, too
 		}
 		if step.Nearest != nil {
 			line.Closest = &closest{step.Nearest.Fact, step.Nearest.Why}

@@ -18,6 +18,13 @@ import (
 // none. Profiles that their state file does not list are given to nobody; without
 // a state file that can be read, all count.
 func handedOut(ctx context.Context, client *api.Client, ref wire.ImageRef) (string, error) {
+	v, err := client.Version(ctx)
+	if err != nil {
+		return "", err
+	}
+	if slices.Contains(v.Addons, ref) {
+		return fmt.Sprintf("[BOOT] ADDONS gives %s to all machines", ref), nil
+	}
 	all, err := client.ConfigFiles(ctx)
 	if err != nil {
 		return "", err

@@ -242,6 +242,16 @@ func TestHandedOut(t *testing.T) {
 	ask(t, 0, "images", "remove", "mysql", "1", "--force", "--server", address)
 }
 
+// TestRemoveAddon: nor is one that all machines lay over their ramdisks.
+func TestRemoveAddon(t *testing.T) {
+	address, out := appliance(t)
+	buildImage(t, out, wire.ImageRef{Role: "tools", Version: "1"}, 1000)
+	ask(t, 0, "push", "--server", address, "tools", "1", "--out", out)
+	_, stderr := ask(t, 1, "images", "remove", "tools", "1", "--server", address)
+	holds(t, stderr, "warning: [BOOT] ADDONS gives tools 1 to all machines\n", "edeployctl: tools 1 is not removed")
+	ask(t, 0, "images", "remove", "tools", "1", "--force", "--server", address)
+}
+
 // TestRemoveImageUnseen: when the machines cannot be looked at, an image is
 // taken for needed.
 func TestRemoveImageUnseen(t *testing.T) {

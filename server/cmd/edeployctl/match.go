@@ -237,8 +237,11 @@ func printExplained(out io.Writer, e explained) {
 	t := newTable(out)
 	for _, l := range e.Lines {
 		cells := []any{fmt.Sprintf("  line %d", l.Line), l.Spec, "finds nothing"}
-		if l.Fact != nil {
+		switch {
+		case l.Fact != nil:
 			cells[2] = "takes " + assign.FactText(*l.Fact)
+		case len(l.Binds) > 0:
+			cells[2] = "chooses"
 		}
 		if len(l.Binds) > 0 {
 			cells = append(cells, bindingsText(l.Binds))
@@ -249,7 +252,9 @@ func printExplained(out io.Writer, e explained) {
 	if e.GivenUp {
 		fmt.Fprintln(out, "  the search was given up: too many combinations to try")
 	}
-	if n := len(e.Lines); n > 0 && e.Lines[n-1].Closest != nil {
+	if n := len(e.Lines); n > 0 && e.Lines[n-1].Why != "" {
+		fmt.Fprintf(out, "  %s\n", printable(e.Lines[n-1].Why))
+	} else if n > 0 && e.Lines[n-1].Closest != nil {
 		printClosest(out, *e.Lines[n-1].Closest)
 	}
 }

@@ -147,6 +147,25 @@ func TestMatchJSON(t *testing.T) {
 	}
 }
 
+// TestMatchSelection: disks that a comment chooses are told as any line is.
+func TestMatchSelection(t *testing.T) {
+	dir := profiles(t, map[string]string{
+		"state":     "[('two', '*'), ('one', '*')]",
+		"two.specs": "# edeploy: disks $disk, $other\n[]", "two.configure": "set_role('base', '1', var['disk'])",
+		"one.specs": "# edeploy: disks $disk, order=-size\n[('disk', '$disk', 'size', '$size')]", "one.configure": "set_role('base', '1', var['disk'])",
+	})
+	hw := filepath.Join(dir, "machine.hw")
+	description := "[('disk', 'sda', 'size', '40'), ('disk', 'sda', 'rotational', '0'), ('disk', 'sda', 'model', 'M')]"
+	if err := os.WriteFile(hw, []byte(description), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := ask(t, 0, "match", hw, "--config", dir)
+	holds(t, out, "two: does not fit\n", "finds nothing\n  2 disks are wanted, and only 1 fit: sda (M, 40 GB); there are: sda (M, 40 GB)\n",
+		"# edeploy: disks $disk, order=-size", "chooses", "disk=sda", "The machine gets one with", "disk = 'sda'")
+	out, _ = ask(t, 1, "match", hw, "two", "--config", dir)
+	holds(t, out, "2 disks are wanted")
+}
+
 // TestPlan: machines take counts and entries away from those behind them.
 func TestPlan(t *testing.T) {
 	config := profiles(t, map[string]string{

@@ -79,7 +79,7 @@ func kept(p api.ExplainedProfile) explained {
 		e.Problem = p.Reason // no specs, or one that is not told line by line
 	}
 	for _, l := range p.Lines {
-		line := specLine{Line: l.Line, Spec: l.Spec, Binds: match.Bindings{}}
+		line := specLine{Line: l.Line, Spec: l.Spec, Why: l.Why, Binds: match.Bindings{}}
 		if l.Fact != nil {
 			fact := factOf(l.Fact)
 			line.Fact = &fact

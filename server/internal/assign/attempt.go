@@ -96,6 +96,10 @@ func (t Try) Attempt() Attempt {
 		a.Reason = fmt.Sprintf("%s.specs: too many combinations to try; given up at line %d: %s", t.Profile, failure.Line, spec)
 		return a
 	}
+	if failure.Why != "" {
+		a.Reason = fmt.Sprintf("%s.specs line %d: %s: %s", t.Profile, failure.Line, spec, failure.Why)
+		return a
+	}
 	a.Reason = fmt.Sprintf("%s.specs line %d finds nothing: %s", t.Profile, failure.Line, spec)
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(failure.Bound)) {

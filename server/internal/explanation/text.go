@@ -70,7 +70,7 @@ func explainTry(try assign.Try, detailed bool) api.ExplainedProfile {
 func explainSteps(steps []match.Step) []api.ExplainedLine {
 	var all []api.ExplainedLine
 	for _, step := range steps {
-		line := api.ExplainedLine{Line: step.Line, Spec: assign.Clip(step.Spec)}
+		line := api.ExplainedLine{Line: step.Line, Spec: assign.Clip(step.Spec), Why: step.Why}
 		if step.Taken {
 			line.Fact = factWords(step.Fact)
 		}

@@ -39,6 +39,19 @@ func (l *linter) facts(file string, doc *literal.Document, fixed *repairs) {
 	}
 }
 
+// selected tells selections that ask for what no disk has.
+func (l *linter) selected(file string, specs *match.Specs) {
+	if len(l.known.Machines) == 0 {
+		return
+	}
+	categories, _ := l.factNames()
+	for _, asked := range specs.Asked() {
+		if !categories["disk"][asked.Field] {
+			l.find(file, asked.Line, 1, Warning, "%s", unknown("no machine has in its disk facts the field", asked.Field, sorted(categories["disk"])))
+		}
+	}
+}
+
 // factNames are the categories of all machines' facts with their fields, and
 // all fields.
 func (l *linter) factNames() (categories map[string]map[string]bool, fields map[string]bool) {
@@ -62,11 +75,15 @@ func plainField(node literal.Node) (string, bool) {
 
 func (l *linter) findFact(file string, doc *literal.Document, fixed *repairs, node literal.Node, is, sentence string, there []string) {
 	line, column := doc.Position(node.Start)
-	advice := ""
+	l.find(file, line, fixed.column(line, column), Warning, "%s", unknown(sentence, is, there))
+}
+
+func unknown(sentence, is string, there []string) string {
+	sentence += " " + literal.Repr(is)
 	if near := nearest(is, there); near != "" {
-		advice = ": did you mean " + literal.Repr(near) + "?"
+		sentence += ": did you mean " + literal.Repr(near) + "?"
 	}
-	l.find(file, line, fixed.column(line, column), Warning, "%s %s%s", sentence, literal.Repr(is), advice)
+	return sentence
 }
 
 // nearest is the text that is spelt most alike; "": none is.

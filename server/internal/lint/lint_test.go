@@ -224,7 +224,7 @@ func TestNothingToSee(t *testing.T) {
 func TestKnown(t *testing.T) {
 	files := map[string]string{
 		"state":        "[('infra', '*')]",
-		"infra.specs":  "[('disk', '$d', 'sise', 'gt(4)'),\n ('dsk', 'logical', 'count', '1'),\n ('system', 'product', 'serial', '$$sn'), ('$c', 'x', 'sixe', 'y')]",
+		"infra.specs":  "[('disk', '$d', 'sise', 'gt(4)'),\n ('dsk', 'logical', 'count', '1'),\n ('system', 'product', 'serial', '$$sn'), ('$c', 'x', 'sixe', 'y')]\n# edeploy: disks $e, size=40, seize=1",
 		"vm.specs":     "[('system', 'product', 'serial', '$$sn')]",
 		"vm.cmdb":      "[{'sn': 'S1', 'ip': '10.0.3.9'}, {'sn': 'S2', 'ip': '10.0.3.120/24'}]",
 		"vm.configure": "set_role('a', '1', 'b')", "infra.configure": "set_role('a', '1', 'b')",
@@ -246,6 +246,7 @@ func TestKnown(t *testing.T) {
 		"infra.specs:1:17: warning: no machine has in its disk facts the field 'sise': did you mean 'size'?",
 		"infra.specs:2:3: warning: no machine has facts of the category 'dsk': did you mean 'disk'?",
 		"infra.specs:3:55: warning: no machine has the field 'sixe': did you mean 'size'?",
+		"infra.specs:4:1: warning: no machine has in its disk facts the field 'seize': did you mean 'size'?",
 		"vm.cmdb: warning: ip of entry 2 is 10.0.3.120, which the DHCP server gives to any machine: keep entries out of its range 10.0.3.100-10.0.3.199",
 		"vm.cmdb: warning: machine b fits vm, but no entry has sn='SNAAAA1'",
 	}

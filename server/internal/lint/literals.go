@@ -76,7 +76,7 @@ func (l *linter) specs(name string) {
 		return
 	}
 	p.specs, p.lines = true, len(doc.Node.Items)
-	p.variables, p.strict = match.Variables(doc.Node)
+	p.variables, p.strict = match.Variables(doc)
 	l.facts(file, doc, fixed)
 	compiled, err := match.Compile(file, text)
 	if err != nil {
@@ -85,6 +85,7 @@ func (l *linter) specs(name string) {
 	}
 	p.compiled = compiled
 	l.warnings(file, fixed, compiled.Warnings)
+	l.selected(file, compiled)
 	l.verdicts[file] = "runs unchanged: " + count(p.lines, "line")
 	if len(p.variables) > 0 {
 		l.verdicts[file] += ", binds " + strings.Join(p.variables, " ")

@@ -16,6 +16,7 @@ type Step struct {
 	Fact    wire.Fact // that it took, when Taken
 	Taken   bool
 	Bound   Bindings // variables that it bound first; strict ones with their second dollar sign
+	Why     string   // it is a selection, and why it finds no disks
 	Nearest *Near    // of the line that found nothing; nil when the description holds nothing like it
 }
 
@@ -31,8 +32,11 @@ type Near struct {
 // the failed one always is.
 func (t Trial) Steps(most int) []Step {
 	p := t.problem
-	bound := Bindings{}
-	var steps []Step
+	steps := p.chosen()
+	if p.noDisks != "" {
+		return steps
+	}
+	bound := p.selected()
 	for i, c := range t.told() {
 		step := p.step(i)
 		step.Fact, step.Taken = p.ix.facts[c.fact], true
@@ -50,6 +54,23 @@ func (t Trial) Steps(most int) []Step {
 	step := p.step(t.outcome.failed)
 	step.Nearest = t.Nearest()
 	return append(steps, step)
+}
+
+// chosen are the selections, up to one that finds no disks.
+func (p *problem) chosen() []Step {
+	var steps []Step
+	for i, sel := range p.s.selections {
+		step := Step{Line: sel.line, Spec: sel.text, Bound: Bindings{}}
+		if p.noDisks != "" && i == p.unmet {
+			step.Why = p.noDisks
+			return append(steps, step)
+		}
+		for _, v := range sel.variables {
+			step.Bound[p.s.names[v]] = p.ix.values[p.given[v]].text
+		}
+		steps = append(steps, step)
+	}
+	return steps
 }
 
 // told are the choices for all lines, or for those before the failed one.
@@ -70,7 +91,7 @@ func (p *problem) step(i int) Step {
 // given what the lines before it took: most fields fit, and of such the one
 // whose first fields do. nil: all fits, or no fact fits in any field.
 func (t Trial) Nearest() *Near {
-	if t.OK() {
+	if t.OK() || t.problem.noDisks != "" {
 		return nil
 	}
 	p, failed := t.problem, t.outcome.failed

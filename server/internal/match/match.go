@@ -62,8 +62,9 @@ type Result struct {
 
 // Failure says why a machine does not fit a specs file.
 type Failure struct {
-	Line       int      // line in the specs file of the first spec that finds no fact, whatever the specs before it take
+	Line       int      // line in the specs file of the first spec that finds no fact, whatever the specs before it take; or of a selection
 	Spec       string   // the spec as written there
+	Why        string   // a selection finds no disks; "": it is a spec
 	Bound      Bindings // what the specs before it bound
 	TooComplex bool     // the search was given up at its bound
 	First      Bindings // bindings of the first attempt; strict ones with their second dollar sign, as the original leaves them
@@ -83,12 +84,16 @@ type Trial struct {
 // Kept is the trial without what only the search needed: it can be told about
 // later without holding much memory.
 func (t Trial) Kept() Trial {
-	return Trial{&problem{ix: t.problem.ix.kept(), s: t.problem.s}, t.outcome}
+	p := t.problem
+	return Trial{&problem{ix: p.ix.kept(), s: p.s, given: p.given, unmet: p.unmet, noDisks: p.noDisks}, t.outcome}
 }
 
 // Try searches facts for all specs.
 func (ix *Index) Try(s *Specs) Trial {
 	p := newProblem(ix, s)
+	if p.noDisks != "" {
+		return Trial{p, outcome{verdict: no}}
+	}
 	return Trial{p, p.search()}
 }
 
@@ -105,6 +110,10 @@ func (t Trial) Result() Result {
 			r.Facts = append(r.Facts, int(c.fact))
 		}
 		return r
+	}
+	if p.noDisks != "" {
+		sel := p.s.selections[p.unmet]
+		return Result{Failure: &Failure{Line: sel.line, Spec: sel.text, Why: p.noDisks, Bound: Bindings{}, First: Bindings{}}}
 	}
 	line := p.s.specs[out.failed]
 	bound, _ := p.result(out.taken)
@@ -188,12 +197,23 @@ func (p *problem) result(taken []choice) (all, strict Bindings) {
 // bind replays the choices: names as in the search, strict ones with a dollar
 // sign.
 func (p *problem) bind(taken []choice) Bindings {
-	bound := Bindings{}
+	bound := p.selected()
 	for i, c := range taken {
 		if c.exact {
 			continue
 		}
 		maps.Copy(bound, p.fresh(i, c.fact, bound))
+	}
+	return bound
+}
+
+// selected are the disks that selections have given to variables.
+func (p *problem) selected() Bindings {
+	bound := Bindings{}
+	for v, n := range p.given {
+		if n >= 0 {
+			bound[p.s.names[v]] = p.ix.values[n].text
+		}
 	}
 	return bound
 }

@@ -39,6 +39,10 @@ type problem struct {
 	known []bool
 	units int
 
+	given   []int32 // the variables as the selections set them, -1: not at all
+	unmet   int     // the selection that finds no disks, when noDisks says why
+	noDisks string
+
 	// Set by prepare, for the searches behind the first pass.
 	order  []int32  // facts that some spec accepts, in order
 	accept []bitset // for each spec, tolerant
@@ -51,6 +55,17 @@ func newProblem(ix *Index, s *Specs) *problem {
 	n := len(s.specs)
 	p := &problem{ix: ix, s: s, cands: make([][]int32, n), exact: make([][]int32, n), known: make([]bool, n)}
 	p.refill()
+	p.given = slices.Repeat([]int32{-1}, len(s.names))
+	for i, sel := range s.selections {
+		names, why := sel.choose(ix)
+		if why != "" {
+			p.unmet, p.noDisks = i, why
+			break
+		}
+		for j, v := range sel.variables {
+			p.given[v] = names[j]
+		}
+	}
 	return p
 }
 
@@ -110,12 +125,9 @@ func (p *problem) firstFree(i int, used map[int32]bool, bound []int32, exacting 
 	return noChoice
 }
 
+// unbound are the variables before the first spec.
 func (p *problem) unbound() []int32 {
-	bound := make([]int32, len(p.s.names))
-	for i := range bound {
-		bound[i] = -1
-	}
-	return bound
+	return slices.Clone(p.given)
 }
 
 // fits tells whether a fact agrees with the variables bound so far.

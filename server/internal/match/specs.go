@@ -34,9 +34,10 @@ type Specs struct {
 	//	# edeploy: wipe ask
 	Wipe wire.WipePolicy
 
-	specs   []spec
-	names   []string // of the variables, as in the search: $$x is "$x"
-	differs bool     // some helper means more here than in the original
+	specs      []spec
+	selections []selection
+	names      []string // of the variables, as in the search: $$x is "$x"
+	differs    bool     // some helper means more here than in the original
 }
 
 type spec struct {
@@ -109,8 +110,12 @@ func (c *compiler) directives() error {
 				return c.doc.ErrorAt(node.Start, "edeploy: wipe wants yes, ask or refuse")
 			}
 			c.specs.Wipe = c.specs.Wipe.Stricter(policy)
+		case len(words) > 0 && words[0] == "disks":
+			if err := c.selection(node, strings.TrimSpace(strings.TrimPrefix(text, "disks"))); err != nil {
+				return err
+			}
 		case len(words) == 0 || words[0] != "expect":
-			c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, "edeploy: %s says nothing here: want edeploy: expect NAME, or edeploy: wipe ask", short(text)))
+			c.specs.Warnings = append(c.specs.Warnings, c.doc.ErrorAt(node.Start, "edeploy: %s says nothing here: want edeploy: expect NAME, edeploy: wipe ask, or edeploy: disks $disk, order=size", short(text)))
 		case len(words) != 2:
 			return c.doc.ErrorAt(node.Start, "edeploy: expect wants the name of one bill of materials")
 		case c.specs.Bill != "" && c.specs.Bill != words[1]:
@@ -125,20 +130,31 @@ func (c *compiler) directives() error {
 
 // Variables are the variables of a parsed specs file, each once, and which of
 // them are written $$. A field such as $x=300 can never match, so it binds nothing.
-func Variables(list literal.Node) (all []string, strict map[string]bool) {
+func Variables(doc *literal.Document) (all []string, strict map[string]bool) {
 	strict = map[string]bool{}
-	for _, line := range list.Items {
+	add := func(text string) {
+		name, ok := strings.CutPrefix(text, "$")
+		name, expression, assigned := strings.Cut(name, "=")
+		if !ok || assigned && !strings.HasSuffix(expression, ")") {
+			return
+		}
+		plain, isStrict := strings.CutPrefix(name, "$")
+		if strict[plain] = strict[plain] || isStrict; !slices.Contains(all, plain) {
+			all = append(all, plain)
+		}
+	}
+	for _, node := range doc.Directives {
+		text, _ := node.Value.(string)
+		if words, ok := strings.CutPrefix(text, "disks "); ok {
+			for _, part := range splitArguments(words) {
+				add(strings.TrimSpace(part))
+			}
+		}
+	}
+	for _, line := range doc.Node.Items {
 		for _, field := range line.Items {
 			text, _ := field.Value.(string)
-			name, ok := strings.CutPrefix(text, "$")
-			name, expression, assigned := strings.Cut(name, "=")
-			if !ok || assigned && !strings.HasSuffix(expression, ")") {
-				continue
-			}
-			plain, isStrict := strings.CutPrefix(name, "$")
-			if strict[plain] = strict[plain] || isStrict; !slices.Contains(all, plain) {
-				all = append(all, plain)
-			}
+			add(text)
 		}
 	}
 	maps.DeleteFunc(strict, func(_ string, is bool) bool { return !is })
