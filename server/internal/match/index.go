@@ -21,6 +21,7 @@ type Index struct {
 	tables map[string][]row   // spec shape -> rows of its table in the solver
 	scores []int32            // scratch of the solver, by number of a value
 	units  int                // work left for searches, see budget
+	disks  []selectable       // for selections, see selectables
 	bare   *Index             // see kept
 }
 

@@ -273,6 +273,7 @@ func FuzzCompile(f *testing.F) {
 		"[('disk', '$d', 'size', 'gt(4)'), ('network', '$eth', 'ipv4', 'network(192.168.122.0/24)')]",
 		"[('a', '$x=and(gt(1), not(in(2, 3)))', '$$y=regexp(^(a|b)[)]{1,2})', 'or(range(1,2),le(x))')]",
 		"[('$', '$$', '$=', '$=gt(1)'), ('', '()', 'in()', 'not(not(not(x)))')]", "[(1, None, True, 2.5)]",
+		"# edeploy: disks $a, $$b, size=not(in(2, 3)), order=-size\n[('disk', '$a', 'rotational', '1')]", "# edeploy: disks $a, =,order=\n[]",
 	} {
 		f.Add(text, "disk", "sda", "size", "(1)")
 	}
@@ -281,7 +282,7 @@ func FuzzCompile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		h := hardware([]line{{category, id, field, v}, {category, id, field, "1"}, {v, field, id, category}, {"disk", "sda", "size", v}, {category, v, field, v}})
+		h := hardware([]line{{category, id, field, v}, {category, id, field, "1"}, {v, field, id, category}, {"disk", "sda", "size", v}, {"disk", "sda", "rotational", v}, {category, v, field, v}})
 		start := time.Now()
 		r := match.Match(h, specs)
 		if r.OK != (r.Failure == nil) {

@@ -57,7 +57,7 @@ func newProblem(ix *Index, s *Specs) *problem {
 	p.refill()
 	p.given = slices.Repeat([]int32{-1}, len(s.names))
 	for i, sel := range s.selections {
-		names, why := sel.choose(ix)
+		names, why := sel.choose(ix, p.given)
 		if why != "" {
 			p.unmet, p.noDisks = i, why
 			break

@@ -59,7 +59,7 @@ func (c *compiler) selection(node literal.Node, words string) error {
 		switch {
 		case strings.HasPrefix(part, "$") && !assigned && part != "$":
 			s.variables = append(s.variables, c.variable(part[1:]))
-		case !assigned || field == "" || want == "":
+		case !assigned || field == "" || want == "" || strings.HasPrefix(field, "$"):
 			return c.doc.ErrorAt(node.Start, "edeploy: disks: %s is neither a $variable nor a condition such as rotational=0", literal.Repr(short(part)))
 		case field == "order" && (s.order != "" || want != "size" && want != "-size"):
 			return c.doc.ErrorAt(node.Start, "edeploy: disks: want order=size or order=-size, once")
@@ -100,6 +100,7 @@ type selectable struct {
 	name  int32 // its number in the index
 	facts map[string][]*value
 	size  float64 // in GB, as described
+	given bool    // to a variable of an earlier selection
 }
 
 func (d selectable) text(field string) string {
@@ -110,13 +111,14 @@ func (d selectable) text(field string) string {
 }
 
 // selectables are the disks that the kernel has; controllers describe others
-// in the same category, behind them.
+// in the same category, behind them. They are found once: hundreds of profiles
+// may ask.
 func (ix *Index) selectables() []selectable {
-	var all []selectable
 	category, ok := ix.ids["disk"]
-	if !ok {
-		return nil
+	if !ok || ix.disks != nil {
+		return ix.disks
 	}
+	all := []selectable{}
 	places := map[int32]int{}
 	for _, fact := range ix.byKind[category] {
 		row := ix.rows[fact]
@@ -132,12 +134,17 @@ func (ix *Index) selectables() []selectable {
 			all[i].size = v.number
 		}
 	}
-	return slices.DeleteFunc(all, func(d selectable) bool { return math.IsNaN(d.size) || d.facts["rotational"] == nil })
+	ix.disks = slices.DeleteFunc(all, func(d selectable) bool { return math.IsNaN(d.size) || d.facts["rotational"] == nil })
+	return ix.disks
 }
 
-// choose gives the variables their disks, or says why it cannot.
-func (s *selection) choose(ix *Index) (names []int32, why string) {
-	all := ix.selectables()
+// choose gives the variables their disks, or says why it cannot. What earlier
+// selections have given is not given again.
+func (s *selection) choose(ix *Index, given []int32) (names []int32, why string) {
+	all := slices.Clone(ix.selectables())
+	for i := range all {
+		all[i].given = slices.Contains(given, all[i].name)
+	}
 	fits := slices.DeleteFunc(slices.Clone(all), func(d selectable) bool { return !s.fits(d) })
 	slices.SortStableFunc(fits, func(a, b selectable) int {
 		return cmp.Or(s.compare(a, b), cmp.Compare(a.text("serial"), b.text("serial")))
@@ -197,6 +204,9 @@ var usb = newValue("usb")
 // condition speaks of it.
 func (s *selection) fits(d selectable) bool {
 	meant := false
+	if d.given {
+		return false
+	}
 	for _, c := range s.where {
 		if !slices.ContainsFunc(d.of(c.field), c.holds) {
 			return false
@@ -232,6 +242,9 @@ func (d selectable) describe(name string) string {
 	}
 	if d.removable() {
 		what = append(what, "removable")
+	}
+	if d.given {
+		what = append(what, "given to another variable")
 	}
 	return fmt.Sprintf("%s (%s)", name, strings.Join(what, ", "))
 }
