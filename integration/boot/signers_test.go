@@ -59,6 +59,45 @@ func TestSecureBoot2023(t *testing.T) {
 	})
 }
 
+// TestInstalledSigners2023: the shim that a role tree brings onto a disk is signed by
+// both certificates, too: such a machine starts its disk.
+func TestInstalledSigners2023(t *testing.T) {
+	labtest.NeedVM(t)
+	long(t)
+	needs.Programs(t, "openssl", "tar", "zstd")
+	start := func(t *testing.T, change func(shim string), want string) {
+		disk := t.TempDir()
+		boot := filepath.Join(disk, "EFI", "BOOT")
+		if err := os.MkdirAll(boot, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		shim := filepath.Join(boot, "BOOTX64.EFI")
+		fromTree(t, "usr/lib/shim/shimx64.efi.signed", shim)
+		fromTree(t, "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", filepath.Join(boot, "grubx64.efi"))
+		ca := issuer(t, shim, "Microsoft UEFI CA 2023")
+		change(shim)
+		l := labtest.New(t)
+		m := lab.Machine{Name: "m1", Firmware: lab.SecureBoot, Extra: []string{
+			"-drive", "if=none,id=esp,format=raw,readonly=on,file=fat:" + disk, "-device", "virtio-blk-pci,drive=esp,bootindex=0"}}
+		trust(t, l.Path(m.Name+".secure.vars.fd"), ca)
+		labtest.Expect(t, labtest.Start(t, l, m), time.Minute, want)
+	}
+	t.Run("both", func(t *testing.T) { start(t, func(string) {}, "grub>") })
+	t.Run("the first alone", func(t *testing.T) { start(t, func(shim string) { firstOnly(t, shim) }, "Access Denied") })
+}
+
+// fromTree takes a file out of the tree of base.
+func fromTree(t *testing.T, name, to string) {
+	t.Helper()
+	text, err := exec.Command("tar", "-xO", "--zstd", "-f", "../../out/install/D12-F.1.0.0/base-D12-F.1.0.0.edeploy", name).Output()
+	if err != nil {
+		t.Fatalf("take %s out of the tree: %v", name, err)
+	}
+	if err := os.WriteFile(to, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // signatures are those of an EFI program (PE format, "The Attribute Certificate
 // Table"): where they begin in the file, and each without its header.
 func signatures(t *testing.T, program []byte) (at int64, found [][]byte) {

@@ -29,13 +29,14 @@ type story struct {
 	*racktest.Rack
 	t    *testing.T
 	node rack.Blank
+	to   wire.ImageRef // of the upgrades whose power is cut
 }
 
 // begin installs the machine; layout is how its script lays the system out, such
 // as rack.LVM: "" is one partition, and on UEFI machines what they need besides.
 func begin(t *testing.T, node rack.Blank, layout string) *story {
 	r := racktest.Start(t)
-	s := &story{r, t, node}
+	s := &story{r, t, node, newer}
 	if out, err := r.Ctl(t.Context(), "push-metadata", "../../out/metadata"); err != nil {
 		t.Fatal(out, err)
 	}
@@ -171,6 +172,8 @@ func TestUEFI(t *testing.T) {
 	uefi.Firmware = lab.UEFI
 	s := begin(t, uefi, "")
 	t.Run("there and back", func(t *testing.T) { s.in(t).thereAndBack() })
+	t.Run("back to the former kernel", func(t *testing.T) { s.in(t).kernelBack() })
+	s.to = newest
 	s.powerCuts(rand.New(rand.NewPCG(needs.Seed(t), 0)), []instant{stage, apply, apply, apply, post}, 0)
 }
 
@@ -191,7 +194,7 @@ func TestPowerCutsOnLayouts(t *testing.T) {
 	}
 }
 
-func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t, s.node} }
+func (s *story) in(t *testing.T) *story { return &story{s.Rack.In(t), t, s.node, s.to} }
 
 func (s *story) thereAndBack() {
 	on := s.node
@@ -229,6 +232,28 @@ func (s *story) thereAndBack() {
 	s.awaitBoot(vm)
 	s.is(vm, newest)
 	s.appliance(vm, newest)
+	if now := s.SSH(vm, "uname -r"); now == release {
+		s.t.Errorf("the kernel is still %s", release)
+	}
+}
+
+// kernelBack takes the last upgrade of thereAndBack back.
+func (s *story) kernelBack() {
+	on := s.node
+	on.Copy = "upgraded"
+	vm := s.power(on)
+	s.awaitBoot(vm)
+	s.is(vm, newest)
+	release := s.SSH(vm, "uname -r")
+	out := s.SSH(vm, "edeploy rollback 2>&1; echo exit $?")
+	s.t.Logf("edeploy rollback:\n%s", out)
+	if !strings.HasSuffix(out, fmt.Sprintf("exit %d\n", wire.RebootExitCode)) {
+		s.t.Fatalf("edeploy rollback: want exit status %d", wire.RebootExitCode)
+	}
+	s.SSH(vm, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
+	s.awaitBoot(vm)
+	s.is(vm, first)
+	s.appliance(vm, first)
 	if now := s.SSH(vm, "uname -r"); now == release {
 		s.t.Errorf("the kernel is still %s", release)
 	}
@@ -290,7 +315,7 @@ func (s *story) cut(i int, c instant) (inside bool) {
 	on.Copy = fmt.Sprintf("cut%d", i+1)
 	vm := s.power(on)
 	s.awaitBoot(vm)
-	s.SSH(vm, "setsid edeploy upgrade --no-reboot "+newer.Version+" >/dev/ttyS0 2>&1 </dev/null &")
+	s.SSH(vm, "setsid edeploy upgrade --no-reboot "+s.to.Version+" >/dev/ttyS0 2>&1 </dev/null &")
 	s.Expect(vm, 5*time.Minute, c.line)
 	time.Sleep(c.delay) // the instant is the point
 	if err := vm.Kill(); err != nil {
@@ -308,8 +333,8 @@ func (s *story) cut(i int, c instant) (inside bool) {
 		if c.line != stage.line { // there, power may be cut before the appliance hears that an upgrade begins
 			s.interrupted(vm)
 		}
-	case newer.Version:
-		s.is(vm, newer)
+	case s.to.Version:
+		s.is(vm, s.to)
 	default:
 		s.t.Errorf("the machine is neither version: %q", version)
 	}
