@@ -89,7 +89,7 @@ func TestInstalledSigners2023(t *testing.T) {
 // fromTree takes a file out of the tree of base.
 func fromTree(t *testing.T, name, to string) {
 	t.Helper()
-	text, err := exec.Command("tar", "-xO", "--zstd", "-f", "../../out/install/D12-F.1.0.0/base-D12-F.1.0.0.edeploy", name).Output()
+	text, err := exec.Command("tar", "-xO", "--zstd", "-f", "../../out/install/D12-F.1.0.0/base-D12-F.1.0.0.edeploy", "./"+name).Output()
 	if err != nil {
 		t.Fatalf("take %s out of the tree: %v", name, err)
 	}
