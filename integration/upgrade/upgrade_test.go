@@ -228,10 +228,15 @@ func (s *story) thereAndBack() {
 
 	release := s.SSH(vm, "uname -r")
 	s.upgrade(vm, newest, wire.RebootExitCode)
+	s.restart(vm, release, newest)
+}
+
+// restart reboots into another kernel than the one that runs.
+func (s *story) restart(vm *lab.VM, release string, want wire.ImageRef) {
 	s.SSH(vm, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
 	s.awaitBoot(vm)
-	s.is(vm, newest)
-	s.appliance(vm, newest)
+	s.is(vm, want)
+	s.appliance(vm, want)
 	if now := s.SSH(vm, "uname -r"); now == release {
 		s.t.Errorf("the kernel is still %s", release)
 	}
@@ -250,13 +255,7 @@ func (s *story) kernelBack() {
 	if !strings.HasSuffix(out, fmt.Sprintf("exit %d\n", wire.RebootExitCode)) {
 		s.t.Fatalf("edeploy rollback: want exit status %d", wire.RebootExitCode)
 	}
-	s.SSH(vm, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
-	s.awaitBoot(vm)
-	s.is(vm, first)
-	s.appliance(vm, first)
-	if now := s.SSH(vm, "uname -r"); now == release {
-		s.t.Errorf("the kernel is still %s", release)
-	}
+	s.restart(vm, release, first)
 }
 
 const mariadb = "mysql -N -e 'SELECT VERSION()'"
