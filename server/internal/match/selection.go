@@ -15,8 +15,9 @@ import (
 //
 //	# edeploy: disks $system, $mirror, rotational=0, removable=0, size=gt(100), order=size
 //
-// It is decided before the specs are, from the facts of all disks, so that its
-// result does not depend on their order or on what the kernel calls the disks.
+// It is decided before the specs are, from the facts of all disks, so that which
+// disks are chosen does not depend on their order or on what the kernel calls them;
+// nor which variable gets which, as long as disks of one size have serial numbers.
 type selection struct {
 	line      int
 	text      string
@@ -29,6 +30,7 @@ type selection struct {
 type condition struct {
 	field string
 	holds test
+	means bool // one disk or kind of disk by name, so that it may be removable
 }
 
 // Asked is a field of disks that a selection asks for.
@@ -70,7 +72,7 @@ func (c *compiler) selection(node literal.Node, words string) error {
 			if err != nil {
 				return err
 			}
-			s.where = append(s.where, condition{field, f.test()})
+			s.where = append(s.where, condition{field, f.test(), means(field, f)})
 		}
 	}
 	if len(s.variables) == 0 {
@@ -195,33 +197,35 @@ func (s *selection) compare(a, b selectable) int {
 	return 0
 }
 
-// identifying are fields that mean one disk, so that it may be removable.
-var identifying = []string{"removable", "serial", "wwn", "id", "wwn-id", "scsi-id"}
-
-var usb = newValue("usb")
+// means tells conditions that speak of removable disks or of one by its name. A
+// helper names none: not(in(...)) holds for any stick.
+func means(name string, want field) bool {
+	return name == "removable" || want.kind != helper &&
+		(slices.Contains([]string{"serial", "wwn", "id", "wwn-id", "scsi-id"}, name) || name == "transport" && want.literal == "usb")
+}
 
 // fits tests all conditions. What is removable, or on USB, is left out unless a
 // condition speaks of it.
 func (s *selection) fits(d selectable) bool {
-	meant := false
 	if d.given {
 		return false
 	}
+	meant := false
 	for _, c := range s.where {
 		if !slices.ContainsFunc(d.of(c.field), c.holds) {
 			return false
 		}
-		meant = meant || slices.Contains(identifying, c.field) || c.field == "transport" && c.holds(&usb)
+		meant = meant || c.means
 	}
 	return meant || !d.removable()
 }
 
-var is = newValue("1")
+var removable = newValue("1")
 
 // of are a disk's facts. All on USB is removable, whatever the kernel says.
 func (d selectable) of(field string) []*value {
 	if field == "removable" && d.text("transport") == "usb" {
-		return []*value{&is}
+		return []*value{&removable}
 	}
 	return d.facts[field]
 }

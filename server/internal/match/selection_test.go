@@ -48,6 +48,8 @@ func TestSelection(t *testing.T) {
 		{name: "helpers and text with blanks", comment: "$a, model=SSD 480, transport=in(sas, sata)", want: match.Bindings{"a": "sdd"}},
 		{name: "USB by its transport", comment: "$a, transport=usb", want: match.Bindings{"a": "sda"}},
 		{name: "removable by its serial number", comment: "$a, serial='U1'", want: match.Bindings{"a": "sda"}},
+		{name: "no stick because it is not another disk", comment: "$a, serial=not(in(A, B)), order=size", want: match.Bindings{"a": "sdd"}},
+		{name: "nor because it is not on SATA", comment: "$a, transport=not(in(sata))", want: match.Bindings{"a": "sde"}},
 		{name: "removable ones", comment: "$a, removable=1", want: match.Bindings{"a": "sda"}},
 		{name: "specs go on with it", comment: "$a, order=-size", specs: "('disk', '$a', 'size', '$size'), ('disk', '$a', 'rotational', '1')", want: match.Bindings{"a": "sde", "size": "4000"}},
 		{name: "specs that contradict it", comment: "$a, order=-size", specs: "('disk', '$a', 'rotational', '0')", why: "line 2 finds nothing"},
