@@ -25,13 +25,14 @@ const card = ` ('network', '$eth', 'ipv4', 'network(10.0.3.0/24)'),
 ]
 `
 
-// SpecsOf fits machines of a product with so many disks: $disk1, $disk2 ...
+// SpecsOf fits machines of a product. A comment chooses so many disks by what they
+// are: $disk1, $disk2 ...
 func SpecsOf(product string, disks int) string {
-	specs := fmt.Sprintf("[\n ('system', 'product', 'name', '%s'),\n", product)
+	comment := "# edeploy: disks "
 	for i := range disks {
-		specs += fmt.Sprintf(" ('disk', '$disk%d', 'size', 'gt(1)'),\n", i+1)
+		comment += fmt.Sprintf("$disk%d, ", i+1)
 	}
-	return specs + card
+	return comment + "size=gt(1)\n" + fmt.Sprintf("[\n ('system', 'product', 'name', '%s'),\n", product) + card
 }
 
 // CMDB gives out the addresses 10.0.3.FIRST to 10.0.3.LAST.
