@@ -176,7 +176,7 @@ PROGRAMS = edeployd=appliance/cmd/edeployd mkappliance=appliance/cmd/mkappliance
 
 out/programs/%: FORCE
 	@mkdir -p $(@D)
-	@go build -buildvcs=false -o $@.new ./$(patsubst $*=%,%,$(filter $*=%,$(PROGRAMS)))
+	@go build -buildvcs=false -ldflags=-buildid= -o $@.new ./$(patsubst $*=%,%,$(filter $*=%,$(PROGRAMS)))
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # Our own roles are built once: make test-long builds them twice and compares.

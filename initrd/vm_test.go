@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"edeploy/initrd"
 	"edeploy/initrd/internal/archive"
 	"edeploy/integration/needs"
+	"edeploy/server/wire"
 )
 
 // The bars for Debian's kernel: size of kernel and initrd in MB, and how long
@@ -191,13 +194,12 @@ func boot(t *testing.T, ctx context.Context, dir string) string {
 			t.Fatal(err)
 		}
 	}
-	// The agent waits until its server takes a connection; 10.0.2.2 is this host.
-	server, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	// The agent waits until its server answers; 10.0.2.2 is this host.
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", wire.ScriptType)
+	}))
 	defer server.Close()
-	args := fmt.Sprintf("console=ttyS0 panic=-1 IP=all:dhcp SERV=10.0.2.2 HTTP_PORT=%d", server.Addr().(*net.TCPAddr).Port)
+	args := fmt.Sprintf("console=ttyS0 panic=-1 IP=all:dhcp SERV=10.0.2.2 HTTP_PORT=%d", server.Listener.Addr().(*net.TCPAddr).Port)
 	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max,-cx16,-avx2", "-m", "1024",
 		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot", "-uuid", "00000000-0000-4000-8000-000000000001",
 		"-kernel", filepath.Join(dir, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd.pxe"), "-append", args,

@@ -134,3 +134,7 @@ func ParseRefusal(body string) string {
 	}
 	return strings.Join(message, "\n")
 }
+
+// ScriptType is the content type of every answer of upload.py, also of its
+// refusals (reference section 4.3).
+const ScriptType = "text/x-python"

@@ -19,6 +19,7 @@ type job struct {
 	config   Config
 	boot     bool   // the machine booted from this port
 	server   string // host and port
+	upload   string // URL of upload.py on it
 	hurry    hurry
 	log      *slog.Logger
 	resolver *resolver

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +17,9 @@ import (
 	"edeploy/server/wire"
 )
 
-// An address is no success: a quick DHCP server answers on the wrong card, the
-// right one's is late, as behind a switch with spanning tree.
+// An address is no success: a quick DHCP server answers on the wrong card, and there
+// is a web server with the address and the port of the right one, which is late, as
+// behind a switch with spanning tree.
 func TestServerDecides(t *testing.T) {
 	for _, test := range []struct {
 		name, wrong, pool string
@@ -31,10 +33,14 @@ func TestServerDecides(t *testing.T) {
 				return
 			}
 			wrong, right := cable(t, "eth0", "far0"), cable(t, "eth1", "far1")
-			_, out := otherEnd(t, wrong, test.wrong, dnsmasq(t, "far0", 0, test.pool, "--dhcp-option=option:router,"+strings.TrimSuffix(test.wrong, "/24"))...)
+			// The wrong network's router answers for all addresses.
+			pid, out := otherEnd(t, wrong, test.wrong, append([]string{"sh", "-c", `ip addr add 10.9.0.1/32 dev lo; exec "$@"`, "sh"},
+				dnsmasq(t, "far0", test.pool, "--dhcp-option=option:router,"+strings.TrimSuffix(test.wrong, "/24"))...)...)
 			until(t, out, "DHCP, IP range")
-			late := dnsmasq(t, "far1", 5353, "--dhcp-range=10.9.0.70,10.9.0.80,255.255.255.0,1h")
-			otherEnd(t, right, "10.9.0.1/24", append([]string{"sh", "-c", `sleep 13; exec "$@"`, "sh"}, late...)...)
+			serve(t, pid, "text/html")
+			late := dnsmasq(t, "far1", "--dhcp-range=10.9.0.70,10.9.0.80,255.255.255.0,1h")
+			pid, _ = otherEnd(t, right, "10.9.0.1/24", append([]string{"sh", "-c", `sleep 13; exec "$@"`, "sh"}, late...)...)
+			serve(t, pid, wire.ScriptType)
 
 			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 			defer cancel()
@@ -51,11 +57,14 @@ func TestServerDecides(t *testing.T) {
 			if got := addresses(t, "eth1"); len(got) != 1 || !strings.HasPrefix(got[0], "10.9.0.7") && !strings.HasPrefix(got[0], "10.9.0.80") {
 				t.Errorf("eth1 has %v, want one of 10.9.0.70 to .80", got)
 			}
-			conn, err := net.DialTimeout("tcp", "10.9.0.1:5353", 5*time.Second)
+			answer, err := http.Get("http://10.9.0.1:5353/")
 			if err != nil {
 				t.Fatalf("as every step does it, the server is not reached: %v", err)
 			}
-			conn.Close()
+			answer.Body.Close()
+			if kind := answer.Header.Get("Content-Type"); kind != wire.ScriptType {
+				t.Errorf("as every step does it, another server is reached, which sends %q", kind)
+			}
 		})
 	}
 }
@@ -64,8 +73,9 @@ func TestServerDecides(t *testing.T) {
 // is dnsmasq with a pool of addresses.
 func far(t *testing.T, near, far, script, pool string, options ...string) (pid int) {
 	t.Helper()
-	server := dnsmasq(t, far, 5353, append(options, "--dhcp-range="+pool+",255.255.255.0,1h")...)
+	server := dnsmasq(t, far, append(options, "--dhcp-range="+pool+",255.255.255.0,1h")...)
 	pid, _ = otherEnd(t, cable(t, near, far), "10.9.0.1/24", append([]string{"sh", "-c", script, "sh"}, server...)...)
+	serve(t, pid, wire.ScriptType)
 	return pid
 }
 
@@ -171,9 +181,10 @@ func TestGateway(t *testing.T) {
 			}
 			// It answers ARP for the card's own address only, as routers do.
 			router := append([]string{"sh", "-c", `echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore; ip addr add 10.9.0.1/32 dev lo; exec "$@"`, "sh"},
-				dnsmasq(t, "far0", 5353, "--interface=lo")...)
-			_, out := otherEnd(t, cable(t, "eth0", "far0"), "10.8.0.1/24", router...)
+				dnsmasq(t, "far0", "--interface=lo")...)
+			pid, out := otherEnd(t, cable(t, "eth0", "far0"), "10.8.0.1/24", router...)
 			until(t, out, "started")
+			serve(t, pid, wire.ScriptType)
 			err := up(t, args(test.plan, 3600), 300) // an hour for the server is 12 s, as for the link
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasSuffix(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)

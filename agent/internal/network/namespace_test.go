@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,8 +136,7 @@ func addresses(t *testing.T, name string) []string {
 	return found
 }
 
-// args name the server that dnsmasq plays: with its own port it takes TCP
-// connections, as a DNS server.
+// args name the server that serve plays.
 func args(ip string, linkUp int) wire.BootArgs {
 	a := wire.DefaultBootArgs()
 	a.IP, a.LinkUpTimeoutSeconds = ip, linkUp
@@ -144,10 +144,30 @@ func args(ip string, linkUp int) wire.BootArgs {
 	return a
 }
 
-// dnsmasq is the command line of a DHCP server; port 0: no TCP.
-func dnsmasq(t *testing.T, device string, port int, more ...string) []string {
+// serve answers HTTP requests in the namespace of a process: edeploy's server with
+// the script of a refusal, another one with another content.
+func serve(t *testing.T, pid int, kind string) {
 	t.Helper()
-	return append([]string{needs.Program(t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", fmt.Sprintf("--port=%d", port), "--no-hosts", "--no-resolv",
+	in(t, pid, func() {
+		l, err := net.Listen("tcp4", ":5353")
+		if err != nil {
+			t.Fatal(err)
+		}
+		web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			if kind == wire.ScriptType {
+				w.WriteHeader(http.StatusMethodNotAllowed)
+			}
+		})}
+		t.Cleanup(func() { web.Close() })
+		go web.Serve(l)
+	})
+}
+
+// dnsmasq is the command line of a DHCP server.
+func dnsmasq(t *testing.T, device string, more ...string) []string {
+	t.Helper()
+	return append([]string{needs.Program(t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--port=0", "--no-hosts", "--no-resolv",
 		"--pid-file=", "--no-ping", "--dhcp-leasefile=" + filepath.Join(t.TempDir(), "leases"), "--user=root", "--interface=" + device, "--log-dhcp"}, more...)
 }
 
@@ -160,9 +180,10 @@ func TestUpWithDnsmasq(t *testing.T) {
 	}
 	served, fixed := cable(t, "eth0", "far0"), cable(t, "eth1", "far1")
 	unplugged := cable(t, "eth2", "far2") // nobody sets the far end up: no carrier
-	_, out := otherEnd(t, served, "10.9.0.1/24", dnsmasq(t, "far0", 5353, "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,1h", "--dhcp-option=option:router,10.9.0.254",
+	web, out := otherEnd(t, served, "10.9.0.1/24", dnsmasq(t, "far0", "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,1h", "--dhcp-option=option:router,10.9.0.254",
 		"--dhcp-option=option:dns-server,10.9.0.53", "--dhcp-option=option:mtu,1400", "--domain=rack.example")...)
 	until(t, out, "DHCP, IP range")
+	serve(t, web, wire.ScriptType)
 	pid, there := otherEnd(t, fixed, "10.8.0.1/24", "sh", "-c", "echo there; sleep 60")
 	until(t, there, "there")
 	if err := netlink.LinkSetNsPid(unplugged, pid); err != nil {
@@ -211,18 +232,14 @@ func TestLeaseIsRenewed(t *testing.T) {
 	until(t, out, "there")
 	requests := make(chan *dhcpv4.DHCPv4, 10)
 	var server *server4.Server
-	var web net.Listener
 	var err error
+	serve(t, pid, wire.ScriptType)
 	in(t, pid, func() {
-		if web, err = net.Listen("tcp4", "10.9.0.1:5353"); err != nil {
-			t.Fatal(err)
-		}
 		server, err = server4.NewServer("far0", nil, answerer(t, requests))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer web.Close()
 	go server.Serve()
 	defer server.Close()
 

@@ -51,7 +51,7 @@ func up(ctx context.Context, args wire.BootArgs, log *slog.Logger, hurry hurry) 
 	if err := u.findPorts(ctx); err != nil {
 		return err
 	}
-	u.server = serverAddress(args.Serv, args.HTTPPort)
+	u.server, u.upload = serverAddress(args.Serv, args.HTTPPort), args.UploadURL()
 	u.begin, u.linkUpTime = time.Now(), hurry.of(time.Duration(args.LinkUpTimeoutSeconds)*time.Second)
 	u.lastCarrier = u.begin
 	return u.run(ctx)
@@ -60,6 +60,7 @@ func up(ctx context.Context, args wire.BootArgs, log *slog.Logger, hurry hurry) 
 type setup struct {
 	progress
 	plan     Plan
+	upload   string // URL of upload.py
 	bootIF   string // MAC address of the card that the machine booted from, behind its type; "": not known
 	log      *slog.Logger
 	changes  chan netlink.LinkUpdate
@@ -218,7 +219,7 @@ func (u *setup) start(ctx context.Context) {
 		p.started = time.Now()
 		ctx, quit := context.WithCancel(ctx)
 		u.quit[p.name] = quit
-		job := job{port: p, name: p.name, config: p.config, boot: p.boot, server: u.server, hurry: u.hurry, log: u.log.With("device", p.name), resolver: u.resolver,
+		job := job{port: p, name: p.name, config: p.config, boot: p.boot, server: u.server, upload: u.upload, hurry: u.hurry, log: u.log.With("device", p.name), resolver: u.resolver,
 			send: func(o outcome) bool {
 				select {
 				case u.outcomes <- o:

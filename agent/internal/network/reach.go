@@ -3,8 +3,10 @@ package network
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
@@ -13,20 +15,22 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"edeploy/server/wire"
 )
 
 // Times of the question whether a device leads to the server.
 const (
-	dialTime  = 5 * time.Second // of one connection
+	askTime   = 5 * time.Second // of one request
 	askAgain  = time.Second     // between two
 	tellAgain = 10 * time.Second
 )
 
-// reach connects to the server by this device until it answers, or nobody
-// wants to know any more.
+// reach asks the server by this device until it answers, or nobody wants to know
+// any more.
 func (j job) reach(ctx context.Context, device string) {
 	for ctx.Err() == nil {
-		server, err := j.dial(ctx, device)
+		server, err := j.ask(ctx, device)
 		if !j.send(outcome{port: j.port, device: device, server: server, serverErr: j.advise(err)}) || err == nil {
 			return
 		}
@@ -34,10 +38,12 @@ func (j job) reach(ctx context.Context, device string) {
 	}
 }
 
-// dial is one connection by the device and no other; it answers the server's
-// address.
-func (j job) dial(ctx context.Context, device string) (netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+// ask asks for upload.py by the device and no other, and answers the server's
+// address. Only upload.py answers with a script (reference section 4.3): whoever
+// else takes connections there, such as a router's pages or a proxy in the way of
+// all that goes to port 80, is not the server.
+func (j job) ask(ctx context.Context, device string) (server netip.Addr, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
@@ -46,12 +52,26 @@ func (j job) dial(ctx context.Context, device string) (netip.Addr, error) {
 		}
 		return os.NewSyscallError("bind to "+device, err)
 	}}
-	conn, err := dialer.DialContext(ctx, "tcp", j.server)
+	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 4096, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err == nil {
+			server = conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		}
+		return conn, err
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, j.upload, nil)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	answer, err := transport.RoundTrip(request)
 	if err != nil {
 		return netip.Addr{}, withoutAddresses(err)
 	}
-	defer conn.Close()
-	return conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(), nil
+	answer.Body.Close()
+	if kind := answer.Header.Get("Content-Type"); kind != wire.ScriptType {
+		return netip.Addr{}, fmt.Errorf("who answers there is not edeploy's server: for %s it has %s and %q", j.upload, answer.Status, kind)
+	}
+	return server, nil
 }
 
 // advise says what to do about a server that a static address alone does not lead to.
@@ -66,15 +86,12 @@ func (j job) advise(err error) error {
 
 // withoutAddresses leaves out the addresses: the sentence around it has them.
 func withoutAddresses(err error) error {
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("no answer within %.0f s", askTime.Seconds())
+	}
 	op, ok := err.(*net.OpError)
 	if !ok {
 		return err
-	}
-	if _, ok := op.Err.(*net.DNSError); ok {
-		return op.Err
-	}
-	if op.Timeout() {
-		return fmt.Errorf("no answer within %.0f s", dialTime.Seconds())
 	}
 	if call, ok := op.Err.(*os.SyscallError); ok {
 		return call.Err

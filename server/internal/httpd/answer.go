@@ -10,10 +10,8 @@ import (
 	"edeploy/server/api"
 	"edeploy/server/internal/configuration"
 	"edeploy/server/internal/refusal"
+	"edeploy/server/wire"
 )
-
-// contentType of an answer to an upload (reference section 4.3).
-const contentType = "text/x-python"
 
 // maxAPIBytes bounds the body of an API request.
 const maxAPIBytes = 4 << 10
@@ -95,7 +93,7 @@ func answerJSON(w http.ResponseWriter, status int, v any) {
 }
 
 func answerScript(w http.ResponseWriter, status int, text string) {
-	head(w, contentType)
+	head(w, wire.ScriptType)
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text)) // the client is gone: it asks again
 }

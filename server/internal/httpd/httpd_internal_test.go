@@ -142,13 +142,13 @@ func TestRoutes(t *testing.T) {
 func TestRecovered(t *testing.T) {
 	h := handlers(t)
 	broken := h.recovered(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret") }))
-	for path, kind := range map[string]string{"/cgi-bin/upload.py": contentType, "/api/v1/machines": "application/json"} {
+	for path, kind := range map[string]string{"/cgi-bin/upload.py": wire.ScriptType, "/api/v1/machines": "application/json"} {
 		w := httptest.NewRecorder()
 		broken.ServeHTTP(w, httptest.NewRequest("POST", path, nil))
 		if w.Code != 500 || w.Header().Get("Content-Type") != kind || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s: %d %s %s", path, w.Code, w.Header().Get("Content-Type"), w.Body)
 		}
-		if kind == contentType && wire.ParseRefusal(w.Body.String()) == "" {
+		if kind == wire.ScriptType && wire.ParseRefusal(w.Body.String()) == "" {
 			t.Errorf("no console can show %s", w.Body)
 		}
 	}
