@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -68,7 +69,7 @@ func (j job) ask(ctx context.Context, device string) (server netip.Addr, err err
 		return netip.Addr{}, withoutAddresses(err)
 	}
 	answer.Body.Close()
-	if kind := answer.Header.Get("Content-Type"); kind != wire.ScriptType {
+	if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); kind != wire.ScriptType {
 		return netip.Addr{}, fmt.Errorf("who answers there is not edeploy's server: for %s it has %s and %q", j.upload, answer.Status, kind)
 	}
 	return server, nil
