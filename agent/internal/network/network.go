@@ -70,7 +70,7 @@ type setup struct {
 	resolver *resolver
 }
 
-// outcome is news of a port from its goroutines: about its address, or, with
+// outcome is what became of a port from its goroutines: about its address, or, with
 // the device that was used, about the server.
 type outcome struct {
 	port    *port
@@ -173,7 +173,7 @@ func isPort(link netlink.Link) bool {
 	return (link.Type() == "device" || link.Type() == "veth") && (encap == "ether" || encap == "infiniband")
 }
 
-// run starts what can be started and waits for news until the decision says
+// run starts what can be started and waits for outcomes until the decision says
 // that it is enough.
 func (u *setup) run(ctx context.Context) error {
 	for {
@@ -190,8 +190,8 @@ func (u *setup) run(ctx context.Context) error {
 			if !ok {
 				u.changes = nil // the kernel's queue overflowed: the clock does it
 			}
-		case news := <-u.outcomes:
-			u.handle(news)
+		case o := <-u.outcomes:
+			u.handle(o)
 		case <-time.After(min(wait, u.hurry.of(pollTime))):
 		case <-ctx.Done():
 			return fmt.Errorf("bring network up: %w", ctx.Err())
@@ -232,35 +232,35 @@ func (u *setup) start(ctx context.Context) {
 	}
 }
 
-func (u *setup) handle(news outcome) {
-	p := news.port
-	if news.device != "" {
-		u.handleServer(p, news)
+func (u *setup) handle(o outcome) {
+	p := o.port
+	if o.device != "" {
+		u.handleServer(p, o)
 		return
 	}
-	p.failed = news.final
-	if news.address.IsValid() {
-		p.address, p.err = news.address, nil
-		u.log.Info("address set", "device", p.config.device(p.name), "address", news.address.String())
+	p.failed = o.final
+	if o.address.IsValid() {
+		p.address, p.err = o.address, nil
+		u.log.Info("address set", "device", p.config.device(p.name), "address", o.address.String())
 		return
 	}
-	p.asked, p.err = p.asked+1, news.err
-	u.log.Warn("no address yet", "device", p.config.device(p.name), "error", news.err)
+	p.asked, p.err = p.asked+1, o.err
+	u.log.Warn("no address yet", "device", p.config.device(p.name), "error", o.err)
 }
 
-func (u *setup) handleServer(p *port, news outcome) {
-	if p.serverErr = news.serverErr; p.serverErr != nil {
+func (u *setup) handleServer(p *port, o outcome) {
+	if p.serverErr = o.serverErr; p.serverErr != nil {
 		if now := time.Now(); now.Sub(p.logged) >= tellAgain {
 			p.logged = now
-			u.log.Warn("the server does not answer yet", "device", news.device, "address", p.address.String(), "server", u.server, "error", p.serverErr)
+			u.log.Warn("the server does not answer yet", "device", o.device, "address", p.address.String(), "server", u.server, "error", p.serverErr)
 		}
 		return
 	}
 	preferred := !u.reached() || p.boot
 	p.reached = true
-	u.log.Info("the server answers", "device", news.device, "server", u.server)
+	u.log.Info("the server answers", "device", o.device, "server", u.server)
 	if preferred {
-		if err := routeServer(news.device, news.server); err != nil {
+		if err := routeServer(o.device, o.server); err != nil {
 			u.log.Warn("what is for the server may go by another device", "error", err)
 		}
 	}

@@ -55,7 +55,7 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, t
 		return image, err
 	}
 	defer release()
-	leave, err := c.turn(ctx, peer, tell)
+	leave, err := c.admit(ctx, peer, tell)
 	if err != nil {
 		return image, err
 	}
@@ -66,8 +66,8 @@ func (c *Catalog) Publish(ctx context.Context, ref wire.ImageRef, peer string, t
 	return c.Get(ref)
 }
 
-// turn waits until the peer may unpack a tree, which ends with leave.
-func (c *Catalog) turn(ctx context.Context, peer string, tell func(api.Publishing)) (leave func(), err error) {
+// admit waits until the peer may unpack a tree, which ends with leave.
+func (c *Catalog) admit(ctx context.Context, peer string, tell func(api.Publishing)) (leave func(), err error) {
 	if leave, err = c.unpacking.Try(peer); err == nil {
 		return leave, nil
 	}

@@ -35,8 +35,8 @@ func answers[T any](cmd *cobra.Command, shape string, find func(*cobra.Command, 
 	return cmd
 }
 
-// tells is a command's run that prints the sentence it answers.
-func tells(do func(cmd *cobra.Command, args []string) (string, error)) func(*cobra.Command, []string) error {
+// printsSentence is a command's run that prints the sentence it answers.
+func printsSentence(do func(cmd *cobra.Command, args []string) (string, error)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		sentence, err := do(cmd, args)
 		if err == nil {

@@ -195,7 +195,7 @@ which also gives back its count. In a directory (--config) do this only while no
 server uses it.`,
 		Example: "  edeployctl cmdb free vm 3\n  edeployctl cmdb free vm ip=192.168.122.5",
 		Args:    cobra.ExactArgs(2),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			return p.free(cmd.Context(), args[0], args[1])
 		}),
 		ValidArgsFunction: p.complete,

@@ -104,7 +104,7 @@ installed when it boots again. This holds until it is installed. If something el
 differs by then, it is held again.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.InstallAnyway(cmd.Context(), args[0])
 			return fmt.Sprintf("machine %s (%s) is installed when it boots again", m.ID, m.DisplayName), err
 		}),

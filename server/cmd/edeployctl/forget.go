@@ -36,7 +36,7 @@ func newForgetCommand(client *api.Client) *cobra.Command {
 		Example:           "  edeployctl forget node7\n  edeployctl forget --force 52:54:00:12:34:56",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			f.terminal = terminalOf(cmd)
 			switch {
 			case f.strangers == (len(args) == 1):
@@ -91,7 +91,7 @@ func newRestoreCommand(client *api.Client) *cobra.Command {
 		Long: `Restore takes back a machine that was forgotten, with its profile, its count and its CMDB entry. When others have taken them
 meanwhile, nothing is changed, and the answer says what is in the way.`,
 		Args: cobra.ExactArgs(1),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.Restore(cmd.Context(), args[0])
 			profile := "holds no profile"
 			if m.Allocation != nil {

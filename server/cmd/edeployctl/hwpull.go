@@ -28,7 +28,7 @@ func newHWPullCommand(client *api.Client) *cobra.Command {
 		Long:    hwPullLong,
 		Example: "  edeployctl hw pull machines\n  edeployctl match --all machines --config profiles",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			return pullHardware(cmd.Context(), client, append(args, "machines")[0], cmd.ErrOrStderr())
 		}),
 		ValidArgsFunction: completeDirectory,

@@ -30,7 +30,7 @@ func newRemoveImageCommand(client *api.Client) *cobra.Command {
 		Long:    removeImageLong,
 		Example: "  edeployctl images remove web D12-F.1.0.0",
 		Args:    cobra.ExactArgs(2),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			ref, err := wire.NewImageRef(args[0], args[1])
 			if err != nil {
 				return "", err
@@ -60,7 +60,7 @@ func newRemoveMetadataCommand(client *api.Client) *cobra.Command {
 		Long:    removeMetadataLong,
 		Example: "  edeployctl images remove-metadata D12-F.1.0.0 web D12-F.1.0.1",
 		Args:    cobra.ExactArgs(3),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			u, err := namedUpgrade(args[0], args[1], args[2])
 			if err != nil {
 				return "", err

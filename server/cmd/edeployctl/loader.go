@@ -32,7 +32,7 @@ func newLoaderCommand(client *api.Client) *cobra.Command {
 		Short: "Pin a machine to a loader: " + strings.Join(names, ", "),
 		Long:  loaderLong,
 		Args:  cobra.ExactArgs(2),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.SetLoader(cmd.Context(), args[0], args[1])
 			return fmt.Sprintf("machine %s has the loader %s", m.ID, m.Loader), err
 		}),

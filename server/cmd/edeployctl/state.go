@@ -77,7 +77,7 @@ The server replaces the file only as it was read, so counts that machines take a
 the same moment are not lost.`,
 		Example: "  edeployctl state set web 12\n  edeployctl state set spare '*'",
 		Args:    cobra.ExactArgs(2),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			was := ""
 			err := change(cmd.Context(), p.documents(), stateFile, func(text string) (after string, err error) {
 				was, after, err = withCount(text, args[0], args[1])

@@ -18,7 +18,7 @@ func newBootCommand(client *api.Client, name, action, short string, aliases ...s
 		Short:             short,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.SetBoot(cmd.Context(), args[0], action)
 			return fmt.Sprintf("machine %s (%s) boots next: %s", m.ID, m.DisplayName, m.NextBoot), err
 		}),
@@ -40,7 +40,7 @@ func newAddCommand(client *api.Client) *cobra.Command {
 		Short: "Say that a MAC address is a machine of its own, or belongs to a known one",
 		Long:  addLong,
 		Args:  cobra.ExactArgs(1),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.AddMachine(cmd.Context(), api.NewMachine{MAC: args[0], Machine: owner})
 			return fmt.Sprintf("%s belongs to machine %s (%s), which boots next: %s", args[0], m.ID, m.DisplayName, m.NextBoot), err
 		}),
@@ -65,7 +65,7 @@ func newSectionCommand(client *api.Client) *cobra.Command {
 		Short: "Set the deployment that a machine belongs to",
 		Long:  sectionLong,
 		Args:  cobra.RangeArgs(1, 2),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			name := ""
 			switch {
 			case standard == (len(args) == 2):

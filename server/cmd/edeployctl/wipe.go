@@ -36,7 +36,7 @@ installed when it boots again. This holds until it is installed, and for what wa
 else. What asks is the line "# edeploy: wipe ask" in the specs of its profile, or wipe('ask') in its script.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			m, err := client.WipeAnyway(cmd.Context(), args[0])
 			return fmt.Sprintf("machine %s (%s) is installed when it boots again", m.ID, m.DisplayName), err
 		}),
@@ -58,7 +58,7 @@ func newWipeCommand(client *api.Client) *cobra.Command {
 		Example:           "  edeployctl wipe node7\n  edeployctl wipe 52:54:00:12:34:56 --force node7",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeMachine(client),
-		RunE: tells(func(cmd *cobra.Command, args []string) (string, error) {
+		RunE: printsSentence(func(cmd *cobra.Command, args []string) (string, error) {
 			w.terminal = terminalOf(cmd)
 			return w.one(cmd.Context(), args[0])
 		}),

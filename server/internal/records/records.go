@@ -74,15 +74,15 @@ func idOf(document string) string {
 }
 
 // Follow takes in what others who share the store make of records, until ctx
-// ends. turn calls its argument when nobody commits; after an error it is asked
+// ends. alone calls its argument when nobody commits; after an error it is asked
 // again.
-func (r *Records) Follow(ctx context.Context, turn func(func()) error) error {
+func (r *Records) Follow(ctx context.Context, alone func(func()) error) error {
 	for ctx.Err() == nil {
 		ids, err := r.others(ctx)
 		if err != nil {
 			return fmt.Errorf("follow machine records: %w", err)
 		}
-		for len(ids) > 0 && ctx.Err() == nil && turn(func() { r.readAgain(ids) }) != nil { // busy
+		for len(ids) > 0 && ctx.Err() == nil && alone(func() { r.readAgain(ids) }) != nil { // busy
 		}
 	}
 	return nil

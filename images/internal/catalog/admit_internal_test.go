@@ -9,18 +9,18 @@ import (
 )
 
 // One peer that unpacks large trees does not keep another one waiting.
-func TestTurns(t *testing.T) {
+func TestAdmits(t *testing.T) {
 	c, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var told []string
 	tell := func(p api.Publishing) { told = append(told, p.Step) }
-	leave, err := c.turn(t.Context(), "a", tell)
+	leave, err := c.admit(t.Context(), "a", tell)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.turn(t.Context(), "b", tell); err != nil {
+	if _, err := c.admit(t.Context(), "b", tell); err != nil {
 		t.Fatal(err)
 	}
 	if len(told) > 0 {
@@ -28,11 +28,11 @@ func TestTurns(t *testing.T) {
 	}
 	gone, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := c.turn(gone, "a", tell); err == nil || len(told) != 1 {
+	if _, err := c.admit(gone, "a", tell); err == nil || len(told) != 1 {
 		t.Errorf("a second tree of one peer: %v, %v", err, told)
 	}
 	leave()
-	if _, err := c.turn(t.Context(), "a", tell); err != nil {
+	if _, err := c.admit(t.Context(), "a", tell); err != nil {
 		t.Error(err)
 	}
 }
