@@ -225,7 +225,9 @@ func (s *services) upload(w http.ResponseWriter, r *http.Request) {
 	if body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20)); err == nil {
 		s.note("agent: " + string(body))
 	}
-	http.Error(w, "there is no server here", http.StatusServiceUnavailable)
+	w.Header().Set("Content-Type", wire.ScriptType)
+	w.WriteHeader(http.StatusServiceUnavailable)
+	io.WriteString(w, wire.Refusal("there is no server here"))
 }
 
 func (s *services) note(what string) {
