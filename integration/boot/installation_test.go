@@ -174,6 +174,9 @@ func login(t *testing.T, key *rack.Key, command string) string {
 		if ctx.Err() != nil {
 			t.Fatalf("ssh: %v", err)
 		}
-		time.Sleep(2 * time.Second)
+		select {
+		case <-time.After(2 * time.Second):
+		case <-ctx.Done():
+		}
 	}
 }

@@ -70,7 +70,7 @@ func (j job) ask(ctx context.Context, device string) (server netip.Addr, err err
 	}
 	answer.Body.Close()
 	if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); kind != wire.ScriptType {
-		return netip.Addr{}, fmt.Errorf("who answers there is not edeploy's server: for %s it has %s and %q", j.upload, answer.Status, kind)
+		return netip.Addr{}, fmt.Errorf("who answers there is not edeploy's server: for %s it has status %d and %q", j.upload, answer.StatusCode, kind)
 	}
 	return server, nil
 }
@@ -87,6 +87,9 @@ func (j job) advise(err error) error {
 
 // withoutAddresses leaves out the addresses: the sentence around it has them.
 func withoutAddresses(err error) error {
+	if name := (*net.DNSError)(nil); errors.As(err, &name) {
+		return name
+	}
 	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 		return fmt.Errorf("no answer within %.0f s", askTime.Seconds())
 	}
