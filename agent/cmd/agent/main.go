@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 		Devices: machine.Prepare, Network: network.Up, Detect: describe(neighbours), LinkDisks: machine.LinkDisks,
 		Reboot: machine.Reboot, PowerOff: machine.PowerOff, Shell: machine.Console, LogIn: logIn,
 		Disks:      drive.ThisMachine(install.KernelMessages),
-		LoadKernel: bootloader.Load, Kexec: bootloader.Start,
+		LoadKernel: bootloader.Load, Kexec: machine.StartKernel,
 	})
 }
 

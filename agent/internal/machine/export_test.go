@@ -52,3 +52,6 @@ func Designators(page []byte) int { return len(designators(page)) }
 
 // RunShell runs a shell on a terminal.
 func RunShell(ctx context.Context, shell, tty string) error { return runShell(ctx, shell, nil, tty) }
+
+// LinksDown takes all network cards down.
+func LinksDown() { linksDown() }

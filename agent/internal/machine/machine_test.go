@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"edeploy/agent/internal/machine"
@@ -307,4 +309,31 @@ func pseudoTerminal(t *testing.T) (*os.File, string) {
 	master := os.NewFile(uintptr(fd), "ptmx")
 	t.Cleanup(func() { master.Close() })
 	return master, fmt.Sprintf("/dev/pts/%d", n)
+}
+
+// TestLinksDown: a card that is up is down before the kernel stops.
+func TestLinksDown(t *testing.T) {
+	if !needs.Namespace(t) {
+		return
+	}
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "card"}, PeerName: "switch"}); err != nil {
+		t.Fatal(err)
+	}
+	isUp := func() bool {
+		link, err := netlink.LinkByName("card")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return link.Attrs().Flags&net.FlagUp != 0
+	}
+	link, err := netlink.LinkByName("card")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil || !isUp() {
+		t.Fatalf("the card does not come up: %v", err)
+	}
+	if machine.LinksDown(); isUp() {
+		t.Error("the card is still up")
+	}
 }
