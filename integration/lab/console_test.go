@@ -54,7 +54,7 @@ func TestConsoleExpect(t *testing.T) {
 	}
 	later := make(chan error)
 	go func() {
-		_, err := c.Expect(t.Context(), `login: $`)
+		_, err := c.Expect(t.Context(), `host login: $`)
 		later <- err
 	}()
 	for _, part := range []string{"in", ": ", "\r\nhost log", "in: "} {
