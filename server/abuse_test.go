@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -124,7 +125,14 @@ func TestUnreadLists(t *testing.T) {
 			t.Fatalf("stranger %d: %d", n, got)
 		}
 	}
-	web := httptest.NewServer(l.server.Handler())
+	web := httptest.NewUnstartedServer(l.server.Handler())
+	web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if err := c.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil { // a whole list would fit into the usual one
+			t.Error(err)
+		}
+		return ctx
+	}
+	web.Start()
 	defer web.Close()
 	before := heap()
 	for range lists {
