@@ -69,25 +69,43 @@ func rsyncPeer(t *testing.T, port int) way {
 // the page cache gets for the first time costs a virtual machine as much as the
 // copying.
 //
-// Every copy goes to names of its own, and none is removed before the last one
-// is made: ext4 does not use a removed file's inode again for a minute, six
-// while that is not on the disk (recently_deleted in fs/ext4/ialloc.c), and every
-// new file looks through all of those. A machine's new disk has none; here they
-// took longer than the copying.
+// Every copy goes to a disk of its own, as a machine's: ext4 does not use a
+// removed file's inode again for a minute, six while that is not on the disk
+// (recently_deleted in fs/ext4/ialloc.c), and every new file looks through all of
+// those, which took longer than the copying.
 func compare(t *testing.T, peer way, ways ...way) {
 	t.Helper()
 	const rounds = 7
 	took := map[string][]time.Duration{}
 	for range rounds {
 		for _, w := range append(ways, peer) {
-			to := filepath.Join(t.TempDir(), "target")
-			took[w.name] = append(took[w.name], timed(t, func() error { return w.copy(to) }))
+			onNewDisk(t, func(to string) {
+				took[w.name] = append(took[w.name], timed(t, func() error { return w.copy(to) }))
+			})
 		}
 	}
 	t.Logf("%s: %v", peer.name, took[peer.name])
 	for _, w := range ways {
 		t.Logf("%s: %v", w.name, took[w.name])
 		w.tell(median(took[peer.name]).Seconds() / median(took[w.name]).Seconds())
+	}
+}
+
+// onNewDisk gives a directory of a new ext4.
+func onNewDisk(t *testing.T, use func(to string)) {
+	t.Helper()
+	disk, at := filepath.Join(t.TempDir(), "disk"), t.TempDir()
+	run(t, "truncate", "--size=4G", disk)
+	run(t, "mkfs.ext4", "-q", "-F", disk)
+	run(t, "mount", "-o", "loop", disk, at)
+	defer func() { run(t, "umount", at); run(t, "rm", disk) }()
+	use(filepath.Join(at, "target"))
+}
+
+func run(t *testing.T, command ...string) {
+	t.Helper()
+	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", command, err, out)
 	}
 }
 
@@ -152,14 +170,12 @@ func (w way) tell(ratio float64) {
 	fmt.Printf("figure %s %.2f x >=%.1f %s\n", w.name, ratio, w.bar, verdict)
 }
 
-func timed(t *testing.T, run func() error) time.Duration {
+func timed(t *testing.T, copy func() error) time.Duration {
 	t.Helper()
 	// What the one wrote must not be paid for by the other.
-	if err := exec.Command("sync").Run(); err != nil {
-		t.Fatal(err)
-	}
+	run(t, "sync")
 	start := time.Now()
-	if err := run(); err != nil {
+	if err := copy(); err != nil {
 		t.Fatal(err)
 	}
 	return time.Since(start)
