@@ -166,14 +166,22 @@ func (in *installation) fail(ctx context.Context, failure error) error {
 	// The step is said once, beside the message.
 	in.report(wire.Report{Step: step, Status: wire.StatusFailed, Message: strings.TrimPrefix(failure.Error(), string(step)+": ")})
 	if in.online {
+		in.finishReports(cleanup)
 		in.giveBack(cleanup)
-		in.reports.Finish(cleanup)
 		in.uploadLog(cleanup)
 	}
 	if err := in.showFailure(ctx); err != nil {
 		return err
 	}
 	return in.finish(ctx, in.args.OnFailure)
+}
+
+// finishReports lets the server hear why, before it hears that the machine has
+// failed. It leaves time for saying that.
+func (in *installation) finishReports(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, in.messageTime(2*time.Minute)/2)
+	defer cancel()
+	in.reports.Finish(ctx)
 }
 
 // giveBack tells the server that the profile was not installed; only then it
