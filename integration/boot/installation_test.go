@@ -98,13 +98,17 @@ func (d *daemon) start(t *testing.T, network pxe.Config, loader pxe.Loader, key 
 	if err != nil {
 		t.Fatal(err)
 	}
+	accel, err := lab.Accel()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	conf := fmt.Sprintf("[SERVER]\nCONFIGDIR=config\n[NETWORK]\nINTERFACE=br0\nADDRESS=%s\n[DHCP]\nMODE=%s\nLOOK=no\nUNKNOWN=install\nLOADER=%s\n",
 		network.Address, network.Mode, loader)
 	if network.RangeFirst.IsValid() {
 		conf += fmt.Sprintf("RANGE=%s-%s\n", network.RangeFirst, network.RangeLast)
 	}
-	conf += fmt.Sprintf("[IMAGES]\nTOP=%s\n[STATE]\nDIR=server\n[BOOT]\nDIR=%s/boot\nKERNELARGS=console=ttyS0,115200 panic=30\n", d.images, out)
+	conf += fmt.Sprintf("[IMAGES]\nTOP=%s\n[STATE]\nDIR=server\n[BOOT]\nDIR=%s/boot\nKERNELARGS=console=ttyS0,115200 panic=30\nARGS=| %s |\n", d.images, out, accel.KernelArgs())
 	files := rack.VM("base", strings.TrimPrefix(image, "base-"), key)
 	files["vm.configure"] = rack.BothFirmwares("base", strings.TrimPrefix(image, "base-"), key)
 	if err := os.Mkdir(filepath.Join(dir, "config"), 0o755); err != nil {

@@ -26,6 +26,9 @@ type Machine struct {
 
 	SMBIOS SMBIOS
 
+	// Kernel is what QEMU starts itself, if it names an image.
+	Kernel Kernel
+
 	// Extra are more arguments for QEMU, as they stand.
 	Extra []string
 }
@@ -41,6 +44,23 @@ const (
 	// signed; its variables are kept in NAME.secure.vars.fd.
 	SecureBoot Firmware = "uefi-secure"
 )
+
+// Kernel is a Linux kernel that is started as a loader would, without one.
+type Kernel struct {
+	Image, Initrd string // files
+	Args          string // its command line, to which Accelerator.KernelArgs are added
+}
+
+func (k Kernel) args(a Accelerator) []string {
+	if k.Image == "" {
+		return nil
+	}
+	args := []string{"-kernel", k.Image, "-append", strings.TrimSpace(k.Args + " " + a.KernelArgs())}
+	if k.Initrd != "" {
+		args = append(args, "-initrd", k.Initrd)
+	}
+	return args
+}
 
 // Boot is the order in which a firmware tries its devices.
 type Boot string
@@ -217,6 +237,7 @@ func (m Machine) args(p plumbing) []string {
 	}
 	args = append(args, m.diskArgs()...)
 	args = append(args, m.nicArgs(p)...)
+	args = append(args, m.Kernel.args(p.accel)...)
 	return append(args, m.Extra...)
 }
 

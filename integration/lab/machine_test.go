@@ -36,8 +36,10 @@ func TestMachineArgs(t *testing.T) {
 			[]string{"pflash,format=raw,readonly=on,file=/s/code", "pflash,format=raw,file=/s/vars", "romfile=,bootindex=1"}, nil},
 		{"identity", lab.Machine{Name: "m1", SMBIOS: lab.SMBIOS{UUID: "00000000-0000-0000-0000-000000000000", Serial: "a,b", Product: "R640"}},
 			[]string{"type=1,uuid=00000000-0000-0000-0000-000000000000,product=R640,serial=a,,b"}, nil},
-		{"kernel", lab.Machine{Name: "m1", Extra: []string{"-kernel", "k", "-append", "console=ttyS0 x"}},
-			[]string{"-kernel k -append console=ttyS0 x"}, nil},
+		{"kernel", lab.Machine{Name: "m1", Kernel: lab.Kernel{Image: "k", Args: "console=ttyS0 x"}, Extra: []string{"-s"}},
+			[]string{"-kernel k -append console=ttyS0 x norandmaps -s "}, []string{"-initrd"}},
+		{"kernel and initrd", lab.Machine{Name: "m1", Kernel: lab.Kernel{Image: "k", Initrd: "i"}},
+			[]string{"-kernel k -append norandmaps -initrd i "}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -266,7 +266,8 @@ func TestLinux(t *testing.T) {
 	boot := l.Timeline.Begin("m1", "kernel")
 	vm := labtest.Start(t, l, lab.Machine{
 		Name: "m1", MemoryMB: 512, CPUs: 2,
-		Extra:  []string{"-no-reboot", "-kernel", kernel(t), "-append", "console=ttyS0 panic=-1"},
+		Extra:  []string{"-no-reboot"},
+		Kernel: lab.Kernel{Image: kernel(t), Args: "console=ttyS0 panic=-1"},
 		Disks:  []lab.Disk{{Path: sectorDisk(t, echoSector), Serial: "WD123"}},
 		SMBIOS: lab.SMBIOS{Product: "R640"},
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +64,12 @@ func removeAll(pattern string) error {
 
 // inputs names what a prepared disk was made of.
 func inputs(o Options) (string, error) {
+	accel, err := lab.Accel()
+	if err != nil {
+		return "", err
+	}
 	h := sha256.New()
+	fmt.Fprintln(h, accel)
 	files := []string{filepath.Join(o.Out, "appliance.img")}
 	for _, ref := range o.Images {
 		files = append(files, filepath.Join(o.Out, "install", ref.Archive()))
@@ -83,6 +89,7 @@ func inputs(o Options) (string, error) {
 const (
 	permPartition = 4
 	permImages    = "edeploy/images"
+	permConf      = "edeploy/edeploy.conf"
 )
 
 // prepare makes the disk. Only root can keep trees with files of many owners
@@ -99,6 +106,9 @@ func prepare(ctx context.Context, o Options, disk string) error {
 func prepareHere(ctx context.Context, o Options, disk string) error {
 	perm := filepath.Join(o.Dir, "perm")
 	if err := os.CopyFS(perm, os.DirFS(filepath.Join(o.Out, "..", "appliance", "perm"))); err != nil {
+		return err
+	}
+	if err := setKernelArgs(filepath.Join(perm, permConf)); err != nil {
 		return err
 	}
 	d, err := StartDaemon(ctx, o.Out, o.Dir, filepath.Join(perm, permImages))
@@ -121,6 +131,27 @@ func prepareHere(ctx context.Context, o Options, disk string) error {
 		return err
 	}
 	return os.Rename(scratch, disk)
+}
+
+// setKernelArgs gives machines what their accelerator wants: the agent's kernel
+// and, between the bars, the installed one.
+func setKernelArgs(conf string) error {
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		return err
+	}
+	accel, err := lab.Accel()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(conf, []byte(withKernelArgs(string(text), accel.KernelArgs())), 0o644)
+}
+
+func withKernelArgs(conf, args string) string {
+	if args == "" {
+		return conf
+	}
+	return regexp.MustCompile(`(?m)^ARGS *=.*$`).ReplaceAllString(conf, "$0 | "+args+" |")
 }
 
 // prepareThere pushes the images to a fresh appliance and switches it off.

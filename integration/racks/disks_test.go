@@ -153,13 +153,11 @@ func hash(t *testing.T, path string) string {
 
 // machine starts the agent as a loader would, without one.
 func (l *layout) machine(t *testing.T, s *upload) lab.Machine {
-	m := lab.Machine{Name: l.name, NICs: []lab.NIC{{User: &lab.UserNet{}}}}
+	m := lab.Machine{Name: l.name, NICs: []lab.NIC{{User: &lab.UserNet{}}}, Kernel: s.agent(t)}
 	for _, p := range l.parts[:stick] {
 		m.Disks = append(m.Disks, p.Disk)
 	}
-	m.Extra = []string{"-kernel", built(t, "vmlinuz"), "-initrd", built(t, "initrd.pxe"),
-		"-append", "console=ttyS0 panic=-1 SERV=10.0.2.2 HTTP_PORT=" + s.port,
-		"-device", "qemu-xhci",
+	m.Extra = []string{"-device", "qemu-xhci",
 		"-drive", "if=none,id=stick,format=raw,file=" + l.parts[stick].Path, "-device", "usb-storage,drive=stick,removable=on,serial=" + l.parts[stick].Serial,
 		"-drive", "if=none,id=disc,format=raw,media=cdrom,readonly=on,file=" + l.parts[disc].Path, "-device", "ide-cd,bus=ide.5,drive=disc"}
 	return m
@@ -190,6 +188,17 @@ func startUpload(t *testing.T) *upload {
 	s.client = &api.Client{Address: web.URL}
 	_, s.port, _ = strings.Cut(strings.TrimPrefix(web.URL, "http://"), ":")
 	return s
+}
+
+// agent is the kernel of a machine that finds this server by QEMU's user-mode
+// network.
+func (s *upload) agent(t *testing.T) lab.Kernel {
+	return agentKernel(t, "SERV=10.0.2.2 HTTP_PORT="+s.port)
+}
+
+// agentKernel starts the agent as a loader would.
+func agentKernel(t *testing.T, parameters string) lab.Kernel {
+	return lab.Kernel{Image: built(t, "vmlinuz"), Initrd: built(t, "initrd.pxe"), Args: "console=ttyS0 panic=-1 " + parameters}
 }
 
 // configure makes one profile for every machine.
@@ -294,8 +303,7 @@ func TestFailingDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.configure(t, "disk = disks(serial='FAILING')[0]\nrun('mkfs.ext4 -q -F -b 4096 %s' % disk)\nset_role(disk, disk, disk)\n")
-	vm := labtest.Start(t, machines, lab.Machine{Name: "failing", NICs: []lab.NIC{{User: &lab.UserNet{}}}, Extra: []string{
-		"-kernel", built(t, "vmlinuz"), "-initrd", built(t, "initrd.pxe"), "-append", "console=ttyS0 panic=-1 SERV=10.0.2.2 HTTP_PORT=" + s.port,
+	vm := labtest.Start(t, machines, lab.Machine{Name: "failing", NICs: []lab.NIC{{User: &lab.UserNet{}}}, Kernel: s.agent(t), Extra: []string{
 		"-drive", "if=none,id=failing,format=raw,werror=report,file=blkdebug:" + faults + ":" + path, "-device", "virtio-blk-pci,drive=failing,serial=FAILING"}})
 	if m := s.failed(t, vm); !regexp.MustCompile(`vm\.configure:2: .*the disk /dev/vda .*fails: I/O error, dev vda, sector `).MatchString(m.LastError) {
 		t.Errorf("the server says %q", m.LastError)

@@ -20,8 +20,7 @@ func TestFigureDetection(t *testing.T) {
 	}
 	const bar = 5.0
 	s, machines := startUpload(t), labtest.New(t)
-	m := lab.Machine{Name: "full", Extra: []string{
-		"-kernel", built(t, "vmlinuz"), "-initrd", built(t, "initrd.pxe"), "-append", "console=ttyS0 panic=-1 SERV=10.0.2.2 HTTP_PORT=" + s.port}}
+	m := lab.Machine{Name: "full", Kernel: s.agent(t)}
 	for i := range 24 {
 		path := machines.Path(fmt.Sprintf("disk%d.img", i))
 		if err := lab.BlankDisk(path, 64<<20); err != nil {

@@ -26,9 +26,8 @@ func thatIsAll(r *racktest.Rack, more string) map[string]string {
 // agent starts the agent as a loader would, without one.
 func agent(t *testing.T, r *racktest.Rack, name, parameters string, cards ...lab.NIC) *lab.VM {
 	t.Helper()
-	vm, err := r.Lab.Start(context.WithoutCancel(t.Context()), lab.Machine{Name: name, NICs: cards, Extra: []string{
-		"-kernel", built(t, "vmlinuz"), "-initrd", built(t, "initrd.pxe"),
-		"-append", "console=ttyS0 panic=-1 SERV=" + rack.Appliance.String() + " " + parameters}})
+	vm, err := r.Lab.Start(context.WithoutCancel(t.Context()), lab.Machine{Name: name, NICs: cards,
+		Kernel: agentKernel(t, "SERV="+rack.Appliance.String()+" "+parameters)})
 	if err != nil {
 		t.Fatal(err)
 	}
