@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,7 +126,14 @@ func TestUnreadLists(t *testing.T) {
 			t.Fatalf("stranger %d: %d", n, got)
 		}
 	}
-	web := httptest.NewUnstartedServer(l.server.Handler())
+	var over atomic.Int32
+	handler := l.server.Handler()
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r)
+		if w.Header().Get("Retry-After") == "" { // it was not sent away
+			over.Add(1)
+		}
+	}))
 	web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if err := c.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil { // a whole list would fit into the usual one
 			t.Error(err)
@@ -156,6 +164,9 @@ func TestUnreadLists(t *testing.T) {
 	all = nil
 	if more := heap() - before; more > 32<<20 {
 		t.Errorf("%d lists that nobody reads take %d MB", lists, more>>20)
+	}
+	if n := over.Load(); n > 0 {
+		t.Errorf("%d lists went out whole, although nobody read them", n)
 	}
 }
 
