@@ -216,7 +216,7 @@ func (a *appliance) upload(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(z)
 		a.logs[header.Filename] = string(text)
 	case r.FormValue("failure") != "":
-		if n := len(a.reports); n == 0 || a.reports[n-1].Status != wire.StatusFailed {
+		if n := len(a.reports); !a.deaf && (n == 0 || a.reports[n-1].Status != wire.StatusFailed) {
 			a.t.Error("a profile is given back before it was reported why")
 		}
 		a.failures = append(a.failures, r.FormValue("failure"))

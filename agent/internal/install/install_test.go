@@ -303,6 +303,20 @@ func TestNobodyAcknowledges(t *testing.T) {
 	}
 }
 
+// A server that takes no reports gets the profile back all the same.
+func TestNobodyTakesReports(t *testing.T) {
+	a := newAppliance(t)
+	a.deaf = true
+	m := newBlank(t, a, "ONFAILURE=halt")
+	m.fail = "mkfs.ext4"
+	if err := m.install(t); err == nil {
+		t.Fatal("want the error of mkfs.ext4")
+	}
+	if diff := cmp.Diff([]string{"vm"}, a.failures); diff != "" {
+		t.Errorf("given back (-want +got):\n%s", diff)
+	}
+}
+
 func TestOnSuccess(t *testing.T) {
 	for action, want := range map[string][]string{
 		"halt": {"unmount", "power off"}, "console": {"unmount", "shell"},
