@@ -85,6 +85,9 @@ func (l *layout) draw(random *rand.Rand) {
 	case 4: // twins
 		b.Serial = a.Serial
 		l.rule, l.refused = fmt.Sprintf("disks(serial='%s')", a.Serial), "two disks have the serial number "+a.Serial+": "
+		if a.Bus == lab.NVMe && b.Bus == lab.NVMe { // the kernel takes one of them
+			l.refused = "may be another one: the kernel rejected a second NVMe disk that says it is the same "
+		}
 	case 5:
 		same := transports[b.Bus] == transports[a.Bus] || transports[c.Bus] == transports[a.Bus]
 		l.rule = fmt.Sprintf("disks(count=1, transport='%s')", transports[a.Bus])

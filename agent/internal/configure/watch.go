@@ -136,8 +136,15 @@ func (f *Foreign) Error() string {
 		f.Policy, which, strings.Join(disks, ", "), it, nothing, strings.Join(holds, "; "))
 }
 
-// allowed refuses disks with foreign data, all together.
+// allowed refuses a disk that may be another one, and those with foreign data,
+// all together.
 func (w *watch) allowed(drives ...drive.Drive) error {
+	for _, d := range drives {
+		if d.Twin != "" {
+			return fmt.Errorf("the disk %s may be another one: the kernel rejected a second NVMe disk that says it is the same (%s); "+
+				"remove one, or give it an NQN of its own", d, d.Twin)
+		}
+	}
 	foreign := &Foreign{Policy: w.host.Wipe.Stricter(wire.WipePolicy(w.policy)), begun: w.begun}
 	for _, d := range drives {
 		if !d.Blank() && !slices.Contains(w.host.Ours, d.ID()) && !slices.Contains(w.host.Ours, mark(d)) {
@@ -163,6 +170,9 @@ func mark(d drive.Drive) wire.DiskID {
 func (w *watch) begin() error {
 	if w.begun || w.guard == nil {
 		return nil
+	}
+	for _, text := range w.host.Disks.Undriven() {
+		w.note("%s", text)
 	}
 	for _, d := range w.guard.Drives {
 		what := "read-only: no line of the script names it"

@@ -262,3 +262,25 @@ func TestPolicyOfProfile(t *testing.T) {
 		})
 	}
 }
+
+// Of two NVMe disks that say they are one the kernel takes either: a script that
+// names it is refused before its first command, others do not mind.
+func TestRejectedTwin(t *testing.T) {
+	const log = "[    5.641178] nvme nvme0: Duplicate cntlid 0 with nvme1, subsys nqn.2014-08.org.x:B, rejecting\n"
+	for script, want := range map[string]string{
+		"run('mkfs /dev/sda')\nset_role('db', '1', 'sda')": "",
+		"run('mkfs /dev/sdb')\nset_role('db', '1', 'sdb')": "the disk /dev/sdb (M, serial SDB, 200.0 GB, unknown transport) may be another one: the kernel rejected a second NVMe disk that says it is the same " +
+			"(nvme nvme0: Duplicate cntlid 0 with nvme1, subsys nqn.2014-08.org.x:B, rejecting); remove one, or give it an NQN of its own",
+	} {
+		r := newRack(t)
+		r.kernel = log
+		h := r.host()
+		sys := h.Disks.Sys.(fstest.MapFS)
+		sys["block/sda/device/subsysnqn"] = &fstest.MapFile{Data: []byte("nqn.2014-08.org.x:A\n")}
+		sys["block/sdb/device/subsysnqn"] = &fstest.MapFile{Data: []byte("nqn.2014-08.org.x:B\n")}
+		_, err := configure.Run(t.Context(), h, wire.Configuration{Profile: "vm", Script: script})
+		if (want == "") != (err == nil) || want != "" && !strings.Contains(err.Error(), want) || want != "" && len(r.opened) > 0 {
+			t.Errorf("%s: %v, and %d commands ran", script, err, len(r.opened))
+		}
+	}
+}

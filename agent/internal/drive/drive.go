@@ -45,6 +45,10 @@ type Drive struct {
 	Remote         bool // behind a network: other machines may use it, too
 	Discards       bool // it can be told to forget what it holds (TRIM, UNMAP)
 
+	// Twin is the kernel's word on another NVMe controller that says it is this
+	// disk's: it takes the one that answers first, another one each time. "": none.
+	Twin string
+
 	Contents []Content // what is on the disk itself, then on its partitions
 }
 
@@ -154,7 +158,43 @@ func (m *Machine) All() ([]Drive, error) {
 		}
 	}
 	slices.SortFunc(found, func(a, b Drive) int { return detect.Natural(a.Name, b.Name) })
+	m.twins(found)
 	return found, nil
+}
+
+// rejected is what the kernel says of the second of two NVMe controllers that
+// have one number in one subsystem (nvme_validate_cntlid).
+var rejected = regexp.MustCompile(`nvme nvme[0-9]+: Duplicate cntlid [0-9]+ with nvme[0-9]+, subsys (\S+), rejecting`)
+
+// twins finds the disks that another one claims to be. Without the kernel's log
+// there are none.
+func (m *Machine) twins(drives []Drive) {
+	if m.KernelLog == nil {
+		return
+	}
+	log, _ := m.KernelLog()
+	for _, match := range rejected.FindAllStringSubmatch(log, -1) {
+		for i, d := range drives {
+			if m.text("block", d.Name, "device/subsysnqn") == match[1] {
+				drives[i].Twin = match[0]
+			}
+		}
+	}
+}
+
+// Undriven says of each storage controller (PCI base class 01h) without a driver
+// that what is behind it is not seen.
+func (m *Machine) Undriven() []string {
+	var texts []string
+	classes, _ := fs.Glob(m.Sys, "bus/pci/devices/*/class")
+	for _, class := range classes {
+		dir := path.Dir(class)
+		if _, err := fs.Stat(m.Sys, dir+"/driver"); err != nil && strings.HasPrefix(m.text(class), "0x01") {
+			texts = append(texts, fmt.Sprintf("storage controller %s (%s:%s): no driver has taken it, what is behind it is not seen",
+				path.Base(dir), strings.TrimPrefix(m.text(dir, "vendor"), "0x"), strings.TrimPrefix(m.text(dir, "device"), "0x")))
+		}
+	}
+	return texts
 }
 
 // drive reads one; sizes in sysfs are in sectors of 512 bytes.

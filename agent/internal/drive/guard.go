@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -59,12 +60,14 @@ func (g *Guard) Lift() error {
 }
 
 // Refresh brings the list up to date: RAID controllers make disks while a script
-// runs. New ones are writeable, as the script has just made them.
+// runs. New ones are writeable, as the script has just made them; one that can be
+// removed it has not, somebody has plugged it in.
 func (g *Guard) Refresh() error {
 	now, err := g.machine.Read()
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for i, d := range now {
 		known := slices.IndexFunc(g.Drives, func(o Drive) bool { return o.Name == d.Name && o.Serial == d.Serial && o.SizeBytes == d.SizeBytes })
 		if known >= 0 {
@@ -72,9 +75,14 @@ func (g *Guard) Refresh() error {
 			continue
 		}
 		delete(g.closed, d.Name)
+		if d.Removable {
+			added, err := g.machine.Guard(now[i : i+1])
+			errs = append(errs, err)
+			maps.Copy(g.closed, added.closed)
+		}
 	}
 	g.Drives = now
-	return nil
+	return errors.Join(errs...)
 }
 
 // Closed are the disks that are read-only because nobody opened them.

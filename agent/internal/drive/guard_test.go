@@ -121,3 +121,31 @@ func TestSince(t *testing.T) {
 		}
 	}
 }
+
+// What turns up while a script runs is the script's, unless it was plugged in.
+func TestRefresh(t *testing.T) {
+	s := tree{t, t.TempDir()}
+	m := machineOf(s)
+	closed := map[string]bool{}
+	m.SetReadOnly = func(device string, on bool) error { closed[device] = on; return nil }
+	s.disk("pci0000:00/0000:00:1f.2/ata1/host1/target1:0:0/1:0:0:0", "sda", "8192", nil)
+	drives, err := m.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := m.Guard(drives)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.disk("pci0000:00/0000:00:1f.2/ata2/host2/target2:0:0/2:0:0:0", "sdb", "8192", nil)
+	s.disk("pci0000:00/0000:00:14.0/usb1/1-3/1-3:1.0/host9/target9:0:0/9:0:0:0", "sdc", "8192", nil)
+	if err := g.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	if !closed["/dev/sda"] || closed["/dev/sdb"] || !closed["/dev/sdc"] || len(g.Closed()) != 2 {
+		t.Errorf("read-only are %v: %v", closed, g.Closed())
+	}
+	if err := g.Lift(); err != nil || closed["/dev/sda"] || closed["/dev/sdc"] {
+		t.Errorf("after the script %v are read-only, %v", closed, err)
+	}
+}

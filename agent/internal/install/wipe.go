@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"edeploy/agent/internal/client"
@@ -89,14 +90,18 @@ func (in *installation) eraseDisks(ctx context.Context) ([]wire.WipedDisk, error
 	}
 	targets, left := wipe.Choose(drives)
 	total := int64(0)
-	for _, text := range left {
+	for _, text := range slices.Concat(left, in.env.Disks.Undriven()) {
 		in.note(text)
 	}
+	var hidden error
 	for _, d := range targets {
 		total += d.SizeBytes
+		if d.Twin != "" {
+			hidden = errors.Join(hidden, fmt.Errorf("the machine has a disk that the kernel does not show, and that is not erased: %s", d.Twin))
+		}
 	}
 	host := wipe.Host{Run: in.env.Run(io.Discard), Open: in.env.OpenDisk, Note: in.note, Progress: in.progress(total), Every: cmp.Or(in.env.LongestPause, 5*time.Second)}
-	return host.Erase(ctx, targets), context.Cause(ctx)
+	return host.Erase(ctx, targets), cmp.Or(context.Cause(ctx), hidden)
 }
 
 // reportWiped tells the server that all is erased, until it answers: from then on

@@ -157,3 +157,32 @@ func TestWipeNothing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What the kernel does not show is not erased: a disk that it rejected for a twin
+// is a failure, a controller without a driver is said.
+func TestWipeHidden(t *testing.T) {
+	a := newAppliance(t)
+	m, disks := wiping(t, a)
+	sys := m.env.Disks.Sys.(fstest.MapFS)
+	sys["block/vda/device/subsysnqn"] = &fstest.MapFile{Data: []byte("nqn.2014-08.org.x:A\n")}
+	for file, text := range map[string]string{"0000:00:02.0/class": "0x010802", "0000:00:02.0/vendor": "0x1b36", "0000:00:02.0/device": "0x0010",
+		"0000:00:03.0/class": "0x010601", "0000:00:03.0/driver/module/x": "", "0000:00:04.0/class": "0x020000"} {
+		sys["bus/pci/devices/"+file] = &fstest.MapFile{Data: []byte(text + "\n")}
+	}
+	const twin = "nvme nvme0: Duplicate cntlid 0 with nvme1, subsys nqn.2014-08.org.x:A, rejecting"
+	m.env.Disks.KernelLog = func() (string, error) { return "[    5.6] " + twin + "\n", nil }
+	const want = "the machine has a disk that the kernel does not show, and that is not erased: " + twin
+	if err := m.install(t); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	if last := a.last(); last.Status != wire.StatusFailed || last.Message != want || len(last.Wiped) != 2 {
+		t.Errorf("last report %+v", last)
+	}
+	if diff := cmp.Diff([]string{"vda", "vdb"}, erased(disks)); diff != "" {
+		t.Errorf("erased (-want +got):\n%s", diff)
+	}
+	if n := strings.Count(m.console.String(), "no driver has taken it"); n != 1 ||
+		!strings.Contains(m.console.String(), "storage controller 0000:00:02.0 (1b36:0010): no driver has taken it, what is behind it is not seen") {
+		t.Errorf("the console has %d such lines:\n%s", n, m.console.String())
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -66,21 +67,23 @@ func eventAlias(message []byte) string {
 // How long devices may take. A quiet kernel with a disk is ready; disks behind
 // slow controllers (spin-up, USB, multi-path scans) get the longer wait.
 const (
-	quietTime   = 300 * time.Millisecond
-	noDiskTime  = 15 * time.Second
+	pauseTime   = 300 * time.Millisecond // drivers are loaded for several devices at once
+	quietTime   = time.Second            // a USB hub looks at what is behind it for a third of that
+	slowTime    = 15 * time.Second
 	settleLimit = 60 * time.Second
 )
 
 type deviceWait struct {
 	start, lastEvent time.Time
 	disks            int
+	coming           bool // the kernel is about to find another disk
 }
 
 // wait says how much longer to listen; nothing or less is: ready.
 func (s deviceWait) wait(now time.Time) time.Duration {
 	rest := s.lastEvent.Add(quietTime).Sub(now)
-	if s.disks == 0 {
-		rest = max(rest, s.start.Add(noDiskTime).Sub(now))
+	if s.disks == 0 || s.coming {
+		rest = max(rest, s.start.Add(slowTime).Sub(now))
 	}
 	return min(rest, s.start.Add(settleLimit).Sub(now))
 }
@@ -95,24 +98,49 @@ func waitForDisks(ctx context.Context, events deviceEvents, drivers *drivers, lo
 		if err != nil {
 			return err
 		}
-		s.disks = len(disks)
+		s.disks, s.coming = len(disks), diskComing(os.DirFS("/sys"))
 		wait := s.wait(time.Now())
 		if wait <= 0 {
 			log.Info("devices are ready", "disks", strings.Join(disks, " "))
 			return nil
 		}
-		alias, ok, err := events.next(time.Now().Add(min(wait, quietTime)))
+		alias, ok, err := events.next(time.Now().Add(min(wait, pauseTime)))
 		if err != nil {
 			return err
 		}
 		if ok {
-			s.lastEvent = time.Now()
 			drivers.want(alias)
+		} else if !drivers.load(ctx) {
 			continue
 		}
-		drivers.load(ctx) // wanted only by late devices; its events come next
+		s.lastEvent = time.Now() // a driver's own events come behind it
 	}
 	return fmt.Errorf("wait for block devices: %w", ctx.Err())
+}
+
+// diskComing says whether a USB disk is known and has no block device yet.
+// usb-storage asks what is there one second after it was loaded (its parameter
+// delay_use), without an event between, and sd may have to spin the disk up.
+// Other controllers' drivers are loaded when their disks have been found.
+func diskComing(sys fs.FS) bool {
+	for _, driver := range []string{"usb-storage", "uas"} {
+		hosts, _ := fs.Glob(sys, "bus/usb/drivers/"+driver+"/*/host*")
+		for _, host := range hosts {
+			units, _ := fs.Glob(sys, host+"/target*/*:*:*:*")
+			if len(units) == 0 || slices.ContainsFunc(units, func(unit string) bool { return isUnready(sys, unit) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isUnready tells a logical unit that becomes a disk (SPC-4, 6.6.2: peripheral
+// device type 0 or 0Eh) from one that is.
+func isUnready(sys fs.FS, unit string) bool {
+	kind, err := fs.ReadFile(sys, unit+"/type")
+	block, _ := fs.Glob(sys, unit+"/block/*")
+	return err == nil && slices.Contains([]string{"0", "14"}, strings.TrimSpace(string(kind))) && len(block) == 0
 }
 
 // disks are the names of the disks that have a medium.

@@ -17,13 +17,14 @@ var (
 	Terminals     = terminals
 	OnDisk        = onDisk
 	IsDisk        = isDisk
+	DiskComing    = diskComing
 	IsMountPoint  = isMountPoint
 )
 
 // Settle is the wait for devices; times are since its start.
-func Settle(at, lastEvent time.Duration, disks int) time.Duration {
+func Settle(at, lastEvent time.Duration, disks int, coming bool) time.Duration {
 	start := time.Unix(1000, 0)
-	return deviceWait{start: start, lastEvent: start.Add(lastEvent), disks: disks}.wait(start.Add(at))
+	return deviceWait{start: start, lastEvent: start.Add(lastEvent), disks: disks, coming: coming}.wait(start.Add(at))
 }
 
 // AllDiskIDs are the links of all block devices of a sysfs.

@@ -27,18 +27,46 @@ func TestSettle(t *testing.T) {
 		name          string
 		at, lastEvent time.Duration
 		disks         int
+		coming        bool
 		want          time.Duration
 	}{
-		{"just started", 0, 0, 1, 300 * ms},
-		{"quiet, disk there", 300 * ms, 0, 1, 0},
-		{"busy", 1000 * ms, 900 * ms, 2, 200 * ms},
-		{"quiet, no disk", 1000 * ms, 0, 0, 14_000 * ms},
-		{"no disk ever", 15_000 * ms, 0, 0, 0},
-		{"busy without disk", 15_000 * ms, 14_900 * ms, 0, 200 * ms},
-		{"never quiet", 60_000 * ms, 60_000 * ms, 1, 0},
+		{"just started", 0, 0, 1, false, 1000 * ms},
+		{"quiet, disk there", 1000 * ms, 0, 1, false, 0},
+		{"quiet, another one coming", 1500 * ms, 0, 1, true, 13_500 * ms},
+		{"it never came", 15_000 * ms, 0, 1, true, 0},
+		{"busy", 1000 * ms, 900 * ms, 2, false, 900 * ms},
+		{"quiet, no disk", 1000 * ms, 0, 0, false, 14_000 * ms},
+		{"no disk ever", 15_000 * ms, 0, 0, false, 0},
+		{"busy without disk", 15_000 * ms, 14_900 * ms, 0, false, 900 * ms},
+		{"never quiet", 60_000 * ms, 60_000 * ms, 1, false, 0},
 	} {
-		if got := machine.Settle(test.at, test.lastEvent, test.disks); max(got, 0) != test.want {
+		if got := machine.Settle(test.at, test.lastEvent, test.disks, test.coming); max(got, 0) != test.want {
 			t.Errorf("%s: waits %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+// A disk on USB is waited for from its driver's coming to its block device's.
+func TestDiskComing(t *testing.T) {
+	const host = "bus/usb/drivers/usb-storage/2-1:1.0/host6"
+	sys := fstest.MapFS{"bus/usb/drivers/usb-storage/module/x": {}, "bus/usb/drivers/uas/bind": {}}
+	for _, step := range []struct {
+		file, text string
+		want       bool
+	}{
+		{"devices/pci0/usb2/2-1/modalias", "usb:v46F4p0001", false},
+		{host + "/scsi_host/host6/state", "running", true},
+		{host + "/target6:0:0/power/control", "auto", true},
+		{host + "/target6:0:0/6:0:0:0/type", "0\n", true},
+		{host + "/target6:0:0/6:0:0:1/type", "5\n", true},
+		{host + "/target6:0:0/6:0:0:0/block/sda/size", "0\n", false}, // a card reader without a card
+		{"bus/usb/drivers/uas/2-2:1.0/host7/target7:0:0/7:0:0:0/type", "0\n", true},
+		{"bus/usb/drivers/uas/2-2:1.0/host7/target7:0:0/7:0:0:0/block/sdb/size", "2048\n", false},
+		{"bus/usb/drivers/usb-storage/2-3:1.0/host8/target8:0:0/8:0:0:0/type", "5\n", false},
+	} {
+		sys[step.file] = &fstest.MapFile{Data: []byte(step.text)}
+		if got := machine.DiskComing(sys); got != step.want {
+			t.Errorf("with %s: %v, want %v", step.file, got, step.want)
 		}
 	}
 }

@@ -79,10 +79,11 @@ func (d *drivers) loadAll(ctx context.Context) error {
 }
 
 // load gives the wanted aliases to one modprobe. Many aliases have no module
-// in the initrd and some drivers refuse: both are logged and not fatal.
-func (d *drivers) load(ctx context.Context) {
+// in the initrd and some drivers refuse: both are logged and not fatal. It
+// answers whether there were any.
+func (d *drivers) load(ctx context.Context) bool {
 	if len(d.wanted) == 0 {
-		return
+		return false
 	}
 	slices.Sort(d.wanted)
 	args := append([]string{"--all", "--use-blacklist", "--quiet", "--"}, d.wanted...)
@@ -94,6 +95,7 @@ func (d *drivers) load(ctx context.Context) {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		d.log.Warn("drivers are not loaded", "error", err)
 	}
+	return true
 }
 
 // moduleNames reads a modules(5) file: one name a line, # begins a comment.
