@@ -74,20 +74,18 @@ fi
 // inTree are patterns relative to the tree, for the shell.
 func inTree(patterns []string) string { return "." + strings.Join(patterns, " .") }
 
-// makeScript runs on a machine, at each start.
+// makeScript runs on a machine, at each start. An empty file is one that a power
+// cut has left of what was made before: its name was on the disk, its content not
+// yet.
 func makeScript(m role.Machine) string {
 	all := slices.Concat(m.Paths, m.Edited)
-	var there []string
-	for _, p := range all {
-		if !strings.ContainsAny(p, "*?[") {
-			there = append(there, "[ -e "+p+" ]")
-		}
-	}
+	files := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return strings.ContainsAny(p, "*?[") })
 	var s strings.Builder
-	fmt.Fprintf(&s, "#!/bin/sh\n# Makes what belongs to this machine alone, when it is missing: %s\nset -eu\n%s\n",
-		strings.Join(all, " "), strings.Join(append(there, "exit 0"), " && "))
+	fmt.Fprintf(&s, "#!/bin/sh\n# Makes what belongs to this machine alone, when it is missing or empty: %s\nset -eu\n[ -s %s ] && exit 0\n",
+		strings.Join(all, " "), strings.Join(files, " ] && [ -s "))
+	fmt.Fprintf(&s, "for file in %s; do [ -s $file ] || rm -f $file; done\n", strings.Join(files, " "))
 	for _, p := range m.Edited {
 		fmt.Fprintf(&s, "[ -e %[1]s ] || cp -a %[2]s%[1]s %[1]s\n", p, role.TemplateDir)
 	}
-	return s.String() + strings.TrimSpace(m.Make) + "\n"
+	return s.String() + strings.TrimSpace(m.Make) + "\nsync\n"
 }

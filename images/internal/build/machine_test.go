@@ -1,6 +1,7 @@
 package build
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,17 +125,25 @@ func TestMakeScript(t *testing.T) {
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	script := filepath.Join(dir, "script")
 	plant(t, dir, map[string]string{"script": makeScript(role.Machine{Paths: []string{a, b, "/pattern*"}, Make: "echo x >> " + a + "; echo y >> " + b})})
-	for i, want := range []string{"x\n", "x\n", "x\nx\n"} {
-		if i == 2 {
-			if err := os.Remove(b); err != nil {
-				t.Fatal(err)
-			}
+	for _, step := range []struct {
+		before func() error
+		want   string
+	}{
+		{func() error { return nil }, "x\n"},
+		{func() error { return nil }, "x\n"},
+		{func() error { return os.Remove(b) }, "x\nx\n"},
+		{func() error { return os.Truncate(b, 0) }, "x\nx\nx\n"}, // a power cut
+		{func() error { return errors.Join(os.Truncate(a, 0), os.Truncate(b, 0)) }, "x\n"},
+		{func() error { return nil }, "x\n"},
+	} {
+		if err := step.before(); err != nil {
+			t.Fatal(err)
 		}
 		if out, err := exec.Command(script).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		if got, err := os.ReadFile(a); err != nil || string(got) != want {
-			t.Errorf("%q, %v, want %q", got, err, want)
+		if got, err := os.ReadFile(a); err != nil || string(got) != step.want {
+			t.Errorf("%q, %v, want %q", got, err, step.want)
 		}
 	}
 }
